@@ -1,0 +1,1 @@
+"""Plan, run and record a sweep; `analysis` reads what it leaves behind."""

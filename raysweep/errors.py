@@ -1,0 +1,13 @@
+"""The errors that people see: one clear line each, and the exit code that goes with it."""
+
+
+class RaysweepError(Exception):
+    """Something failed while running; the message names the thing and where to look."""
+
+    exit_code = 1
+
+
+class InputError(RaysweepError):
+    """What was asked for can't be done: the message names the thing, the value, what is allowed."""
+
+    exit_code = 2

@@ -1,0 +1,306 @@
+"""What a sweep is: the frozen, strict models behind the YAML, and how the YAML is read."""
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from raysweep.errors import InputError
+
+# Enters every trial id: raise it when a change to the training loop changes results.
+TRAINING_VERSION = 1
+
+# Fields that came after the first release, with the value that means "as before": at that value
+# they stay out of the digest, so the ids of older stores survive.
+NEUTRAL: dict[str, Any] = {}
+
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Frozen(BaseModel):
+    """A value that exists is valid: strict types, no unknown keys, no changes."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class EarlyStopping(Frozen):
+    """Stop when `metric` has not improved by `min_delta` for `patience` epochs."""
+
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    patience: Count = 10
+    min_delta: NonNegative = 0.0
+    restore_best: bool = True
+
+
+class Hyperparameters(Frozen):
+    """The fields of one trial: `base` sets them, `axes` vary them."""
+
+    epochs: Count = Field(40, description="passes over the training set")
+    batch_size: Count = Field(128, description="global: all workers together")
+    learning_rate: Positive = Field(0.1, description="at the reference batch size, if scaled")
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    momentum: Probability = Field(0.0, description="of sgd and rmsprop; the others have their own")
+    weight_decay: NonNegative = 0.0
+    dropout: Probability = 0.0
+    label_smoothing: Probability = 0.0
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    warmup_epochs: NonNegative = Field(0.0, description="linear, from 0")
+    step_epochs: Count = Field(30, description="schedule step: epochs between two drops")
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    reference_batch_size: Count = Field(128, description="where lr_scaling changes nothing")
+    width: Count = Field(128, description="units (or channels) of a hidden layer")
+    depth: Count = Field(2, description="hidden layers")
+    grad_clip: Positive | None = Field(None, description="largest gradient norm")
+    early_stopping: EarlyStopping | None = None
+
+    def effective_learning_rate(self) -> float:
+        """The learning rate after scaling with the batch size."""
+        ratio = self.batch_size / self.reference_batch_size
+        power = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}[self.lr_scaling]
+        return self.learning_rate * ratio**power
+
+    def digest(self, **identity: Any) -> str:
+        """Content digest of these fields and whatever else makes them what they are.
+
+        Numbers are canonical because the fields are typed (a float field holds 1.0, never 1).
+
+        Returns: 12 hexadecimal digits.
+        """
+        fields = {
+            name: value
+            for name, value in self.model_dump(mode="json").items()
+            if not (name in NEUTRAL and value == NEUTRAL[name])
+        }
+        content = {"training": TRAINING_VERSION, "fields": fields, **identity}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+    def columns(self) -> dict[str, Any]:
+        """One flat value per field, `early_stopping_patience` and so on for the nested ones."""
+        flat: dict[str, Any] = {}
+        for name, kind in nested_fields():
+            value = getattr(self, name)
+            if kind is None:
+                flat[name] = value
+            else:
+                flat[name] = value is not None
+                for inner in kind.model_fields:
+                    flat[f"{name}_{inner}"] = None if value is None else getattr(value, inner)
+        return flat
+
+
+def nested_fields() -> list[tuple[str, type[Frozen] | None]]:
+    """Every field of a trial with the model nested in it, or None for a plain value."""
+    found: list[tuple[str, type[Frozen] | None]] = []
+    for name, field in Hyperparameters.model_fields.items():
+        options = [field.annotation, *get_args(field.annotation)]
+        models = [kind for kind in options if isinstance(kind, type) and issubclass(kind, Frozen)]
+        found.append((name, models[0] if models else None))
+    return found
+
+
+class Resources(Frozen):
+    """What one trial trains on."""
+
+    workers: Count = Field(1, description="DDP workers (world size)")
+    cpus_per_worker: Positive = 1.0
+    gpus_per_worker: NonNegative = 0.0
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _whole_gpus(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("above 1, GPUs come whole")
+        return value
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
+        raise ValueError("allowed: letters, digits, '.', '_', '-', at most 80, no leading sign")
+    return name
+
+
+class SweepSpec(Frozen):
+    """A base trial, the axes that vary, and replicate seeds."""
+
+    name: Annotated[str, AfterValidator(_plain_name)]
+    task: str = Field(description="a shipped task's name, or module:object")
+    data: str | None = Field(None, description="folder that the task reads, where it needs one")
+    base: Hyperparameters = Hyperparameters()
+    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
+    resources: Resources = Resources()
+
+    # Where a `module:object` task of this spec may be found: the folder of its YAML file.
+    _folder: Path | None = PrivateAttr(None)
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_of_seeds(cls, seeds: Any) -> Any:
+        if isinstance(seeds, int) and not isinstance(seeds, bool):
+            if seeds < 1:
+                raise ValueError("at least one seed is needed")
+            return tuple(range(seeds))
+        return tuple(seeds) if isinstance(seeds, list) else seeds
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands twice")
+        return seeds
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _axes_hold_lists(cls, axes: Any) -> Any:
+        if not isinstance(axes, Mapping):
+            return axes
+        for name, values in axes.items():
+            if name not in Hyperparameters.model_fields:
+                raise ValueError(unknown(f"axis {name!r}", name, Hyperparameters, "a trial"))
+            if not isinstance(values, list | tuple):
+                raise ValueError(f"axis {name!r} = {values!r}: a list of values is needed")
+            if not values:
+                raise ValueError(f"axis {name!r} is empty: give it at least one value")
+        return {name: tuple(values) for name, values in axes.items()}
+
+    @model_validator(mode="after")
+    def _axes_are_valid(self) -> Self:
+        for name, values in self.axes.items():
+            if name in self.base.model_fields_set:
+                raise ValueError(f"{name!r} stands in base and in axes; keep one of them")
+            typed = []
+            for value in values:
+                try:
+                    trial = Hyperparameters.model_validate({name: value})
+                except ValidationError as error:
+                    raise ValueError(f"axis {_explain(error.errors()[0], ())}") from None
+                typed.append(getattr(trial, name))
+            if any(value in typed[:i] for i, value in enumerate(typed)):
+                raise ValueError(f"axis {name!r} = {list(values)!r}: a value stands twice")
+            self.axes[name] = tuple(typed)
+        return self
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that a `module:object` task is looked up in, besides the current one."""
+        return self._folder
+
+    @classmethod
+    def from_mapping(cls, content: Any, *, folder: Path | None = None) -> "SweepSpec":
+        """A spec from parsed YAML. Raises: InputError naming the field, the value, the rule."""
+        if not isinstance(content, Mapping):
+            raise InputError(f"a sweep file holds a mapping, not {type(content).__name__}")
+        try:
+            spec = cls.model_validate(dict(content))
+        except ValidationError as error:
+            first, *more = error.errors()
+            rest = f" (and {len(more)} more)" if more else ""
+            raise InputError(_explain(first, content) + rest) from None
+        spec._folder = folder
+        return spec
+
+
+def unknown(what: str, name: object, model: type[BaseModel], owner: str) -> str:
+    """The sentence for a name that nothing here has, with the nearest one that exists."""
+    fields = list(model.model_fields)
+    near = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{what} is not a field of {owner}{hint} Fields: {', '.join(fields)}"
+
+
+_OWNERS: dict[str, tuple[type[BaseModel], str]] = {
+    "base": (Hyperparameters, "a trial"),
+    "resources": (Resources, "resources"),
+    "early_stopping": (EarlyStopping, "early_stopping"),
+}
+
+
+def _explain(error: Any, content: Any) -> str:
+    """One of pydantic's errors as one sentence: the thing, the value, what is allowed."""
+    # Pydantic names the branch of a union that it tried; that is no key of the file.
+    keys = [key for key in error["loc"] if key not in ("EarlyStopping", "constrained-float")]
+    path = ".".join(str(key) for key in keys)
+    if error["type"] == "extra_forbidden":
+        parent = next((str(k) for k in reversed(keys[:-1]) if str(k) in _OWNERS), None)
+        model, owner = _OWNERS[parent] if parent else (SweepSpec, "a sweep")
+        return unknown(repr(path), keys[-1], model, owner)
+    if error["type"] == "missing":
+        return f"{path!r} is missing: every sweep needs it"
+    message = error["msg"].removeprefix("Value error, ")
+    if not path or (error["type"] == "value_error" and path == "axes"):
+        return message
+    message = message.removeprefix("Input should be ")
+    return f"{path} = {error['input']!r} is not allowed: it should be {message}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with 1.2's floats (`1e-3` is a number) and without silent duplicate keys."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise InputError(f"the key {key!r} stands twice, line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:float"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str, *, source: str) -> Any:
+    """Parsed YAML. Raises: InputError with the place of the mistake."""
+    try:
+        # A subclass of SafeLoader: it builds plain values and nothing else.
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise InputError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+
+
+def apply_setting(content: dict[str, Any], setting: str) -> None:
+    """Write `dotted.path=value` (a YAML value) into parsed YAML, in place."""
+    path, equals, text = setting.partition("=")
+    if not equals or not path.strip():
+        raise InputError(f"--set {setting!r}: write it as path=value, base.epochs=10 for instance")
+    *parents, last = path.strip().split(".")
+    place = content
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if inner is None:
+            inner = place[parent] = {}
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {setting!r}: {parent!r} holds {inner!r}, not a mapping")
+        place = inner
+    place[last] = parse_yaml(text, source=f"--set {setting!r}")

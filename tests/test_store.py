@@ -1,0 +1,140 @@
+"""The store: nothing acknowledged is lost, nothing counts twice, a scan always succeeds."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+
+from raysweep.errors import InputError, RaysweepError
+from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter
+
+
+def epochs(trial_id, *numbers):
+    rows = [{"trial_id": trial_id, "attempt": 1, "epoch": epoch} for epoch in numbers]
+    return pa.RecordBatch.from_pylist(rows, EPOCHS)
+
+
+def finished(trial_id):
+    return pa.RecordBatch.from_pylist([{"trial_id": trial_id, "status": "completed"}], TRIALS)
+
+
+def keys(store):
+    rows = store.read("epochs", ["trial_id", "epoch"]).to_pylist()
+    return sorted((row["trial_id"], row["epoch"]) for row in rows)
+
+
+def test_rows_are_readable_after_a_flush_and_after_compaction(tmp_path):
+    store = Store(tmp_path)
+    writer = StoreWriter(store)
+    for trial in ("b", "a"):
+        writer.append("epochs", epochs(trial, 1, 2))
+        writer.append("trials", finished(trial))
+        writer.flush()
+    before = keys(store)
+    assert len(store.live_files("epochs")) == 2
+    writer.compact()
+    assert len(store.live_files("epochs")) == 1
+    assert keys(store) == before == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
+def test_files_read_before_a_compaction_stay_until_the_next_writer_opens(tmp_path):
+    store = Store(tmp_path)
+    writer = StoreWriter(store)
+    for epoch in (1, 2):
+        writer.append("epochs", epochs("a", epoch))
+        writer.flush()
+    listed = store.live_files("epochs")
+    writer.compact()
+    assert all(path.exists() for path in listed)
+    StoreWriter(store)
+    assert not any(path.exists() for path in listed)
+    assert keys(store) == [("a", 1), ("a", 2)]
+
+
+def test_rows_logged_by_a_killed_writer_are_recovered_once(tmp_path):
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_store import *
+writer = StoreWriter(Store({str(tmp_path)!r}))
+writer.append("epochs", epochs("a", 1)); writer.flush()
+writer.append("epochs", epochs("a", 2)); writer.append("trials", finished("a"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    store = Store(tmp_path)
+    assert keys(store) == [("a", 1)]
+    StoreWriter(store)
+    StoreWriter(store)
+    assert keys(store) == [("a", 1), ("a", 2)]
+    assert store.read("trials").num_rows == 1
+
+
+def test_a_log_whose_segment_is_on_disk_is_not_replayed(tmp_path):
+    store = Store(tmp_path)
+    writer = StoreWriter(store)
+    writer.append("epochs", epochs("a", 1))
+    log = store.wal("epochs", writer.generation, 0)
+    kept = log.read_bytes()
+    writer.flush()
+    log.write_bytes(kept)  # as if the writer had died between the segment and its log's removal
+    StoreWriter(store)
+    assert keys(store) == [("a", 1)]
+
+
+def test_a_torn_log_gives_what_is_whole(tmp_path):
+    store = Store(tmp_path)
+    writer = StoreWriter(store)
+    writer.append("epochs", epochs("a", 1))
+    writer.append("epochs", epochs("a", 2))
+    log = store.wal("epochs", writer.generation, 0)
+    log.write_bytes(log.read_bytes()[:-100])
+    StoreWriter(store)
+    assert keys(store) == [("a", 1)]
+
+
+def test_a_superseded_writer_is_ignored(tmp_path):
+    store = Store(tmp_path)
+    old = StoreWriter(store)
+    new = StoreWriter(store)
+    old.append("epochs", epochs("zombie", 1))
+    old.flush()
+    new.append("epochs", epochs("a", 1))
+    new.flush()
+    assert keys(store) == [("a", 1)]
+
+
+def test_a_column_that_an_older_store_lacks_reads_as_null(tmp_path):
+    store = Store(tmp_path)
+    writer = StoreWriter(store)
+    rows = epochs("a", 1).drop_columns(["ece"])
+    pa.parquet.write_table(
+        pa.Table.from_batches([rows]), store.segment("epochs", writer.generation, 0)
+    )
+    assert store.read("epochs")["ece"].to_pylist() == [None]
+
+
+def test_a_corrupt_file_is_named(tmp_path):
+    store = Store(tmp_path)
+    writer = StoreWriter(store)
+    bad = store.segment("epochs", writer.generation, 7)
+    bad.write_bytes(b"PAR1 no parquet")
+    with pytest.raises(RaysweepError, match=bad.name):
+        store.read("epochs")
+
+
+def test_sweep_records_are_numbered_and_never_overwritten(tmp_path):
+    writer = StoreWriter(Store(tmp_path))
+    first = writer.add_sweep({"trial_ids": ["a"]})
+    second = writer.add_sweep({"trial_ids": ["a"]})
+    assert (first.name[:4], second.name[:4]) == ("0001", "0002")
+    assert [sweep["trial_ids"] for sweep in Store(tmp_path).sweeps()] == [["a"], ["a"]]
+
+
+def test_a_folder_without_sweeps_is_no_store(tmp_path):
+    with pytest.raises(InputError, match="no store at"):
+        Store.existing(tmp_path / "nothing")
