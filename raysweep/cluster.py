@@ -1,0 +1,102 @@
+"""The Ray cluster a sweep runs on: attach to a running one, or start one on this machine."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import ray
+
+from raysweep.capacity import Node
+from raysweep.errors import InputError
+
+# Ray reads these where trials and workers run. Train polls for errors this often, in seconds.
+WORKER_ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class Cluster(NamedTuple):
+    """A Ray cluster that this process is connected to."""
+
+    address: str
+    started_here: bool
+    nodes: tuple[Node, ...]
+
+
+def local_node() -> Node:
+    """This machine, as a Ray started on it would see it; nothing is started."""
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+    from ray._private.utils import get_num_cpus, get_system_memory
+
+    gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
+    memory = get_system_memory()
+    return Node(os.uname().nodename, get_num_cpus(), gpus, memory, is_head=True)
+
+
+def running_address(address: str | None) -> str | None:
+    """The cluster that `connect` would attach to; None where it would start one."""
+    from ray._private.services import get_ray_address_from_environment
+
+    if address in (None, "local"):
+        return get_ray_address_from_environment(None, None) if address is None else None
+    return address
+
+
+@contextlib.contextmanager
+def connect(address: str | None, modules: Sequence[Path] = ()) -> Iterator[Cluster]:
+    """Attach to `address`, or to a cluster that `ray start` left running here, or start Ray.
+
+    An existing connection of this process is used as it is, and kept.
+
+    Args: modules: files or packages of the user that all nodes need.
+    Raises: InputError when nothing answers at an address that was asked for.
+    """
+    if ray.is_initialized():
+        yield Cluster(ray.get_runtime_context().gcs_address, False, nodes())
+        return
+    # Quiet: what matters of Ray's messages comes back as errors.
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    running = running_address(address)
+    environment: dict[str, object] = {"env_vars": WORKER_ENVIRONMENT}
+    if modules:
+        environment["py_modules"] = [str(path) for path in modules]
+    settings: Mapping[str, object] = {
+        "runtime_env": environment,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    try:
+        ray.init(address=running or "local", **settings)  # pyright: ignore[reportArgumentType]
+    except ConnectionError as error:
+        raise InputError(
+            f"no Ray cluster answers at {running}. Start one with `ray start --head`, name another "
+            "with --address, or use --address local to start one for this sweep alone"
+        ) from error
+    try:
+        yield Cluster(ray.get_runtime_context().gcs_address, running is None, nodes())
+    finally:
+        ray.shutdown()
+
+
+def nodes() -> tuple[Node, ...]:
+    """The living nodes of the connected cluster, the head first."""
+    found = [
+        Node(
+            host=str(node["NodeManagerHostname"]),
+            cpus=node["Resources"].get("CPU", 0.0),
+            gpus=node["Resources"].get("GPU", 0.0),
+            memory_bytes=node["Resources"].get("memory", 0.0),
+            is_head="node:__internal_head__" in node["Resources"],
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return tuple(sorted(found, key=lambda node: (not node.is_head, node.host)))

@@ -1,0 +1,87 @@
+"""Exact evaluation: every example once, split between workers without padding or dropping."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from raysweep.group import Group
+from raysweep.splits import Placed, Split
+from raysweep.store import NUM_BLOCKS
+
+EVALUATION_BATCH = 2_048
+
+
+class PerExample(NamedTuple):
+    """What a model does with this worker's share of a split, in order.
+
+    correct: bool; loss: cross-entropy without label smoothing. Shape (share,) each.
+    """
+
+    correct: torch.Tensor
+    loss: torch.Tensor
+
+    def sums(self) -> torch.Tensor:
+        """[number correct, sum of losses], to be summed over workers."""
+        return torch.stack([self.correct.double().sum(), self.loss.sum()])
+
+
+def evaluate(model: nn.Module, split: Split, index: torch.Tensor, group: Group) -> PerExample:
+    """Evaluate this worker's share of split[index] in eval mode."""
+    model.eval()
+    mine = index[group.share(len(index))]
+    correct, losses = [], []
+    with torch.inference_mode():
+        for x, y in split.batches(mine.split(EVALUATION_BATCH)):
+            logits = model(x)
+            correct.append(logits.argmax(1) == y)
+            losses.append(functional.cross_entropy(logits, y, reduction="none").double())
+    return PerExample(torch.cat(correct), torch.cat(losses))
+
+
+def validation_sums(
+    now: PerExample, before: PerExample | None, placed: Placed, group: Group
+) -> torch.Tensor:
+    """All that is recorded about a validation set, as one vector to be summed over workers."""
+    share = group.share(placed.validation.n)
+    flips = torch.zeros(2, dtype=torch.float64, device=now.loss.device)
+    if before is not None:
+        flips = torch.stack(
+            [(before.correct & ~now.correct).sum(), (~before.correct & now.correct).sum()]
+        ).double()
+    correct, blocks = now.correct.double(), placed.val_blocks[share]
+    parts = [
+        now.sums(),
+        now.loss.square().sum().reshape(1),
+        flips,
+        _sum_by(blocks, correct, NUM_BLOCKS),
+        _sum_by(blocks, now.loss, NUM_BLOCKS),
+    ]
+    if placed.val_classes is not None and placed.val_class_n is not None:
+        parts.append(_sum_by(placed.val_classes[share], correct, len(placed.val_class_n)))
+    return torch.cat(parts)
+
+
+def validation_columns(sums: list[float], placed: Placed, *, first: bool) -> dict[str, Any]:
+    """The columns of an epoch row from the summed vector; flips are null in the first epoch."""
+    correct, loss_sum, loss_sumsq, to_wrong, to_right, *rest = sums
+    per_class = rest[2 * NUM_BLOCKS :]
+    return {
+        "val_n": placed.validation.n,
+        "val_correct": int(correct),
+        "val_loss_sum": loss_sum,
+        "val_loss_sumsq": loss_sumsq,
+        "val_block_n": placed.val_block_n,
+        "val_block_correct": [int(number) for number in rest[:NUM_BLOCKS]],
+        "val_block_loss_sum": rest[NUM_BLOCKS : 2 * NUM_BLOCKS],
+        "flip_to_wrong": None if first else int(to_wrong),
+        "flip_to_right": None if first else int(to_right),
+        "val_class_n": placed.val_class_n,
+        "val_class_correct": [int(number) for number in per_class] if per_class else None,
+    }
+
+
+def _sum_by(group: torch.Tensor, values: torch.Tensor, num_groups: int) -> torch.Tensor:
+    zeros = torch.zeros(num_groups, dtype=torch.float64, device=values.device)
+    return zeros.index_add_(0, group, values)

@@ -1,0 +1,32 @@
+"""This process among the workers that train one trial together: shares, sums, broadcasts."""
+
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+class Group(NamedTuple):
+    """One worker of a trial; alone by default."""
+
+    rank: int = 0
+    world_size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    def share(self, num_items: int) -> slice:
+        """This worker's contiguous share of items; shares differ by one at most, or are empty."""
+        start = num_items * self.rank // self.world_size
+        return slice(start, num_items * (self.rank + 1) // self.world_size)
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over all workers, the same on each."""
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def broadcast_buffers(self, model: nn.Module) -> None:
+        """Rank 0's buffers everywhere: batch-norm statistics differ between workers."""
+        if self.world_size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)

@@ -1,0 +1,58 @@
+"""Which trials share a warm worker group: longest first, few enough that start-up vanishes."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from raysweep.grid import Trial
+from raysweep.spec import Hyperparameters
+
+# A pack is worth its start when that takes at most this share of its time.
+MAX_START_SHARE = 0.05
+
+
+class Speed(NamedTuple):
+    """What a trial's time is made of, in seconds."""
+
+    per_step: float
+    per_example: float
+
+    def seconds(self, fields: Hyperparameters, n_train: int) -> float:
+        """Estimated time of a whole trial."""
+        steps = -(-n_train // fields.batch_size)
+        return fields.epochs * (steps * self.per_step + n_train * self.per_example)
+
+
+def plan(
+    trials: Sequence[Trial], seconds: Callable[[Trial], float], *, slots: int, start_s: float
+) -> list[list[Trial]]:
+    """Packs in the order in which they are to start.
+
+    Guided self-scheduling: each pack takes half of what every slot would still get, so the first
+    packs are large, the last ones small, and all slots end together. No pack is so small that its
+    start weighs more than MAX_START_SHARE, unless slots would stay empty; a trial that is long
+    enough by that rule is a pack of its own.
+
+    Args: slots: packs that train at the same time; start_s: what a pack's start costs.
+    """
+    ordered = sorted(trials, key=seconds, reverse=True)
+    remaining = total = sum(map(seconds, ordered))
+    smallest = min(start_s / MAX_START_SHARE, total / slots) if slots else 0.0
+    packs: list[list[Trial]] = []
+    size = target = 0.0
+    for trial in ordered:
+        if not packs or size >= target * (1 - 1e-9):
+            packs.append([])
+            size, target = 0.0, max(remaining / (2 * slots), smallest)
+        packs[-1].append(trial)
+        size += seconds(trial)
+        remaining -= seconds(trial)
+    return packs
+
+
+def makespan(packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int) -> float:
+    """Estimated wall time of all packs, each taken by the slot that is free first."""
+    free = [0.0] * max(1, slots)
+    for pack in packs:
+        first = min(range(len(free)), key=free.__getitem__)
+        free[first] += sum(map(seconds, pack))
+    return max(free)

@@ -1,0 +1,120 @@
+"""A task's splits where they train: tensors on the device or a DataLoader, and validation blocks."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from raysweep.store import NUM_BLOCKS
+from raysweep.tasks import Arrays, Data, Examples, num_examples
+
+MAX_TRAIN_EVAL = 1_000
+MAX_CLASSES = 1_000
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class TensorSplit(NamedTuple):
+    """Examples as tensors on the device that trains."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return len(self.y)
+
+    def batches(self, indices: Sequence[torch.Tensor]) -> Iterator[Batch]:
+        """One batch per tensor of indices; an empty one gives an empty batch."""
+        for index in indices:
+            chosen = index.to(self.x.device, non_blocking=True)
+            yield self.x[chosen], self.y[chosen]
+
+
+class DatasetSplit(NamedTuple):
+    """Examples of a map-style dataset, fetched by a DataLoader in this process."""
+
+    dataset: Dataset[tuple[torch.Tensor, int]]
+    n: int
+    device: torch.device
+
+    def batches(self, indices: Sequence[torch.Tensor]) -> Iterator[Batch]:
+        """One batch per tensor of indices; an empty one gives an empty batch."""
+        # A DataLoader can't fetch an empty batch: it fetches one example, which is cut off here.
+        wanted = [index.tolist() or [0] for index in indices]
+        loader: DataLoader[Any] = DataLoader(self.dataset, batch_sampler=wanted)
+        for index, (x, y) in zip(indices, loader, strict=True):
+            yield x[: len(index)].to(self.device), y[: len(index)].to(self.device)
+
+
+Split = TensorSplit | DatasetSplit
+
+
+class Placed(NamedTuple):
+    """The splits of a task on one device."""
+
+    train: Split
+    train_eval: Split  # a fixed subset of at most MAX_TRAIN_EVAL, without augmentation
+    train_eval_index: torch.Tensor
+    validation: Split
+    val_blocks: torch.Tensor  # shape (num_validation,), block of each example
+    val_classes: torch.Tensor | None  # shape (num_validation,); None beyond MAX_CLASSES
+    val_block_n: list[int]
+    val_class_n: list[int] | None
+
+
+def place(data: Data, device: torch.device) -> Placed:
+    """Put the splits on a device, and fix the training subset and the validation blocks."""
+    n_train, n_val = num_examples(data.train), num_examples(data.validation)
+    subset = hashed_order(n_train, "train_eval")[:MAX_TRAIN_EVAL]
+    blocks = deal_blocks(n_val, data.val_clusters)
+    classes = _classes(data.validation) if data.num_classes <= MAX_CLASSES else None
+    train = _place(data.train, device)
+    return Placed(
+        train=train,
+        train_eval=train if data.train_eval is None else _place(data.train_eval, device),
+        train_eval_index=torch.from_numpy(np.sort(subset)),
+        validation=_place(data.validation, device),
+        val_blocks=torch.from_numpy(blocks).to(device),
+        val_classes=None if classes is None else torch.from_numpy(classes).to(device),
+        val_block_n=np.bincount(blocks, minlength=NUM_BLOCKS).tolist(),
+        val_class_n=(
+            None if classes is None else np.bincount(classes, minlength=data.num_classes).tolist()
+        ),
+    )
+
+
+def _place(examples: Examples, device: torch.device) -> Split:
+    if isinstance(examples, Arrays):
+        # Arrays from Ray's object store are read-only: this is the one copy per process.
+        x, y = (torch.from_numpy(np.array(array)).to(device) for array in examples)
+        return TensorSplit(x, y)
+    return DatasetSplit(examples, num_examples(examples), device)
+
+
+def _classes(examples: Examples) -> np.ndarray:
+    if isinstance(examples, Arrays):
+        return np.array(examples.y, dtype=np.int64)
+    return np.array([int(examples[i][1]) for i in range(num_examples(examples))], dtype=np.int64)
+
+
+def hashed_order(num_items: int, purpose: str) -> np.ndarray:
+    """A fixed order of items, the same in every trial and on every machine."""
+    digests = [hashlib.blake2b(f"{purpose} {i}".encode()).digest() for i in range(num_items)]
+    return np.array(sorted(range(num_items), key=digests.__getitem__), dtype=np.int64)
+
+
+def deal_blocks(num_examples: int, clusters: np.ndarray | None) -> np.ndarray:
+    """The block of each validation example: dealt round-robin in hashed order, clusters whole.
+
+    Returns: shape (num_examples,), values in [0, NUM_BLOCKS).
+    """
+    names = np.arange(num_examples) if clusters is None else np.asarray(clusters)
+    distinct, member = np.unique(names, return_inverse=True)
+    block_of = np.empty(len(distinct), dtype=np.int64)
+    block_of[hashed_order(len(distinct), "block")] = np.arange(len(distinct)) % NUM_BLOCKS
+    return block_of[member]

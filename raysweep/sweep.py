@@ -1,0 +1,284 @@
+"""Run a sweep: Ray Tune schedules its packs. The only file that knows Ray Tune."""
+
+import contextlib
+import datetime
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raysweep import capacity, cluster, packs
+from raysweep.errors import InputError, RaysweepError
+from raysweep.grid import Trial
+from raysweep.plan import Plan, make_plan, speed_of
+from raysweep.recorder import Failure, Progress, Recorder
+from raysweep.spec import SweepSpec
+from raysweep.store import Store
+from raysweep.worker import Assignment, train_pack
+
+# What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
+INLINE_START_S, GROUP_START_S = 0.2, 8.0
+POLL_S = 0.5
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Result(NamedTuple):
+    """What one invocation did."""
+
+    store: Store
+    planned: int
+    trained: int
+    skipped: int  # done before, by an earlier invocation
+    failures: tuple[Failure, ...]
+
+
+class Interrupted(RaysweepError):
+    """A signal stopped the sweep; what it had finished is in the store."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def run_sweep(
+    spec: SweepSpec,
+    store: Store | Path | str | None = None,
+    *,
+    address: str | None = None,
+    show: Callable[[Progress], None] = lambda progress: None,
+    plan: Plan | None = None,
+    command: Sequence[str] = (),
+) -> Result:
+    """Train what the store lacks of a sweep.
+
+    Args:
+        store: a folder; `results/<name>` by default.
+        address: of a Ray cluster; by default one that runs here, else one started for the sweep.
+        show: called about twice a second while the sweep runs.
+        plan: of `make_plan`, where it is at hand.
+        command: what is noted as the origin of this invocation.
+
+    Raises: InputError before anything starts; Interrupted; RaysweepError when Ray fails.
+    """
+    store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
+    plan = plan or make_plan(spec, store)
+    modules = [plan.source.module_path] if plan.source.module_path else []
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    if not plan.left:
+        # Nothing to train needs no Ray: the invocation is noted, and that is all.
+        record = sweep_record(plan, (cluster.local_node(),), command, started)
+        Recorder(store.root, record, plan.trials, {}).close()
+        return Result(store, len(plan.trials), 0, len(plan.trials), ())
+    with cluster.connect(address, modules) as connected:
+        slots = capacity.slots(spec.resources, connected.nodes)
+        speed = speed_of(plan)
+        inline = spec.resources.workers == 1
+        planned = packs.plan(
+            plan.left,
+            lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
+            slots=slots,
+            start_s=INLINE_START_S if inline else GROUP_START_S,
+        )
+        record = sweep_record(plan, connected.nodes, command, started)
+        return _run(plan, store, planned, slots, record, show)
+
+
+def _run(
+    plan: Plan,
+    store: Store,
+    planned: list[list[Trial]],
+    slots: int,
+    record: dict[str, Any],
+    show: Callable[[Progress], None],
+) -> Result:
+    recorder = _start_recorder(plan, store, record)
+    scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
+    given = Assignment(
+        recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch)
+    )
+    outcome: list[BaseException | None] = []
+
+    def schedule() -> None:
+        # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
+        try:
+            _schedule(planned, given, slots, scratch)
+            outcome.append(None)
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=schedule, daemon=True)
+    try:
+        with _signals() as received:
+            thread.start()
+            while thread.is_alive() and not received:
+                thread.join(POLL_S)
+                show(ray.get(recorder.progress.remote()))
+            if received:
+                ray.get(recorder.flush.remote(), timeout=8)
+                name = signal.Signals(received[0]).name
+                raise Interrupted(
+                    f"stopped by {name}; what is finished is in {store.root}, and the same "
+                    "command goes on from there",
+                    received[0],
+                )
+        ray.get(recorder.close.remote())
+        progress: Progress = ray.get(recorder.progress.remote())
+    finally:
+        _remove_orphan_groups()
+        shutil.rmtree(scratch, ignore_errors=True)
+        ray.kill(recorder)
+    missing = progress.planned - progress.done - len(progress.failures)
+    if missing:
+        raise RaysweepError(
+            f"{missing} of {progress.planned} trials were not trained: {outcome[0] or 'see Ray'}"
+        )
+    trained = progress.done - len(plan.done)
+    return Result(store, progress.planned, trained, len(plan.done), progress.failures)
+
+
+def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
+    """The recorder, on this node, where the store is; its name keeps a second writer out."""
+    constants = {
+        "task": plan.source.reference,
+        "world_size": plan.spec.resources.workers,
+        "n_train": plan.n_train,
+        "n_val": plan.n_val,
+        "num_classes": plan.data.num_classes,
+        "val_digest": plan.val_digest,
+    }
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    root = store.root.resolve()
+    actor = ray.remote(Recorder).options(
+        name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here
+    )
+    try:
+        recorder = actor.remote(root, record, plan.trials, constants)
+    except ValueError as error:
+        raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
+    ray.get(recorder.progress.remote())
+    return recorder
+
+
+def _schedule(
+    planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path
+) -> None:
+    """Let Tune train all packs, `slots` at a time."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
+    from ray import tune
+
+    for name in ("ray.tune", "ray.train", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    resources = given.resources
+    inline = resources.workers == 1
+    if inline:
+        request = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
+    else:
+        # Drivers only wait, so they reserve next to nothing: with Ray's default of one CPU each
+        # they starve the workers they started. They stay on the head, which is not preempted.
+        request = {"CPU": 0, "node:__internal_head__": 0.001}
+    stored = [ray.put(pack) for pack in planned]
+
+    def pack_trainable(config: dict[str, Any]) -> None:
+        train_pack(ray.get(stored[config["pack"]]), given)
+
+    tuner = tune.Tuner(
+        tune.with_resources(pack_trainable, request),
+        param_space={"pack": tune.grid_search(list(range(len(planned))))},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=slots,
+            # A nested fit() does not survive its actor's reuse; a pack in the process does.
+            reuse_actors=inline,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            # A pack starts again after its process died; the recorder charges the trial that was
+            # claimed, so each trial of a pack can cost its pack two starts at most.
+            failure_config=tune.FailureConfig(max_failures=2 * max(map(len, planned))),
+        ),
+    )
+    for error in tuner.fit().errors:
+        raise error
+
+
+def _remove_orphan_groups() -> None:
+    """Placement groups of worker groups that were killed; Tune's own go with its trials."""
+    from ray.util import placement_group_table, remove_placement_group
+    from ray.util.placement_group import PlacementGroup
+
+    job = ray.get_runtime_context().get_job_id()
+    for group_id, group in placement_group_table().items():
+        if group["state"] != "REMOVED" and group.get("creator_job_id", job) == job:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group_id)))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Signals that ask to stop, collected instead of raised; only the main thread may."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def sweep_record(
+    plan: Plan, nodes: Sequence[capacity.Node], command: Sequence[str], started: str
+) -> dict[str, Any]:
+    """This invocation's entry in sweeps/: what was asked, of what, with what, on what."""
+    packages = ("raysweep", "torch", "ray", "polars", "pyarrow", "numpy")
+    return {
+        "spec": plan.spec.model_dump(mode="json"),
+        "trials": [[trial.trial_id, trial.config_id, trial.seed] for trial in plan.trials],
+        "configurations": {
+            trial.config_id: {
+                name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+                for name, value in trial.point.items()
+            }
+            for trial in plan.trials
+        },
+        "versions": {name: metadata.version(name) for name in packages}
+        | {"python": sys.version.split()[0]},
+        "git_commit": _git_commit(),
+        "hardware": {"nodes": [node._asdict() for node in nodes]},
+        "command": list(command),
+        "started_at": started,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the folder that the sweep was started in, if it is a git checkout."""
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    ) if shutil.which("git") else None
+    return found.stdout.strip() or None if found else None
+
+
+def seconds_since(started: float) -> float:
+    """Seconds on the monotonic clock."""
+    return time.monotonic() - started

@@ -1,0 +1,228 @@
+"""What is trained: a task loads data splits and builds a model; this finds and identifies one."""
+
+import ast
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from raysweep.errors import InputError
+from raysweep.spec import Hyperparameters
+
+SHIPPED = ("digits", "fashion_mnist")
+
+
+class Arrays(NamedTuple):
+    """Examples in memory, indexed on the device that trains.
+
+    x: shape (num_examples, ...), any numeric type. y: integer classes, shape (num_examples,).
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+Examples = Arrays | Dataset[tuple[torch.Tensor, int]]
+
+
+class Data(NamedTuple):
+    """The splits of a task.
+
+    Arrays, or a map-style dataset of (x, class) pairs, which is then read through a DataLoader.
+    train_eval: the training set without augmentation, where `train` has some.
+    val_clusters: shape (num_validation,); validation examples that belong together (frames of one
+        video, say) share a number, so that they fall into one block.
+    digest: needed where the splits are datasets; whatever changes when the data change.
+    """
+
+    train: Examples
+    validation: Examples
+    num_classes: int
+    train_eval: Examples | None = None
+    val_clusters: np.ndarray | None = None
+    digest: str | None = None
+
+
+class Task(NamedTuple):
+    """Load data from a folder (None where the user named none); build a model for one trial."""
+
+    load: Callable[[Path | None], Data]
+    build: Callable[[Hyperparameters, Data], nn.Module]
+
+
+class TaskSource(NamedTuple):
+    """A task together with where it came from: `module:object`, and a digest of its source."""
+
+    reference: str
+    task: Task
+    digest: str
+    module_path: Path | None  # what other machines need to import it; None when installed
+
+
+class Traits(NamedTuple):
+    """What of a model depends on how a batch is divided between workers."""
+
+    batch_norm: bool
+    random_layers: bool  # dropout that the trial's own `dropout` does not set
+
+
+def find_task(name: str, folder: Path | None = None) -> TaskSource:
+    """The task of this name: a shipped one, or `module:object`, looked up in `folder` too.
+
+    The folder is appended to sys.path, never put first. Raises: InputError.
+    """
+    if ":" not in name:
+        if name not in SHIPPED:
+            near = difflib.get_close_matches(name, SHIPPED, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise InputError(
+                f"task {name!r} is unknown{hint} Shipped: {', '.join(SHIPPED)}; "
+                "your own is module:object"
+            )
+        name = f"raysweep.tasks.{name}:task"
+    module_name, _, attribute = name.partition(":")
+    for place in (folder, Path.cwd()):
+        if place is not None and str(place.resolve()) not in sys.path:
+            sys.path.append(str(place.resolve()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise InputError(f"task {name!r}: importing it failed: {error}") from error
+        places = ", ".join(str(place) for place in (folder, Path.cwd()) if place)
+        raise InputError(
+            f"task {name!r}: no module {error.name!r} in {places} or installed"
+        ) from None
+    except Exception as error:  # whatever the user's module raises is one line, with its cause
+        raise InputError(
+            f"task {name!r}: importing it failed: {type(error).__name__}: {error}"
+        ) from error
+    task = getattr(module, attribute, None)
+    if not isinstance(task, Task):
+        found = [key for key, value in vars(module).items() if isinstance(value, Task)]
+        tasks = f"it has {', '.join(found)}" if found else "it has no raysweep.tasks.Task"
+        raise InputError(f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}")
+    return TaskSource(name, task, source_digest(module), _module_path(module))
+
+
+def _module_path(module: ModuleType) -> Path | None:
+    root = sys.modules[module.__name__.partition(".")[0]]
+    path = Path(str(root.__file__))
+    if "site-packages" in path.parts or root.__name__ == "raysweep":
+        return None
+    return path.parent if path.name == "__init__.py" else path
+
+
+def source_digest(module: ModuleType) -> str:
+    """Digest of a module's file and of every file beside or below it that it imports."""
+    start = Path(str(module.__file__))
+    folder, seen, waiting = start.parent, set[Path](), [start]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in _imported_names(path, module.__package__ or ""):
+            inside = _source_file(name)
+            if inside is not None and inside.is_relative_to(folder) and inside.name != "__init__.py":
+                waiting.append(inside)
+    content = hashlib.blake2b(digest_size=8)
+    for path in sorted(seen):
+        content.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return content.hexdigest()
+
+
+def _imported_names(path: Path, package: str) -> list[str]:
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            source = "." * node.level + (node.module or "")
+            if node.level:
+                source = importlib.util.resolve_name(source, package) if package else ""
+            names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name]
+
+
+def _source_file(name: str) -> Path | None:
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return Path(found.origin) if found and found.origin and found.has_location else None
+
+
+def load_data(source: TaskSource, folder: Path | None) -> Data:
+    """The task's splits, checked. Raises: InputError naming the task."""
+    data = source.task.load(folder)
+    if not isinstance(data, Data):
+        raise InputError(f"task {source.reference}: load() gave {type(data).__name__}, not Data")
+    for split in ("train", "validation"):
+        examples = getattr(data, split)
+        if num_examples(examples) < 1:
+            raise InputError(f"task {source.reference}: its {split} split is empty")
+        if isinstance(examples, Arrays):
+            if len(examples.x) != len(examples.y):
+                sizes = f"{len(examples.x)} inputs and {len(examples.y)} classes"
+                raise InputError(f"task {source.reference}: {split} has {sizes}")
+            low, high = int(examples.y.min()), int(examples.y.max())
+            if low < 0 or high >= data.num_classes:
+                raise InputError(
+                    f"task {source.reference}: {split} has classes {low} to {high}; "
+                    f"allowed: 0 to {data.num_classes - 1}"
+                )
+        elif data.digest is None:
+            raise InputError(f"task {source.reference}: a Dataset needs Data(digest=...)")
+    return data
+
+
+def num_examples(examples: Examples) -> int:
+    """How many examples a split has."""
+    return len(examples.y) if isinstance(examples, Arrays) else len(examples)  # pyright: ignore[reportArgumentType]
+
+
+def data_digest(data: Data) -> str:
+    """Digest of every split's content."""
+    splits = [data.train, data.validation, data.train_eval]
+    return _digest([*splits, data.val_clusters], data)
+
+
+def validation_digest(data: Data) -> str:
+    """Digest of the validation set alone: equal digests may be compared example by example."""
+    return _digest([data.validation, data.val_clusters], data)
+
+
+def _digest(parts: list[Any], data: Data) -> str:
+    content = hashlib.blake2b(f"{data.num_classes} {data.digest}".encode(), digest_size=8)
+    for part in parts:
+        for array in part if isinstance(part, Arrays) else [part]:
+            if isinstance(array, np.ndarray):
+                content.update(f"{array.shape}{array.dtype}".encode())
+                content.update(np.ascontiguousarray(array).data)
+            else:
+                content.update(b"-" if array is None else b"dataset")
+    return content.hexdigest()
+
+
+def traits(task: Task, data: Data, hyperparameters: Hyperparameters) -> Traits:
+    """Look at the model of one configuration, built without its own dropout."""
+    with torch.random.fork_rng(devices=[]):
+        model = task.build(hyperparameters.model_copy(update={"dropout": 0.0}), data)
+    layers = list(model.modules())
+    norms = (nn.modules.batchnorm._BatchNorm,)
+    drops = (nn.modules.dropout._DropoutNd,)
+    return Traits(
+        batch_norm=any(isinstance(layer, norms) for layer in layers),
+        random_layers=any(isinstance(layer, drops) and layer.p > 0 for layer in layers),
+    )

@@ -1,0 +1,317 @@
+"""Train one trial: the epoch loop and exact evaluation. Torch only; Ray never appears here."""
+
+import hashlib
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from raysweep.evaluation import evaluate, validation_columns, validation_sums
+from raysweep.group import Group
+from raysweep.packs import Speed
+from raysweep.splits import Placed, Split
+from raysweep.spec import EarlyStopping, Hyperparameters
+from raysweep.tasks import Data, Task
+
+# Above this many numbers, logits kept for the train-mode accuracy are counted and let go.
+MAX_KEPT_LOGITS = 4_000_000
+
+
+class Outcome(NamedTuple):
+    """How a trial ended. `restored_*` and `best_state` only with early stopping."""
+
+    status: str  # completed, diverged
+    epochs_run: int
+    stopped_early: bool
+    restored_epoch: int | None
+    restored_val_correct: int | None
+    best_state: dict[str, torch.Tensor] | None
+    num_parameters: int
+    initial_train_eval_loss: float
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A generator's seed from (seed, epoch, rank) or the like: any change gives another stream."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
+
+
+def reset_global_state(seed: int) -> None:
+    """Every trial starts from the same global state, whatever trained in this process before."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for user code that draws from it
+    torch.manual_seed(seed)
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+    torch.set_float32_matmul_precision("highest")
+
+
+def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of one step, counted from 0."""
+    full = fields.effective_learning_rate()
+    epoch = step / steps_per_epoch
+    if epoch < fields.warmup_epochs:
+        return full * (step + 1) / (fields.warmup_epochs * steps_per_epoch)
+    if fields.schedule == "step":
+        return full * fields.step_factor ** (int(epoch) // fields.step_epochs)
+    if fields.schedule == "cosine":
+        done = (epoch - fields.warmup_epochs) / (fields.epochs - fields.warmup_epochs)
+        return full * 0.5 * (1 + math.cos(math.pi * done))
+    return full
+
+
+def build_optimizer(fields: Hyperparameters, model: nn.Module) -> torch.optim.Optimizer:
+    """The trial's optimizer; its learning rate is set at every step."""
+    parameters, decay = list(model.parameters()), fields.weight_decay
+    match fields.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parameters, 0.0, momentum=fields.momentum, weight_decay=decay)
+        case "adam":
+            return torch.optim.Adam(parameters, 0.0, weight_decay=decay)
+        case "adamw":
+            return torch.optim.AdamW(parameters, 0.0, weight_decay=decay)
+        case "rmsprop":
+            return torch.optim.RMSprop(
+                parameters, 0.0, momentum=fields.momentum, weight_decay=decay
+            )
+
+
+@dataclass
+class Stopper:
+    """Early stopping: the best epoch so far, and whether patience has run out."""
+
+    rule: EarlyStopping
+    best: float = math.inf  # of the value to be minimised
+    best_epoch: int = 0
+    epochs_run: int = 0
+
+    def improved(self, val_loss: float, val_accuracy: float) -> bool:
+        """Count one epoch; true when it is the best by at least min_delta."""
+        self.epochs_run += 1
+        value = val_loss if self.rule.metric == "val_loss" else -val_accuracy
+        if not value < self.best - (self.rule.min_delta if self.best_epoch else 0.0):
+            return False
+        self.best, self.best_epoch = value, self.epochs_run
+        return True
+
+    @property
+    def out_of_patience(self) -> bool:
+        """True once `patience` epochs in a row have not improved."""
+        return self.epochs_run - self.best_epoch >= self.rule.patience
+
+
+def train(
+    fields: Hyperparameters,
+    seed: int,
+    task: Task,
+    data: Data,
+    placed: Placed,
+    *,
+    group: Group = Group(),
+    wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+    emit: Callable[[dict[str, Any]], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Outcome:
+    """Train one trial to its end; `emit` gets one row per epoch on rank 0.
+
+    All ranks call this with the same arguments. Rows hold the columns of `store.EPOCHS` that
+    describe an epoch; the caller adds those that name the trial.
+    """
+    reset_global_state(derive_seed(seed, "model"))
+    model = task.build(fields, data).to(group.device)
+    parallel = wrap(model)
+    optimizer = build_optimizer(fields, model)
+    stopper = Stopper(fields.early_stopping) if fields.early_stopping else None
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+
+    def on_training_subset() -> torch.Tensor:
+        return evaluate(model, placed.train_eval, placed.train_eval_index, group).sums()
+
+    everything = torch.arange(placed.validation.n)
+    train_eval_n = len(placed.train_eval_index)
+    initial_loss = group.sum(on_training_subset())[1].item() / train_eval_n
+    weights = nn.utils.parameters_to_vector(model.parameters()).detach()
+    validation = best_state = None
+    train_eval_loss, epoch, diverged = initial_loss, 0, False
+
+    for epoch in range(1, fields.epochs + 1):
+        started = clock()
+        passed = train_epoch(parallel, optimizer, fields, placed.train, seed, epoch, group)
+        train_s = clock() - started
+        group.broadcast_buffers(model)
+
+        # Evidence in eval mode: the fixed training subset, then the whole validation set.
+        subset = on_training_subset()
+        before, validation = validation, evaluate(model, placed.validation, everything, group)
+        on_validation = validation_sums(validation, before, placed, group)
+        previous, weights = weights, nn.utils.parameters_to_vector(model.parameters()).detach()
+
+        # All numbers of an epoch cross from worker to worker, and from device to host, once.
+        sums = group.sum(torch.cat([passed.sums, subset, on_validation]))
+        norms = torch.stack([passed.grad_norm, weights.norm(), (weights - previous).norm()])
+        numbers = torch.cat([norms.double(), sums]).tolist()
+        grad_norm, param_norm, update_norm, *counts = numbers
+        train_correct, train_loss, eval_correct, eval_loss, *val = counts
+        train_eval_loss = eval_loss / train_eval_n
+        columns = validation_columns(val, placed, first=before is None)
+        diverged = not (math.isfinite(train_loss) and math.isfinite(columns["val_loss_sum"]))
+        row = {
+            "epoch": epoch,
+            "weights_kind": "raw",
+            "status": "diverged" if diverged else "ok",
+            "global_step": epoch * passed.num_steps,
+            "lr": passed.last_lr,
+            "batch_size": fields.batch_size,
+            "train_s": train_s,
+            "train_n": placed.train.n,
+            "train_loss": train_loss / placed.train.n,
+            "train_accuracy": train_correct / placed.train.n,
+            "train_eval_n": train_eval_n,
+            "train_eval_correct": int(eval_correct),
+            "train_eval_loss_sum": eval_loss,
+            **columns,
+            "grad_norm": grad_norm,
+            "param_norm": param_norm,
+            "update_norm": update_norm,
+            "wall_s": clock() - started,
+        }
+        if group.rank == 0:
+            emit(row)
+        if diverged:
+            break
+        if stopper:
+            n = placed.validation.n
+            if stopper.improved(columns["val_loss_sum"] / n, columns["val_correct"] / n):
+                best_state = {key: value.clone() for key, value in model.state_dict().items()}
+            if stopper.out_of_patience:
+                break
+
+    # Ended above where it began, without a number that is not finite: diverged all the same.
+    diverged = diverged or not train_eval_loss <= initial_loss
+    restored_correct = None
+    if stopper and stopper.rule.restore_best and best_state is not None:
+        model.load_state_dict(best_state)
+        restored = evaluate(model, placed.validation, everything, group)
+        restored_correct = int(group.sum(restored.sums())[0].item())
+    return Outcome(
+        status="diverged" if diverged else "completed",
+        epochs_run=epoch,
+        stopped_early=bool(stopper and stopper.out_of_patience),
+        restored_epoch=stopper.best_epoch if stopper and restored_correct is not None else None,
+        restored_val_correct=restored_correct,
+        best_state=best_state,
+        num_parameters=num_parameters,
+        initial_train_eval_loss=initial_loss,
+    )
+
+
+class Pass(NamedTuple):
+    """One pass over the training set by one worker."""
+
+    sums: torch.Tensor  # [number correct, sum of losses] in train mode, of this worker's share
+    grad_norm: torch.Tensor  # of the last step, before clipping
+    num_steps: int
+    last_lr: float
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    fields: Hyperparameters,
+    train_set: Split,
+    seed: int,
+    epoch: int,
+    group: Group,
+) -> Pass:
+    """One pass: the order of examples comes from (seed, epoch) alone, so that every number of
+    workers sees the same global batches."""
+    model.train()
+    torch.manual_seed(derive_seed(seed, epoch, group.rank))  # dropout, augmentation
+    generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
+    order = torch.randperm(train_set.n, generator=generator)
+    batches = order.split(fields.batch_size)
+    mine = [batch[group.share(len(batch))] for batch in batches]
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    # DDP averages gradients over workers. Scaled like this, the average is the gradient of the
+    # mean over the global batch, however uneven (or empty) the shares are.
+    scales = {
+        size: torch.tensor(group.world_size / size, device=group.device)
+        for size in {len(batch) for batch in batches}
+    }
+    # Kept on the device and counted at the end, so that no step waits for a number.
+    sums = torch.zeros(2, dtype=torch.float64, device=group.device)
+    losses: list[torch.Tensor] = []
+    logits_and_classes: list[tuple[torch.Tensor, torch.Tensor]] = []
+    norm = torch.zeros((), device=group.device)
+    lr = last_lr = -1.0
+    for step, (x, y) in enumerate(train_set.batches(mine)):
+        lr = learning_rate(fields, (epoch - 1) * len(batches) + step, len(batches))
+        if lr != last_lr:
+            for settings in optimizer.param_groups:
+                settings["lr"] = lr
+            last_lr = lr
+        optimizer.zero_grad()
+        logits = model(x)
+        loss = functional.cross_entropy(
+            logits, y, reduction="sum", label_smoothing=fields.label_smoothing
+        )
+        loss.backward(scales[len(batches[step])])
+        if fields.grad_clip is not None:
+            norm = nn.utils.clip_grad_norm_(parameters, fields.grad_clip)
+        elif step == len(batches) - 1:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        optimizer.step()
+        losses.append(loss.detach())
+        logits_and_classes.append((logits.detach(), y))
+        if len(logits_and_classes) * logits.numel() > MAX_KEPT_LOGITS:
+            sums[0] += _num_correct(logits_and_classes)
+            logits_and_classes.clear()
+    if logits_and_classes:
+        sums[0] += _num_correct(logits_and_classes)
+    sums[1] = torch.stack(losses).double().sum()
+    return Pass(sums, norm, len(batches), lr)
+
+
+def _num_correct(logits_and_classes: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    logits, classes = zip(*logits_and_classes, strict=True)
+    return (torch.cat(logits).argmax(1) == torch.cat(classes)).sum()
+
+
+def measure_speed(
+    fields: Hyperparameters, task: Task, data: Data, placed: Placed, clock: Callable[[], float]
+) -> Speed:
+    """What a step and an example cost, from steps at a small and a large batch size.
+
+    Takes a fraction of a second for a small model, and two steps of each for a large one.
+    """
+    reset_global_state(0)
+    model = task.build(fields, data)
+    optimizer = build_optimizer(fields, model)
+    small, large = min(16, placed.train.n), min(256, placed.train.n)
+
+    def one_step(size: int) -> float:
+        started = clock()
+        (x, y), *_ = placed.train.batches([torch.arange(size)])
+        functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        return clock() - started
+
+    times = {}
+    for size in (small, large):
+        first, deadline = one_step(size), clock() + 0.05
+        repeats = [one_step(size)]
+        while clock() < deadline:
+            repeats.append(one_step(size))
+        times[size] = min(first, *repeats)
+    if small == large:
+        return Speed(per_step=times[small], per_example=0.0)
+    per_example = max(0.0, (times[large] - times[small]) / (large - small))
+    return Speed(max(0.0, times[small] - small * per_example), per_example)

@@ -1,0 +1,166 @@
+"""Train the trials of a pack: inside the Tune trial's process, or in Ray Train workers.
+
+The only file that knows Ray Train, which takes seconds to import and is not imported otherwise.
+"""
+
+import functools
+import io
+import logging
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import ray
+import torch
+from torch import nn
+
+from raysweep.errors import RaysweepError
+from raysweep.grid import Trial
+from raysweep.group import Group
+from raysweep.recorder import Sender, one_line
+from raysweep.spec import Resources
+from raysweep.splits import Placed, place
+from raysweep.tasks import Data, Task
+from raysweep.train import train
+
+MAX_GROUP_STARTS = 3  # that fail before any trial is claimed
+
+
+class Assignment(NamedTuple):
+    """What every worker of a sweep is given."""
+
+    recorder: Any  # actor handle
+    task: Task
+    data: Any  # object reference to the task's Data: one copy per node
+    resources: Resources
+    scratch: str  # Ray Train's own folder, thrown away after the sweep
+
+
+def train_pack(pack: Sequence[Trial], given: Assignment) -> None:
+    """Train a pack, whatever of it is left, to its end. An error ends its own trial only."""
+    if given.resources.workers > 1:
+        _drive_workers(pack, given)
+        return
+    on_gpu = given.resources.gpus_per_worker > 0
+    group = Group(device=torch.device("cuda" if on_gpu else "cpu"))
+    by_id = {trial.trial_id: trial for trial in pack}
+    for trial_id in ray.get(given.recorder.todo.remote(list(by_id))):
+        _train_trial(by_id[trial_id], given, group, wrap=lambda model: model)
+
+
+def _train_trial(
+    trial: Trial, given: Assignment, group: Group, wrap: Callable[[nn.Module], nn.Module]
+) -> None:
+    torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
+    clock = time.perf_counter
+    started = clock()
+    sender = Sender(given.recorder, trial.trial_id, clock) if group.rank == 0 else None
+    try:
+        data, placed = _placed(given.data.hex(), given.data, group.device)
+        outcome = train(
+            trial.hyperparameters,
+            trial.seed,
+            given.task,
+            data,
+            placed,
+            group=group,
+            wrap=wrap,
+            emit=sender.emit if sender else lambda row: None,
+        )
+    except Exception as error:
+        # Alone, a worker goes on with the next trial. In a group the others may wait for this
+        # one inside a collective operation, so the whole group starts again without the trial.
+        if sender is None or group.world_size > 1:
+            raise
+        sender.fail(error, f"on {platform.node()}")
+        return
+    if sender is not None:
+        columns = outcome._asdict()
+        state = columns.pop("best_state")
+        columns |= {"seconds": clock() - started, "node": platform.node()}
+        sender.finish(columns, None if state is None else _saved(state))
+
+
+@functools.lru_cache(maxsize=1)
+def _placed(key: str, reference: Any, device: torch.device) -> tuple[Data, Placed]:
+    """The data of a sweep on this process's device, once for all its trials."""
+    data = ray.get(reference)
+    return data, place(data, device)
+
+
+def _saved(state: dict[str, torch.Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({name: value.cpu() for name, value in state.items()}, buffer)
+    return buffer.getvalue()
+
+
+def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
+    """Start a group of Ray Train workers for a pack, again after each failure, until it is done."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    resources, by_id = given.resources, {trial.trial_id: trial for trial in pack}
+    on_gpu = resources.gpus_per_worker > 0
+    per_worker = {"CPU": resources.cpus_per_worker}
+    if on_gpu:
+        per_worker["GPU"] = resources.gpus_per_worker
+    starts = 0
+    while todo := ray.get(given.recorder.todo.remote(list(by_id))):
+        trainer = TorchTrainer(
+            _worker_loop,
+            train_loop_config={"pack": [by_id[trial_id] for trial_id in todo], "given": given},
+            scaling_config=ScalingConfig(
+                num_workers=resources.workers, use_gpu=on_gpu, resources_per_worker=per_worker
+            ),
+            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+            run_config=RunConfig(
+                name=uuid.uuid4().hex[:8],
+                storage_path=given.scratch,
+                # Retries live in one place, the recorder's claims.
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=3),
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:
+            cause, where = _first_failure(error)
+            if isinstance(cause, ray.exceptions.RayActorError):
+                # A worker died: the recorder charges the claimed trial when asked what is left.
+                charged = ray.get(given.recorder.has_claim.remote(todo))
+            else:
+                line = one_line(cause, where)
+                charged = ray.get(given.recorder.blame.remote(todo, line, str(error)))
+            if charged:
+                continue
+            starts += 1
+            if starts == MAX_GROUP_STARTS:
+                raise RaysweepError(
+                    f"a group of {resources.workers} workers did not start, {starts} times: "
+                    f"{one_line(cause, where)}"
+                ) from error
+
+
+def _first_failure(error: Exception) -> tuple[BaseException, str]:
+    """The exception of the lowest rank that failed, and where it happened."""
+    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
+    if not failures:
+        return error, "no worker named"
+    rank = min(failures)
+    cause = failures[rank]
+    return getattr(cause, "cause", None) or cause, f"on rank {rank}"
+
+
+def _worker_loop(config: dict[str, Any]) -> None:
+    """One Ray Train worker: the same loop as alone, with the model wrapped for its group."""
+    from ray import train as ray_train
+    from ray.train.torch import get_device, prepare_model
+
+    context = ray_train.get_context()
+    group = Group(context.get_world_rank(), context.get_world_size(), get_device())
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for trial in config["pack"]:
+        _train_trial(trial, config["given"], group, wrap=prepare_model)
