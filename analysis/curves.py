@@ -1,0 +1,102 @@
+"""Tidy epochs -> matrices: trials of the same length side by side, so that nothing loops."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+ROWS_AT_ONCE = 60_000  # bounds the memory of the block arrays to some tens of megabytes
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Trials of the same length; NaN where an epoch or a metric is missing.
+
+    N trials, T epochs, K validation blocks.
+    """
+
+    trial_ids: list[str]
+    val_accuracy: Floats  # (N, T), a fraction
+    val_loss: Floats  # (N, T), a mean
+    train_accuracy: Floats  # (N, T), eval mode
+    train_n: Floats  # (N,), examples in the fixed training subset
+    val_n: Floats  # (N,)
+    flips: Floats  # (N, T), examples whose correctness changed since the epoch before
+    lr: Floats  # (N, T)
+    block_accuracy: Floats  # (N, T, K); K = 0 without blocks
+    block_weight: Floats  # (N, K), shares of the validation examples; sums to 1
+
+    @property
+    def num_epochs(self) -> int:
+        """T."""
+        return self.val_accuracy.shape[1]
+
+
+def curves(raw: pl.DataFrame) -> Iterator[Curves]:
+    """All trials in groups of the same number of epochs.
+
+    Args: raw: epochs of raw weights, as frames.read gives them.
+    """
+    lengths = raw.group_by("trial_id").agg(pl.col("epoch").max().alias("length"))
+    lengths = lengths.sort("length", "trial_id")
+    for (length,), group in lengths.group_by("length", maintain_order=True):
+        assert isinstance(length, int)
+        for chunk in group["trial_id"].to_frame().iter_slices(max(1, ROWS_AT_ONCE // length)):
+            yield padded(raw, chunk["trial_id"], length)
+
+
+def padded(raw: pl.DataFrame, trial_ids: pl.Series, num_epochs: int) -> Curves:
+    """These trials in this order, all padded to the same number of epochs."""
+    ids = pl.DataFrame({"trial_id": trial_ids}).with_row_index("row")
+    rows = raw.join(ids, on="trial_id", how="inner", maintain_order="left")
+    return _matrices(rows, trial_ids.to_list(), num_epochs)
+
+
+def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curves:
+    place = rows["row"].to_numpy() * num_epochs + rows["epoch"].to_numpy() - 1
+    shape = (len(trial_ids), num_epochs)
+
+    def matrix(values: pl.Series) -> Floats:
+        out = np.full(shape[0] * shape[1], np.nan)
+        out[place] = values.cast(pl.Float64).to_numpy()
+        return out.reshape(shape)
+
+    def constant(name: str) -> Floats:
+        # Of any epoch that has it: the validation set and the training subset are fixed.
+        values = matrix(rows[name])
+        return np.max(np.where(np.isnan(values), 0.0, values), axis=1)
+
+    blocks, weight = _blocks(rows, place, shape)
+    return Curves(
+        trial_ids=trial_ids,
+        val_accuracy=matrix(rows["val_accuracy"]),
+        val_loss=matrix(rows["val_loss"]),
+        train_accuracy=matrix(rows["train_eval_accuracy"]),
+        train_n=constant("train_eval_n"),
+        val_n=constant("val_n"),
+        flips=matrix(rows["flip_to_wrong"] + rows["flip_to_right"]),
+        lr=matrix(rows["lr"]),
+        block_accuracy=blocks,
+        block_weight=weight,
+    )
+
+
+def _blocks(
+    rows: pl.DataFrame, place: NDArray[np.int64], shape: tuple[int, int]
+) -> tuple[Floats, Floats]:
+    """Accuracy (N, T, K) and weight (N, K) of the blocks; K = 0 unless all rows have them."""
+    num_trials, num_epochs = shape
+    sizes = rows["val_block_n"].list.len()
+    num_blocks = sizes.max()
+    if sizes.null_count() or sizes.min() != num_blocks or not isinstance(num_blocks, int):
+        return np.empty((*shape, 0)), np.empty((num_trials, 0))
+    correct = rows["val_block_correct"].explode().to_numpy().reshape(-1, num_blocks)
+    count = rows["val_block_n"].explode().to_numpy().reshape(-1, num_blocks)
+    accuracy = np.full((num_trials * num_epochs, num_blocks), np.nan)
+    accuracy[place] = correct / np.maximum(count, 1)  # an empty block has weight 0
+    weight = np.zeros((num_trials, num_blocks))
+    weight[rows["row"].to_numpy()] = count / count.sum(axis=1, keepdims=True)
+    return accuracy.reshape(*shape, num_blocks), weight

@@ -1,0 +1,241 @@
+"""Store -> tidy Polars frames: the trials and the live epochs of the latest sweep.
+
+A scan beside a running sweep succeeds: files that vanish are listed again, files that can't be
+read are named and left out.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from raysweep.errors import InputError
+from raysweep.store import SCHEMAS, Store, Table
+
+# What the analysis uses of an epoch's row; lists and bits that it doesn't use stay on disk.
+EPOCH_COLUMNS = (
+    "trial_id", "weights_kind", "epoch", "attempt", "start_epoch", "status", "lr", "wall_s",
+    "train_loss", "train_accuracy", "train_eval_n", "train_eval_correct", "train_eval_loss_sum",
+    "val_n", "val_correct", "val_loss_sum", "val_block_n", "val_block_correct",
+    "flip_to_wrong", "flip_to_right", "grad_norm", "param_norm", "update_norm",
+)  # fmt: skip
+KEY = ("trial_id", "weights_kind", "epoch")
+_CASTS = pl.ScanCastOptions(integer_cast=["upcast", "allow-float"])
+_MAX_LISTINGS = 10
+
+
+class Frames(NamedTuple):
+    """What a store holds of one sweep.
+
+    trials: one row per trial that has finished: completed, diverged or failed; null `error` if not
+    epochs: one live row per finished trial, weights_kind and epoch, with derived columns
+    quality: check, count, detail; one row per thing that is missing, excluded or damaged
+    """
+
+    record: dict[str, Any]
+    trials: pl.DataFrame
+    epochs: pl.DataFrame
+    quality: pl.DataFrame
+
+
+class Scan(NamedTuple):
+    """The rows of a table and the files that could not be read."""
+
+    rows: pl.DataFrame
+    corrupt: list[str]
+
+
+def read(store: Store) -> Frames:
+    """The latest sweep of a store.
+
+    Raises: InputError when the store has no sweep, or no trial of it has completed or diverged.
+    """
+    sweeps = store.sweeps()
+    if not sweeps:
+        raise InputError(f"{store.root} holds no sweep yet: run one with that store first")
+    record = sweeps[-1]
+    planned = pl.DataFrame(
+        record["trials"],
+        schema={"trial_id": pl.String, "config_id": pl.String, "seed": pl.Int64},
+        orient="row",
+    )
+    # Trials before epochs: a trial that stands in a segment has its epochs in segments already.
+    trial_scan = scan(store, "trials")
+    epoch_scan = scan(store, "epochs", EPOCH_COLUMNS)
+    live = live_epochs(epoch_scan.rows)
+    attempts = epoch_scan.rows.group_by("trial_id").agg(pl.col("attempt").max().alias("tried"))
+    latest = (
+        trial_scan.rows.sort("trial_id", "attempt", maintain_order=True)
+        .unique("trial_id", keep="last", maintain_order=True)
+        .join(attempts, on="trial_id", how="left")
+    )
+    # A later attempt that has rows but hasn't finished means: the trial is being trained again.
+    done = latest.filter(pl.col("tried").is_null() | (pl.col("tried") <= pl.col("attempt")))
+    trials = (
+        done.drop("tried", "config_id", "seed")
+        .join(planned.with_row_index("order"), on="trial_id", how="inner")
+        .sort("order")
+        .select(*SCHEMAS["trials"].names)
+    )
+    if not trials["status"].is_in(["completed", "diverged"]).any():
+        raise InputError(_nothing_finished(store, planned.height, trials))
+    kept = trials.select("trial_id", "config_id", "seed")
+    epochs = derive(live.join(kept, on="trial_id", how="inner")).sort(KEY)
+    quality = _quality(
+        planned=planned,
+        trials=trials,
+        known=latest,
+        epochs=epochs,
+        num_superseded=epoch_scan.rows.join(planned, on="trial_id", how="semi").height
+        - live.join(planned, on="trial_id", how="semi").height,
+        corrupt=trial_scan.corrupt + epoch_scan.corrupt,
+        num_sweeps=len(sweeps),
+    )
+    return Frames(record, trials, epochs, quality)
+
+
+def scan(store: Store, table: Table, columns: Sequence[str] | None = None) -> Scan:
+    """All rows of the live files that can be read, in the order of writing."""
+    for _ in range(_MAX_LISTINGS):
+        try:
+            return _scan_files(store.live_files(table), table, columns)
+        except FileNotFoundError:
+            continue  # a new writer removed what an older one had superseded: list again
+    raise InputError(f"{store.root / table}: its files vanish faster than they can be read")
+
+
+def _scan_files(paths: list[Path], table: Table, columns: Sequence[str] | None) -> Scan:
+    # A file without bytes would read as no rows.
+    empty = [path for path in paths if path.stat().st_size == 0]
+    whole = [path for path in paths if path not in empty]
+    try:
+        return Scan(_collect(whole, table, columns), [_name(path) for path in empty])
+    except FileNotFoundError:
+        raise
+    except (pl.exceptions.PolarsError, OSError):
+        readable, corrupt = [_collect([], table, columns)], empty
+        for path in whole:
+            try:
+                readable.append(_collect([path], table, columns))
+            except FileNotFoundError:
+                raise
+            except (pl.exceptions.PolarsError, OSError):
+                corrupt.append(path)
+        return Scan(pl.concat(readable), sorted(_name(path) for path in corrupt))
+
+
+def _collect(paths: list[Path], table: Table, columns: Sequence[str] | None) -> pl.DataFrame:
+    empty = pl.from_arrow(SCHEMAS[table].empty_table())
+    assert isinstance(empty, pl.DataFrame)
+    names = list(columns or empty.columns)
+    if not paths:
+        return empty.select(names)
+    rows = pl.scan_parquet(
+        paths,
+        schema=empty.schema,
+        missing_columns="insert",
+        extra_columns="ignore",
+        cast_options=_CASTS,
+        glob=False,
+    )
+    return rows.select(names).collect()
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def live_epochs(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per trial, weights_kind and epoch: a row is live unless a later attempt has
+    start_epoch <= its epoch."""
+    if rows["attempt"].max() != rows["attempt"].min():
+        starts = rows.select("trial_id", "attempt", "start_epoch").unique()
+        later = starts.rename({"attempt": "later", "start_epoch": "from_epoch"})
+        superseded = (
+            starts.join(later, on="trial_id")
+            .filter(pl.col("later") > pl.col("attempt"))
+            .group_by("trial_id", "attempt")
+            .agg(pl.col("from_epoch").min())
+        )
+        rows = rows.join(
+            superseded, on=["trial_id", "attempt"], how="left", maintain_order="left"
+        ).filter(pl.col("from_epoch").is_null() | (pl.col("epoch") < pl.col("from_epoch")))
+        rows = rows.drop("from_epoch")
+    return rows.unique(KEY, keep="last", maintain_order=True)
+
+
+def derive(rows: pl.DataFrame) -> pl.DataFrame:
+    """Adds val_accuracy, val_loss, train_eval_accuracy, train_eval_loss and churn.
+
+    Accuracy is a fraction, loss a mean; what is not finite becomes null (`status` tells why).
+    """
+    return rows.with_columns(
+        (pl.col("val_correct") / pl.col("val_n")).alias("val_accuracy"),
+        (pl.col("val_loss_sum") / pl.col("val_n")).alias("val_loss"),
+        (pl.col("train_eval_correct") / pl.col("train_eval_n")).alias("train_eval_accuracy"),
+        (pl.col("train_eval_loss_sum") / pl.col("train_eval_n")).alias("train_eval_loss"),
+        ((pl.col("flip_to_wrong") + pl.col("flip_to_right")) / pl.col("val_n")).alias("churn"),
+    ).with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)).name.keep())
+
+
+def _nothing_finished(store: Store, num_planned: int, trials: pl.DataFrame) -> str:
+    failed = trials.filter(pl.col("status") == "failed")
+    if failed.height:
+        error = str(failed["error"][0]).splitlines()[0]
+        return (
+            f"{store.root}: no trial of the latest sweep has finished; {failed.height} of "
+            f"{num_planned} failed, the first with: {error}"
+        )
+    return f"{store.root}: none of the {num_planned} trials of the latest sweep has finished yet"
+
+
+def _quality(
+    *,
+    planned: pl.DataFrame,
+    trials: pl.DataFrame,
+    known: pl.DataFrame,
+    epochs: pl.DataFrame,
+    num_superseded: int,
+    corrupt: list[str],
+    num_sweeps: int,
+) -> pl.DataFrame:
+    status = Counter(trials["status"].to_list())
+    missing = planned.join(trials, on="trial_id", how="anti")["trial_id"].to_list()
+    others = known.join(planned, on="trial_id", how="anti").height
+    errors = Counter(
+        str(error).splitlines()[0]
+        for error in trials.filter(pl.col("status") == "failed")["error"].fill_null("unknown")
+    )
+    raw = epochs.filter(pl.col("weights_kind") == "raw")
+    seen = raw.group_by("trial_id").agg(pl.len().alias("num_rows"))
+    holes = (
+        trials.join(seen, on="trial_id", how="left")
+        .filter(pl.col("status") == "completed")
+        .filter(pl.col("num_rows").fill_null(0) < pl.col("epochs_run"))["trial_id"]
+        .to_list()
+    )
+    num_unfinite = raw.filter(pl.col("val_loss").is_null() & (pl.col("val_n") > 0)).height
+    found = [
+        ("trials planned", planned.height, f"{planned['config_id'].n_unique()} configurations"),
+        ("trials completed", status["completed"], ""),
+        ("trials diverged", status["diverged"], "kept in the curves, left out of every estimate"),
+        ("trials failed", status["failed"], "; ".join(f"{n} x {e}" for e, n in errors.items())),
+        ("trials missing", len(missing), _some(missing)),
+        ("trials with missing epochs", len(holes), _some(holes)),
+        ("epochs without a finite validation loss", num_unfinite, ""),
+        ("epoch rows superseded by a later attempt", num_superseded, "not used"),
+        ("files that can't be read", len(corrupt), _some(corrupt)),
+        ("finished trials of other sweeps", others, f"{num_sweeps - 1} earlier sweeps; not used"),
+    ]
+    return pl.DataFrame(
+        [row for row in found if row[1] or row[0] in ("trials planned", "trials completed")],
+        schema={"check": pl.String, "count": pl.Int64, "detail": pl.String},
+        orient="row",
+    )
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
