@@ -20,10 +20,11 @@ def window(num_epochs: int) -> int:
 def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
     """One row per trial.
 
-    gap, drop, loss_rise (a fraction of the smallest), best_naive, peak_epoch, final_accuracy,
-    final_loss; gap_set_var (with gap_set_df) is the part of the gap's variance that trials with
-    the same validation set share. `drop` is the largest window mean minus the last: naive, never
-    negative, to be read with its interval only. Accuracies are fractions.
+    gap, drop, loss_rise (a fraction of the smallest), best_naive, peak_epoch, last_accuracy,
+    final_accuracy (mean of the last window), final_loss; gap_set_var (with gap_set_df) is the part
+    of the gap's variance that trials with the same validation set share. `drop` is the largest
+    window mean minus the last: naive, never negative, to be read with its interval only.
+    Accuracies are fractions.
 
     Args: num_train: (N,) size of the training set that the training subset was drawn from.
     """
@@ -40,6 +41,7 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "trial_id": trials.trial_ids,
             "best_naive": trials.val_accuracy[rows, best],
             "peak_epoch": best + 1,
+            "last_accuracy": trials.val_accuracy[:, -1],
             "final_accuracy": accuracy[:, -1],
             "final_loss": loss[:, -1],
             "loss_rise": np.where(np.isfinite(rise), rise, np.nan),

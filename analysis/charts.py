@@ -1,0 +1,252 @@
+"""Altair: tidy frame -> chart, one function per chart. Accuracy comes in percent, differences in
+percentage points.
+
+Data come by name (the page holds them once); a frame passed in is read for its levels and domains
+and never embedded.
+"""
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+VALIDATION, TRAINING = "#0072B2", "#D55E00"  # Okabe-Ito: apart in every colour blindness
+OBSERVED, FINITE = "#0072B2", "#E69F00"
+UNCLEAR = "#8C8C8C"
+SERIES = ("validation", "training (eval mode)")
+MARKS = ("best epoch", "restored weights", "stopped early")
+_MAX_FACET_COLUMNS = 4
+
+Chart = alt.TopLevelMixin
+
+
+def grid_map(
+    data: pl.DataFrame,
+    *,
+    value: str,
+    title: str,
+    x_title: str,
+    y_title: str | None,
+    facet_title: str | None,
+) -> Chart:
+    """One measure over two axes of the grid, a small map for each level of the other axes.
+
+    Args: data (named maps): x, y, slice in their order, point, <value> in pp, <value>_text,
+        <value>_tip; the titles are None where there is no such axis.
+    """
+    xs, ys = (data[name].unique(maintain_order=True).to_list() for name in ("x", "y"))
+    known = [float(number) for number in data[value].drop_nulls()]
+    low, high = (min(known), max(known)) if known else (0.0, 1.0)
+    high = max(high, low + 1e-6)
+    filled, bright = f"isValid(datum.{value})", f"datum.{value} > {(low + high) / 2}"
+    base = alt.Chart(alt.NamedData("maps"), width=alt.Step(60), height=alt.Step(34)).encode(
+        x=alt.X("x:O", title=x_title, sort=xs, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("y:O", title=y_title, sort=ys[::-1], axis=alt.Axis() if y_title else None),
+        tooltip=[
+            alt.Tooltip("point:N", title="configuration"),
+            alt.Tooltip(f"{value}_tip:N", title=title),
+        ],
+    )
+    colour = alt.Color(
+        f"{value}:Q",
+        title="pp",
+        scale=alt.Scale(scheme="viridis", domain=[low, high]),
+        legend=alt.Legend(gradientLength=80, gradientThickness=10),
+    )
+    cells = base.mark_rect(cursor="pointer").encode(
+        color=alt.when(filled).then(colour).otherwise(alt.value("#80808033"))
+    )
+    numbers = base.mark_text(fontSize=11, cursor="pointer").encode(
+        text=f"{value}_text:N",
+        color=alt.when(f"!{filled}")
+        .then(alt.value("#808080"))
+        .when(bright)
+        .then(alt.value("black"))
+        .otherwise(alt.value("white")),
+    )
+    layers = alt.layer(cells, numbers)
+    heading = alt.Title(title, anchor="start")
+    if facet_title is None:
+        return layers.properties(title=heading)
+    slices = data["slice"].unique(maintain_order=True).to_list()
+    facet = alt.Facet("slice:N", title=facet_title, sort=slices)
+    return layers.facet(facet=facet, columns=min(len(slices), _MAX_FACET_COLUMNS)).properties(
+        title=heading
+    )
+
+
+def curves(
+    panels: Sequence[tuple[str, str]], *, first_epoch: int, last_epoch: int, columns: int
+) -> Chart:
+    """Every seed's curves of some configurations, accuracy above, loss beneath.
+
+    Data (named seeds): config_id, seed, epoch, accuracy, loss; (named means): config_id, epoch,
+    accuracy, accuracy_low, accuracy_high, train_accuracy, loss, train_loss; (named marks):
+    config_id, seed, epoch, accuracy, mark.
+
+    Args: panels: (config_id, title) of what is shown first: the page may set the parameters
+        `config_<i>` and `title_<i>`; first_epoch: where the curves start, to leave the steep
+        beginning out of the scale.
+    """
+    params = [
+        alt.param(
+            name="from_epoch",
+            value=first_epoch,
+            bind=alt.binding_range(min=1, max=max(last_epoch // 2, 2), step=1, name="from epoch "),
+        )
+    ]
+    above: list[alt.LayerChart] = []
+    beneath: list[alt.LayerChart] = []
+    width = {1: 560, 2: 420}.get(columns, 290)
+    for number, (config_id, title) in enumerate(panels):
+        params.append(alt.param(name=f"config_{number}", value=config_id))
+        params.append(alt.param(name=f"title_{number}", value=title))
+        heading = alt.Title(text=alt.expr(f"title_{number}"), anchor="start", limit=width)  # pyright: ignore[reportArgumentType]
+        shown = f"datum.config_id === config_{number} && datum.epoch >= from_epoch"
+        above.append(_accuracy(shown).properties(width=width, height=210, title=heading))
+        beneath.append(_loss(shown).properties(width=width, height=110))
+    upper = alt.concat(*above, columns=columns).resolve_scale(y="shared", x="shared")
+    lower = alt.concat(*beneath, columns=columns).resolve_scale(y="shared", x="shared")
+    return alt.vconcat(upper, lower).add_params(*params)
+
+
+def _accuracy(shown: str) -> alt.LayerChart:
+    seeds = alt.Chart(alt.NamedData("seeds")).transform_filter(shown)
+    means = alt.Chart(alt.NamedData("means")).transform_filter(shown)
+    marks = alt.Chart(alt.NamedData("marks")).transform_filter(shown)
+    x = alt.X("epoch:Q", title=None, axis=alt.Axis(tickMinStep=1))
+    scale = alt.Scale(zero=False, nice=False, padding=6)
+    y = alt.Y("accuracy:Q", title="accuracy, %", scale=scale)
+    colour = alt.Scale(domain=list(SERIES), range=[VALIDATION, TRAINING])
+    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3)
+    series = alt.Color("series:N", scale=colour, legend=legend)
+    training = means.transform_calculate(series=f"'{SERIES[1]}'")
+    seeds, means = (rows.transform_calculate(series=f"'{SERIES[0]}'") for rows in (seeds, means))
+    kinds = alt.Shape(
+        "mark:N",
+        scale=alt.Scale(domain=list(MARKS), range=["triangle-up", "diamond", "square"]),
+        legend=alt.Legend(orient="top", title=None),
+    )
+    return alt.layer(
+        means.mark_area(opacity=0.15).encode(
+            x=x, y=alt.Y("accuracy_low:Q", scale=scale), y2="accuracy_high:Q", color=series
+        ),
+        seeds.mark_line(strokeWidth=0.8, opacity=0.5).encode(
+            x=x, y=y, detail="seed:N", color=series
+        ),
+        training.mark_line(strokeWidth=1.6, strokeDash=[5, 3]).encode(
+            x=x, y=alt.Y("train_accuracy:Q", title="accuracy, %", scale=scale), color=series
+        ),
+        means.mark_line(strokeWidth=2.2).encode(x=x, y=y, color=series),
+        marks.mark_point(size=48, filled=False, strokeWidth=1.4, color="#009E73").encode(
+            x=x,
+            y=y,
+            shape=kinds,
+            tooltip=[
+                alt.Tooltip("mark:N", title="what"),
+                alt.Tooltip("seed:N"),
+                alt.Tooltip("epoch:Q"),
+                alt.Tooltip("accuracy:Q", format=".2f"),
+            ],
+        ),
+    )
+
+
+def _loss(shown: str) -> alt.LayerChart:
+    seeds = alt.Chart(alt.NamedData("seeds")).transform_filter(shown)
+    means = alt.Chart(alt.NamedData("means")).transform_filter(shown)
+    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
+    y = alt.Y("loss:Q", title="loss", scale=alt.Scale(zero=False, padding=4))
+    return alt.layer(
+        seeds.mark_line(strokeWidth=0.8, opacity=0.5, color=VALIDATION).encode(
+            x=x, y=y, detail="seed:N"
+        ),
+        means.mark_line(strokeWidth=1.6, strokeDash=[5, 3], color=TRAINING).encode(
+            x=x, y=alt.Y("train_loss:Q", title="loss")
+        ),
+        means.mark_line(strokeWidth=2.2, color=VALIDATION).encode(x=x, y=y),
+    )
+
+
+def measures(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
+    """Intervals per configuration, one panel a measure; the jitter's finite-set part beside it.
+
+    Args: data (named measures): one row per configuration in the order to show: point, and per
+        measure <name>, <name>_low, <name>_high; fin_sd. panels: (name, title), hf_sd first.
+    """
+    order = data["point"].to_list()
+    height = alt.Step(16 if len(order) > 12 else 22)
+    drawn: list[alt.LayerChart] = []
+    for number, (name, title) in enumerate(panels):
+        axis = alt.Axis(labelLimit=420, title=None) if number == 0 else None
+        base = alt.Chart(alt.NamedData("measures")).encode(
+            y=alt.Y("point:N", sort=order, axis=axis),
+            tooltip=[
+                alt.Tooltip("point:N", title="configuration"),
+                *[
+                    alt.Tooltip(f"{column}:Q", title=words, format=".2f")
+                    for column, words in (
+                        (name, title),
+                        (f"{name}_low", "from"),
+                        (f"{name}_high", "to"),
+                    )
+                ],
+            ],
+        )
+        x = alt.X(f"{name}:Q", title=title, scale=alt.Scale(zero=name != "final_accuracy"))
+        rules = base.mark_rule(strokeWidth=1.6, color=OBSERVED).encode(
+            x=alt.X(f"{name}_low:Q", title=title), x2=f"{name}_high:Q"
+        )
+        layers = [
+            rules,
+            base.mark_point(filled=True, size=42, color=OBSERVED, opacity=1).encode(x=x),
+        ]
+        if name == "hf_sd":
+            finite = alt.X("fin_sd:Q", title=title)
+            layers.insert(0, base.mark_bar(color=FINITE, opacity=0.55, height=7).encode(x=finite))
+        drawn.append(alt.layer(*layers).properties(width=170, height=height))
+    return alt.hconcat(*drawn, spacing=14).resolve_scale(y="shared")
+
+
+def effects(data: pl.DataFrame, responses: Sequence[tuple[str, str]]) -> Chart:
+    """Interval of every contrast, one panel a response.
+
+    Args: data (named effects): contrast in the order to show, response, estimate, low, high,
+        clear (the interval leaves out no change). responses: (name, title); `jitter` is a ratio.
+    """
+    order = data["contrast"].unique(maintain_order=True).to_list()
+    drawn: list[alt.LayerChart] = []
+    for number, (name, title) in enumerate(responses):
+        axis = alt.Axis(labelLimit=420, title=None) if number == 0 else None
+        base = (
+            alt.Chart(alt.NamedData("effects"))
+            .transform_filter(alt.FieldEqualPredicate(field="response", equal=name))
+            .encode(
+                y=alt.Y("contrast:N", sort=order, axis=axis),
+                color=alt.when("datum.clear")
+                .then(alt.value(VALIDATION))
+                .otherwise(alt.value(UNCLEAR)),
+                tooltip=[
+                    alt.Tooltip("contrast:N"),
+                    alt.Tooltip("estimate:Q", title=title, format=".2f"),
+                    alt.Tooltip("low:Q", title="from", format=".2f"),
+                    alt.Tooltip("high:Q", title="to", format=".2f"),
+                ],
+            )
+        )
+        ratio = name == "jitter"
+        scale = alt.Scale(type="log", nice=False, padding=8) if ratio else alt.Scale(padding=8)
+        ticks = alt.Axis(tickCount=4, format="~g" if ratio else "~r")
+        nothing = (
+            alt.Chart(alt.NamedData("effects"))
+            .mark_rule(strokeDash=[3, 3], opacity=0.7)
+            .encode(x=alt.XDatum(1 if ratio else 0, scale=scale))
+        )
+        rules = base.mark_rule(strokeWidth=2).encode(
+            x=alt.X("low:Q", title=title, scale=scale, axis=ticks), x2="high:Q"
+        )
+        dots = base.mark_point(filled=True, size=46, opacity=1).encode(
+            x=alt.X("estimate:Q", title=title, scale=scale, axis=ticks)
+        )
+        drawn.append(alt.layer(nothing, rules, dots).properties(width=150, height=alt.Step(24)))
+    return alt.hconcat(*drawn, spacing=14).resolve_scale(y="shared")
