@@ -32,8 +32,9 @@ class Cluster(NamedTuple):
 
 def local_node() -> Node:
     """This machine, as a Ray started on it would see it; nothing is started."""
+    from ray._common.utils import get_system_memory
     from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
-    from ray._private.utils import get_num_cpus, get_system_memory
+    from ray._private.utils import get_num_cpus
 
     gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
     memory = get_system_memory()
@@ -44,9 +45,10 @@ def running_address(address: str | None) -> str | None:
     """The cluster that `connect` would attach to; None where it would start one."""
     from ray._private.services import get_ray_address_from_environment
 
-    if address in (None, "local"):
-        return get_ray_address_from_environment(None, None) if address is None else None
-    return address
+    if address == "local":
+        return None
+    # Typed as if an address were always given; None asks for what `ray start` left running.
+    return get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters, SweepSpec
-from raysweep.tasks import Traits
 
 
 class Trial(NamedTuple):
@@ -18,6 +17,13 @@ class Trial(NamedTuple):
     point: dict[str, Any]  # the axes' values
     hyperparameters: Hyperparameters
     seed: int
+
+
+class Traits(NamedTuple):
+    """What of a model depends on how a batch is divided between workers."""
+
+    batch_norm: bool
+    random_layers: bool  # dropout that the trial's own `dropout` does not set
 
 
 class Identity(NamedTuple):
@@ -73,9 +79,7 @@ def check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -
             "every worker needs a share of a global batch"
         )
     if size > n_train:
-        raise InputError(
-            f"batch_size = {size} is larger than the training set: {n_train} examples"
-        )
+        raise InputError(f"batch_size = {size} is larger than the training set: {n_train} examples")
     if fields.warmup_epochs >= fields.epochs:
         raise InputError(
             f"warmup_epochs = {fields.warmup_epochs:g} leaves nothing of {fields.epochs} epochs"

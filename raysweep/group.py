@@ -30,3 +30,6 @@ class Group(NamedTuple):
         if self.world_size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
+
+
+ALONE = Group()

@@ -49,7 +49,9 @@ def plan(
     return packs
 
 
-def makespan(packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int) -> float:
+def makespan(
+    packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
+) -> float:
     """Estimated wall time of all packs, each taken by the slot that is free first."""
     free = [0.0] * max(1, slots)
     for pack in packs:

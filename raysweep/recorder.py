@@ -256,7 +256,9 @@ class Sender:
         """Send the error that ended this trial, with its traceback."""
         details = "".join(traceback.format_exception(error))
         self._ray.get(
-            self._recorder.fail.remote(self._trial_id, self.attempt, one_line(error, where), details)
+            self._recorder.fail.remote(
+                self._trial_id, self.attempt, one_line(error, where), details
+            )
         )
 
     def _take(self) -> pa.RecordBatch:
@@ -273,4 +275,8 @@ class Sender:
 def one_line(error: BaseException, where: str) -> str:
     """An error as people read it: its kind, its message, where it happened."""
     message = " ".join(str(error).split())
-    return f"{type(error).__name__}: {message} ({where})" if message else f"{type(error).__name__} ({where})"
+    return (
+        f"{type(error).__name__}: {message} ({where})"
+        if message
+        else f"{type(error).__name__} ({where})"
+    )

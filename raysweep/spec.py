@@ -53,23 +53,27 @@ class EarlyStopping(Frozen):
 class Hyperparameters(Frozen):
     """The fields of one trial: `base` sets them, `axes` vary them."""
 
-    epochs: Count = Field(40, description="passes over the training set")
-    batch_size: Count = Field(128, description="global: all workers together")
-    learning_rate: Positive = Field(0.1, description="at the reference batch size, if scaled")
+    epochs: Count = Field(default=40, description="passes over the training set")
+    batch_size: Count = Field(default=128, description="global: all workers together")
+    learning_rate: Positive = Field(
+        default=0.1, description="at the reference batch size, if scaled"
+    )
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
-    momentum: Probability = Field(0.0, description="of sgd and rmsprop; the others have their own")
+    momentum: Probability = Field(
+        default=0.0, description="of sgd and rmsprop; the others have their own"
+    )
     weight_decay: NonNegative = 0.0
     dropout: Probability = 0.0
     label_smoothing: Probability = 0.0
     schedule: Literal["constant", "step", "cosine"] = "constant"
-    warmup_epochs: NonNegative = Field(0.0, description="linear, from 0")
-    step_epochs: Count = Field(30, description="schedule step: epochs between two drops")
+    warmup_epochs: NonNegative = Field(default=0.0, description="linear, from 0")
+    step_epochs: Count = Field(default=30, description="schedule step: epochs between two drops")
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
-    reference_batch_size: Count = Field(128, description="where lr_scaling changes nothing")
-    width: Count = Field(128, description="units (or channels) of a hidden layer")
-    depth: Count = Field(2, description="hidden layers")
-    grad_clip: Positive | None = Field(None, description="largest gradient norm")
+    reference_batch_size: Count = Field(default=128, description="where lr_scaling changes nothing")
+    width: Count = Field(default=128, description="units (or channels) of a hidden layer")
+    depth: Count = Field(default=2, description="hidden layers")
+    grad_clip: Positive | None = Field(default=None, description="largest gradient norm")
     early_stopping: EarlyStopping | None = None
 
     def effective_learning_rate(self) -> float:
@@ -121,7 +125,7 @@ def nested_fields() -> list[tuple[str, type[Frozen] | None]]:
 class Resources(Frozen):
     """What one trial trains on."""
 
-    workers: Count = Field(1, description="DDP workers (world size)")
+    workers: Count = Field(default=1, description="DDP workers (world size)")
     cpus_per_worker: Positive = 1.0
     gpus_per_worker: NonNegative = 0.0
 
@@ -144,7 +148,9 @@ class SweepSpec(Frozen):
 
     name: Annotated[str, AfterValidator(_plain_name)]
     task: str = Field(description="a shipped task's name, or module:object")
-    data: str | None = Field(None, description="folder that the task reads, where it needs one")
+    data: str | None = Field(
+        default=None, description="folder that the task reads, where it needs one"
+    )
     base: Hyperparameters = Hyperparameters()
     axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)

@@ -1,4 +1,4 @@
-"""A task's splits where they train: tensors on the device or a DataLoader, and validation blocks."""
+"""A task's splits where they train: tensors on a device or a DataLoader; validation blocks."""
 
 import hashlib
 from collections.abc import Iterator, Sequence

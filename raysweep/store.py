@@ -328,10 +328,11 @@ class StoreWriter:
         recovered: list[tuple[Table, pa.RecordBatch]] = []
         for path in logs:
             generation, sequence, name = path.stem.split("-")
-            table = next(table for table in TABLES if table == name)
+            table: Table = "trials" if name == "trials" else "epochs"
             # With its segment on disk, a log is only what its writer had no time to remove.
             if not self.store.segment(table, int(generation), int(sequence)).exists():
-                recovered += [(table, batch) for batch in _whole_batches(path)]
+                for batch in _whole_batches(path):
+                    recovered.append((table, batch))  # noqa: PERF401 - keeps the pair's type
         for table, batch in recovered:
             self.append(table, batch)
         if recovered:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +24,7 @@ from raysweep.errors import InputError, RaysweepError
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of
 from raysweep.recorder import Failure, Progress, Recorder
-from raysweep.spec import SweepSpec
+from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
 from raysweep.worker import Assignment, train_pack
 
@@ -45,7 +44,7 @@ class Result(NamedTuple):
     failures: tuple[Failure, ...]
 
 
-class Interrupted(RaysweepError):
+class InterruptedSweepError(RaysweepError):
     """A signal stopped the sweep; what it had finished is in the store."""
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -71,7 +70,7 @@ def run_sweep(
         plan: of `make_plan`, where it is at hand.
         command: what is noted as the origin of this invocation.
 
-    Raises: InputError before anything starts; Interrupted; RaysweepError when Ray fails.
+    Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
     """
     store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
     plan = plan or make_plan(spec, store)
@@ -85,12 +84,11 @@ def run_sweep(
     with cluster.connect(address, modules) as connected:
         slots = capacity.slots(spec.resources, connected.nodes)
         speed = speed_of(plan)
-        inline = spec.resources.workers == 1
         planned = packs.plan(
             plan.left,
             lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
             slots=slots,
-            start_s=INLINE_START_S if inline else GROUP_START_S,
+            start_s=start_seconds(spec.resources),
         )
         record = sweep_record(plan, connected.nodes, command, started)
         return _run(plan, store, planned, slots, record, show)
@@ -129,7 +127,7 @@ def _run(
             if received:
                 ray.get(recorder.flush.remote(), timeout=8)
                 name = signal.Signals(received[0]).name
-                raise Interrupted(
+                raise InterruptedSweepError(
                     f"stopped by {name}; what is finished is in {store.root}, and the same "
                     "command goes on from there",
                     received[0],
@@ -161,24 +159,31 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
     }
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     root = store.root.resolve()
-    actor = ray.remote(Recorder).options(
+    actor: Any = ray.remote(Recorder)
+    named = actor.options(
         name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here
     )
     try:
-        recorder = actor.remote(root, record, plan.trials, constants)
+        recorder = named.remote(root, record, plan.trials, constants)
     except ValueError as error:
         raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
     ray.get(recorder.progress.remote())
     return recorder
 
 
-def _schedule(
-    planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path
-) -> None:
+def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path) -> None:
     """Let Tune train all packs, `slots` at a time."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     from ray import tune
+    from ray.tune.progress_reporter import TrialProgressCallback
+
+    class Silent(TrialProgressCallback):
+        """Tune adds a talking one where it finds none; our own display says all there is."""
+
+        def _print(self, msg: str) -> None:
+            pass
 
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -208,6 +213,7 @@ def _schedule(
             name="tune",
             storage_path=str(scratch),
             verbose=0,
+            callbacks=[Silent()],
             # A pack starts again after its process died; the recorder charges the trial that was
             # claimed, so each trial of a pack can cost its pack two starts at most.
             failure_config=tune.FailureConfig(max_failures=2 * max(map(len, planned))),
@@ -273,12 +279,14 @@ def sweep_record(
 
 def _git_commit() -> str | None:
     """The commit of the folder that the sweep was started in, if it is a git checkout."""
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ) if shutil.which("git") else None
+    found = (
+        subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        if shutil.which("git")
+        else None
+    )
     return found.stdout.strip() or None if found else None
 
 
-def seconds_since(started: float) -> float:
-    """Seconds on the monotonic clock."""
-    return time.monotonic() - started
+def start_seconds(resources: Resources) -> float:
+    """What the start of a pack costs."""
+    return INLINE_START_S if resources.workers == 1 else GROUP_START_S

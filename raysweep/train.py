@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn import functional
 
 from raysweep.evaluation import evaluate, validation_columns, validation_sums
-from raysweep.group import Group
+from raysweep.group import ALONE, Group
 from raysweep.packs import Speed
-from raysweep.splits import Placed, Split
 from raysweep.spec import EarlyStopping, Hyperparameters
+from raysweep.splits import Placed, Split
 from raysweep.tasks import Data, Task
 
 # Above this many numbers, logits kept for the train-mode accuracy are counted and let go.
@@ -115,7 +115,7 @@ def train(
     data: Data,
     placed: Placed,
     *,
-    group: Group = Group(),
+    group: Group = ALONE,
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
     emit: Callable[[dict[str, Any]], None],
     clock: Callable[[], float] = time.perf_counter,

@@ -11,10 +11,12 @@ import platform
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from traceback import format_exception
 from typing import Any, NamedTuple
 
 import ray
 import torch
+from ray.exceptions import RayActorError
 from torch import nn
 
 from raysweep.errors import RaysweepError
@@ -87,7 +89,7 @@ def _train_trial(
 @functools.lru_cache(maxsize=1)
 def _placed(key: str, reference: Any, device: torch.device) -> tuple[Data, Placed]:
     """The data of a sweep on this process's device, once for all its trials."""
-    data = ray.get(reference)
+    data: Data = ray.get(reference)
     return data, place(data, device)
 
 
@@ -128,12 +130,12 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
             trainer.fit()
         except Exception as error:
             cause, where = _first_failure(error)
-            if isinstance(cause, ray.exceptions.RayActorError):
+            if isinstance(cause, RayActorError):
                 # A worker died: the recorder charges the claimed trial when asked what is left.
                 charged = ray.get(given.recorder.has_claim.remote(todo))
             else:
-                line = one_line(cause, where)
-                charged = ray.get(given.recorder.blame.remote(todo, line, str(error)))
+                line, details = one_line(cause, where), "".join(format_exception(cause))
+                charged = ray.get(given.recorder.blame.remote(todo, line, details))
             if charged:
                 continue
             starts += 1

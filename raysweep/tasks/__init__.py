@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from raysweep.errors import InputError
+from raysweep.grid import Traits
 from raysweep.spec import Hyperparameters
 
 SHIPPED = ("digits", "fashion_mnist")
@@ -69,13 +70,6 @@ class TaskSource(NamedTuple):
     module_path: Path | None  # what other machines need to import it; None when installed
 
 
-class Traits(NamedTuple):
-    """What of a model depends on how a batch is divided between workers."""
-
-    batch_norm: bool
-    random_layers: bool  # dropout that the trial's own `dropout` does not set
-
-
 def find_task(name: str, folder: Path | None = None) -> TaskSource:
     """The task of this name: a shipped one, or `module:object`, looked up in `folder` too.
 
@@ -111,7 +105,9 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
     if not isinstance(task, Task):
         found = [key for key, value in vars(module).items() if isinstance(value, Task)]
         tasks = f"it has {', '.join(found)}" if found else "it has no raysweep.tasks.Task"
-        raise InputError(f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}")
+        raise InputError(
+            f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}"
+        )
     return TaskSource(name, task, source_digest(module), _module_path(module))
 
 
@@ -134,7 +130,11 @@ def source_digest(module: ModuleType) -> str:
         seen.add(path)
         for name in _imported_names(path, module.__package__ or ""):
             inside = _source_file(name)
-            if inside is not None and inside.is_relative_to(folder) and inside.name != "__init__.py":
+            if (
+                inside is not None
+                and inside.is_relative_to(folder)
+                and inside.name != "__init__.py"
+            ):
                 waiting.append(inside)
     content = hashlib.blake2b(digest_size=8)
     for path in sorted(seen):

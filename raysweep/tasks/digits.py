@@ -1,5 +1,6 @@
 """scikit-learn's 1,797 real handwritten digits (8 x 8 pixels) and a multilayer perceptron."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ def load(folder: Path | None) -> Data:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    images, labels = load_digits(return_X_y=True)
+    images, labels = map(np.asarray, load_digits(return_X_y=True))
     x, y = (images / 16).astype(np.float32), labels.astype(np.int64)
-    parts = train_test_split(x, y, train_size=1000, stratify=y, random_state=0)
-    train_x, val_x, train_y, val_y = parts
-    return Data(Arrays(train_x, train_y), Arrays(val_x, val_y), num_classes=10)
+    chosen: Sequence[np.ndarray] = train_test_split(
+        np.arange(len(y)), train_size=1000, stratify=y, random_state=0
+    )
+    train, validation = (Arrays(x[index], y[index]) for index in chosen)
+    return Data(train, validation, num_classes=10)
 
 
 def build(trial: Hyperparameters, data: Data) -> nn.Module:

@@ -1,0 +1,253 @@
+"""The commands: each reads its arguments, calls one function, and says what came out."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raysweep.errors import InputError, RaysweepError
+
+if TYPE_CHECKING:
+    from raysweep.plan import Plan
+    from raysweep.spec import SweepSpec
+    from raysweep.store import Store
+    from raysweep.sweep import Result
+
+# Everything heavier than typer is imported where it is used: --help must not wait for torch.
+
+SOME_TRIALS_FAILED = 3
+COMMON_SET = "Change one thing of the sweep, a dotted path and a YAML value: base.epochs=10"
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Is it noise or overfitting? Train a grid with replicate seeds on Ray, and read a report.",
+)
+
+
+@app.command()
+def run(
+    target: Annotated[str, typer.Argument(help="A recipe's name or a sweep file.")] = "digits",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=COMMON_SET)
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N|+N", help="Number of seeds, or of further ones.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of the results; default: results/<name>.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster; default: one that runs here, else a local one."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be trained; start nothing.")
+    ] = False,
+) -> None:
+    """Train what is missing of a sweep, then write its report."""
+    from raysweep import recipes
+    from raysweep.plan import make_plan
+    from raysweep.store import Store
+
+    spec = recipes.read(target, settings or [], seeds)
+    place = Store(store or Path("results") / spec.name)
+    plan = make_plan(spec, place)
+    _say(f"{spec.name}: {_grid_line(spec, plan)}")
+    if dry_run:
+        _explain_plan(plan, address)
+        return
+    result = _train(spec, place, plan, address)
+    report = _analysis().write_report(place.root, place.report)
+    _say(f"report: {report.resolve()}")
+    _tell_failures(result)
+    if result.failures:
+        raise typer.Exit(SOME_TRIALS_FAILED)
+
+
+@app.command()
+def status(store: Annotated[Path, typer.Argument(help="Folder of the results.")]) -> None:
+    """Say how far the latest sweep of a store has come."""
+    from raysweep.store import Store
+
+    place = Store.existing(store)
+    sweeps = place.sweeps()
+    latest = sweeps[-1]
+    planned = {trial_id for trial_id, *_ in latest["trials"]}
+    rows = place.read("trials", ["trial_id", "attempt", "status"]).sort_by("attempt").to_pydict()
+    ended = dict(zip(rows["trial_id"], rows["status"], strict=True))
+    counts = [ended.get(trial_id, "missing") for trial_id in planned]
+    kinds = [
+        f"{counts.count(kind)} {kind}"
+        for kind in ("completed", "diverged", "failed", "missing")
+        if counts.count(kind)
+    ]
+    _say(f"{latest['spec']['name']}: {len(planned)} trials planned: {', '.join(kinds)}")
+    _say(f"started {latest['started_at']}, invocation {len(sweeps)} of this store")
+    others = set(ended) - planned
+    if others:
+        _say(f"{len(others)} further trials, of other sweeps, are in this store")
+    if place.report.exists():
+        _say(f"report: {place.report.resolve()}")
+
+
+@app.command()
+def report(
+    store: Annotated[Path, typer.Argument(help="Folder of the results.")],
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; default: report.html in the store.")
+    ] = None,
+) -> None:
+    """Write the report of a store's latest sweep again."""
+    from raysweep.store import Store
+
+    place = Store.existing(store)
+    written = _analysis().write_report(place.root, output or place.report)
+    _say(f"report: {written.resolve()}")
+
+
+@app.command("recipes")
+def list_recipes(
+    name: Annotated[str | None, typer.Argument(help="Print this recipe's YAML.")] = None,
+) -> None:
+    """List the sweeps that ship, or print one as a start for your own."""
+    from raysweep import recipes
+
+    if name is not None:
+        typer.echo(recipes.text(name), nl=False)
+        return
+    width = max(map(len, recipes.names()))
+    for recipe in recipes.names():
+        _say(f"{recipe:{width}}  {recipes.summary(recipe)}")
+
+
+def run_command_line(arguments: Sequence[str]) -> None:
+    """Run one command and exit: 0 done, 1 failed, 2 bad input, 3 some trials failed."""
+    try:
+        app(list(arguments), prog_name="raysweep")
+    except RaysweepError as error:
+        _say(f"raysweep: {error}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _train(spec: "SweepSpec", store: "Store", plan: "Plan", address: str | None) -> "Result":
+    from rich.console import Console
+
+    from raysweep.progress import Display
+    from raysweep.sweep import run_sweep
+
+    if not plan.left:
+        _say("every trial of it is in the store already")
+    with Display(Console(), done_before=len(plan.done)) as display:
+        result = run_sweep(
+            spec, store, address=address, show=display.show, plan=plan, command=sys.argv
+        )
+    if plan.left:
+        _say(f"trained {result.trained} trials; {store.root} holds {len(plan.trials)} of the sweep")
+    return result
+
+
+def _grid_line(spec: "SweepSpec", plan: "Plan") -> str:
+    axes = " x ".join(f"{name} ({len(values)})" for name, values in spec.axes.items())
+    points = len(plan.trials) // len(spec.seeds)
+    total = f"{points} configurations x {len(spec.seeds)} seeds = {len(plan.trials)} trials"
+    done = f", {len(plan.done)} of them done" if plan.done else ""
+    return f"{axes}, {total}{done}" if axes else total + done
+
+
+def _explain_plan(plan: "Plan", address: str | None) -> None:
+    """All that is known without starting anything."""
+    from raysweep import capacity, cluster, packs
+    from raysweep.plan import speed_of
+    from raysweep.progress import duration
+    from raysweep.sweep import start_seconds
+
+    spec = plan.spec
+    for name, values in spec.axes.items():
+        shown = ", ".join("none" if v is None else str(v) for v in values)
+        _say(f"  {name}: {shown}")
+    _say(f"  seeds: {', '.join(map(str, spec.seeds))}")
+    _say(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
+    _say(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
+
+    running = cluster.running_address(address)
+    if running:
+        with cluster.connect(address) as connected:
+            nodes = connected.nodes
+    else:
+        nodes = (cluster.local_node(),)
+    slots = capacity.slots(spec.resources, nodes)
+    where = f"cluster at {running}" if running else "a Ray that the sweep starts on this machine"
+    _say(f"{where}: {'; '.join(node.describe() for node in nodes)}")
+    _say(f"  trials at the same time: {slots}, of {spec.resources.workers} worker(s) each")
+
+    speed = speed_of(plan)
+    start_s = start_seconds(spec.resources)
+
+    def seconds(trial: "packs.Trial") -> float:
+        return speed.seconds(trial.hyperparameters, plan.n_train)
+
+    planned = packs.plan(plan.left, seconds, slots=slots, start_s=start_s)
+    sizes = f", of {len(planned[-1])} to {max(map(len, planned))} trials" if planned else ""
+    _say(f"packs: {len(planned)}{sizes}")
+    estimate = packs.makespan(planned, seconds, slots)
+    _say(
+        f"time: about {duration(estimate)} of training by a few steps timed on this machine, "
+        "plus Ray's start and the report"
+    )
+    _say(_power_statement(spec))
+
+
+def _power_statement(spec: "SweepSpec") -> str:
+    """Which difference in jitter this sweep can find, said before it costs anything."""
+    _analysis()
+    from analysis.fluctuation import planned_df
+    from analysis.stats import detectable_ratio
+
+    base = spec.base
+    df = planned_df(
+        base.epochs,
+        num_seeds=len(spec.seeds),
+        warmup_epochs=base.warmup_epochs,
+        schedule=base.schedule,
+        step_epochs=base.step_epochs,
+    )
+    if df < 1:
+        return "power: too few epochs for any statement about jitter"
+    total, half = detectable_ratio(df), detectable_ratio(df, finite_share=0.5)
+    return (
+        f"power: a configuration's jitter will have {df:.0f} degrees of freedom. Between two "
+        f"configurations a ratio of {total:.2f} is found with 80 % power; where half of the jitter "
+        f"is validation-set noise, a ratio of {half:.2f} of what the optimizer adds"
+    )
+
+
+def _tell_failures(result: "Result") -> None:
+    """One line per distinct error, with how often it struck and where its log is."""
+    by_error: dict[str, list[str]] = {}
+    for failure in result.failures:
+        by_error.setdefault(failure.error, []).append(failure.log)
+    for error, logs in by_error.items():
+        trials = f"{len(logs)} of {result.planned} trials failed"
+        _say(f"{trials}: {error}; log: {result.store.root / logs[0]}", err=True)
+
+
+def _analysis() -> ModuleType:
+    """Our analysis package. Raises: InputError when another one of that name comes first."""
+    import analysis
+
+    ours, found = Path(__file__).parent.parent, Path(str(analysis.__file__)).parent.parent
+    if found != ours:
+        raise InputError(
+            f"Python finds another package called 'analysis', in {found}; raysweep needs its own. "
+            "Run from another folder, or rename that package"
+        )
+    return analysis
+
+
+def _say(line: str, *, err: bool = False) -> None:
+    typer.echo(line, err=err)

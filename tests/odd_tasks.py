@@ -1,0 +1,90 @@
+"""Tasks that misbehave, that look on, or that are built unlike the shipped ones."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from raysweep.tasks import Arrays, Data, Task
+from raysweep.tasks.digits import build, load
+
+
+class Unlucky(nn.Module):
+    """A linear layer that raises while training at width 13."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layer, self.width = nn.Linear(64, 10), width
+
+    def forward(self, x):
+        if self.width == 13 and self.training:
+            raise ValueError("thirteen is unlucky")
+        return self.layer(x)
+
+
+class Deadly(Unlucky):
+    """Kills its process at width 13."""
+
+    def forward(self, x):
+        if self.width == 13 and self.training:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.layer(x)
+
+
+class Slow(Unlucky):
+    """Sleeps at every training step, so that there is time to interrupt it."""
+
+    def forward(self, x):
+        if self.training:
+            time.sleep(0.02)
+        return self.layer(x)
+
+
+class Pairs(Dataset):
+    """The digits as a map-style dataset."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays.y)
+
+    def __getitem__(self, index):
+        return torch.from_numpy(self.arrays.x[index]), int(self.arrays.y[index])
+
+
+def load_pairs(folder):
+    data = load(folder)
+    return data._replace(
+        train=Pairs(data.train), validation=Pairs(data.validation), digest="digits as pairs"
+    )
+
+
+def load_odd(folder):
+    """97 training and 61 validation examples: nothing divides them."""
+    data = load(folder)
+    return data._replace(
+        train=Arrays(data.train.x[:97], data.train.y[:97]),
+        validation=Arrays(data.validation.x[:61], data.validation.y[:61]),
+    )
+
+
+def build_batch_norm(trial, data):
+    return nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
+
+
+def load_broken(folder):
+    return Data(Arrays(np.zeros((4, 2)), np.array([0, 1, 2, 9])), Arrays(*[np.zeros(1)] * 2), 3)
+
+
+unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
+deadly = Task(load, lambda trial, data: Deadly(trial.width))
+slow = Task(load, lambda trial, data: Slow(trial.width))
+pairs = Task(load_pairs, build)
+odd = Task(load_odd, build)
+batch_norm = Task(load_odd, build_batch_norm)
+broken = Task(load_broken, build)
