@@ -1,7 +1,6 @@
 """The one process that owns the store's writer, and the sender that workers talk to it with."""
 
 import time
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -101,10 +100,6 @@ class Recorder:
         for trial_id in claimed:
             self.fail(trial_id, self._claimed[trial_id], error, details)
         return bool(claimed)
-
-    def has_claim(self, trial_ids: Sequence[str]) -> bool:
-        """Whether one of these trials was claimed and has not ended."""
-        return any(trial_id in self._claimed for trial_id in trial_ids)
 
     def append(self, rows: pa.RecordBatch) -> None:
         """Epoch rows; they are logged when this returns."""
@@ -251,15 +246,6 @@ class Sender:
             )
         )
         self._ray.get(list(self._in_flight))
-
-    def fail(self, error: BaseException, where: str) -> None:
-        """Send the error that ended this trial, with its traceback."""
-        details = "".join(traceback.format_exception(error))
-        self._ray.get(
-            self._recorder.fail.remote(
-                self._trial_id, self.attempt, one_line(error, where), details
-            )
-        )
 
     def _take(self) -> pa.RecordBatch:
         rows, self._rows = self._rows, []

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import ray
 import torch
-from ray.exceptions import RayActorError
 from torch import nn
 
 from raysweep.errors import RaysweepError
@@ -28,7 +27,7 @@ from raysweep.splits import Placed, place
 from raysweep.tasks import Data, Task
 from raysweep.train import train
 
-MAX_GROUP_STARTS = 3  # that fail before any trial is claimed
+MAX_IDLE_STARTS = 3  # of a worker group, one after another, that end no trial
 
 
 class Assignment(NamedTuple):
@@ -73,11 +72,13 @@ def _train_trial(
             emit=sender.emit if sender else lambda row: None,
         )
     except Exception as error:
-        # Alone, a worker goes on with the next trial. In a group the others may wait for this
-        # one inside a collective operation, so the whole group starts again without the trial.
-        if sender is None or group.world_size > 1:
+        rank = f"rank {group.rank} on " if group.world_size > 1 else "on "
+        line, details = one_line(error, rank + platform.node()), "".join(format_exception(error))
+        ray.get(given.recorder.blame.remote([trial.trial_id], line, details))
+        if group.world_size > 1:
+            # The others may wait for this one inside a collective operation, so the whole group
+            # starts again without the trial. Alone, a worker goes on with the next.
             raise
-        sender.fail(error, f"on {platform.node()}")
         return
     if sender is not None:
         columns = outcome._asdict()
@@ -110,8 +111,11 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
     per_worker = {"CPU": resources.cpus_per_worker}
     if on_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
-    starts = 0
+    before: list[str] = []
+    idle_starts = 0
     while todo := ray.get(given.recorder.todo.remote(list(by_id))):
+        idle_starts = idle_starts + 1 if todo == before else 0
+        before = todo
         trainer = TorchTrainer(
             _worker_loop,
             train_loop_config={"pack": [by_id[trial_id] for trial_id in todo], "given": given},
@@ -129,31 +133,22 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
         try:
             trainer.fit()
         except Exception as error:
-            cause, where = _first_failure(error)
-            if isinstance(cause, RayActorError):
-                # A worker died: the recorder charges the claimed trial when asked what is left.
-                charged = ray.get(given.recorder.has_claim.remote(todo))
-            else:
-                line, details = one_line(cause, where), "".join(format_exception(cause))
-                charged = ray.get(given.recorder.blame.remote(todo, line, details))
-            if charged:
-                continue
-            starts += 1
-            if starts == MAX_GROUP_STARTS:
+            # Workers report what a trial raised, and the recorder charges a death to the claimed
+            # trial; what is left is a group that does not start.
+            if idle_starts == MAX_IDLE_STARTS:
                 raise RaysweepError(
-                    f"a group of {resources.workers} workers did not start, {starts} times: "
-                    f"{one_line(cause, where)}"
+                    f"a group of {resources.workers} workers failed {idle_starts + 1} times "
+                    f"before any trial ended: {_first_failure(error)}"
                 ) from error
 
 
-def _first_failure(error: Exception) -> tuple[BaseException, str]:
-    """The exception of the lowest rank that failed, and where it happened."""
+def _first_failure(error: Exception) -> str:
+    """What the lowest rank that failed raised."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     if not failures:
-        return error, "no worker named"
+        return one_line(error, "no worker named")
     rank = min(failures)
-    cause = failures[rank]
-    return getattr(cause, "cause", None) or cause, f"on rank {rank}"
+    return one_line(failures[rank], f"on rank {rank}")
 
 
 def _worker_loop(config: dict[str, Any]) -> None:

@@ -54,8 +54,8 @@ def test_a_value_means_the_same_in_base_and_on_an_axis_and_however_it_is_written
 def test_whatever_can_change_a_result_changes_the_id():
     base = ids(sweep({}))
     others = [ids(sweep({}, base={"epochs": 41})), ids(sweep({}, base={"width": 64}))]
-    for field in ("task", "task_digest", "data_digest"):
-        others.append(ids(sweep({}), IDENTITY._replace(**{field: "other"})))
+    fields = ("task", "task_digest", "data_digest")
+    others += [ids(sweep({}), IDENTITY._replace(**{field: "other"})) for field in fields]
     found = [trial_id for group in [base, *others] for trial_id in group]
     assert len(set(found)) == len(found)
 

@@ -132,7 +132,7 @@ def test_seeds_on_the_command_line_are_a_number_or_further_ones(tmp_path):
 def test_an_unknown_recipe_and_a_missing_file_are_told_apart():
     with pytest.raises(InputError, match="did you mean 'dropout'"):
         recipes.read("dropuot")
-    with pytest.raises(InputError, match="there is no file none.yaml"):
+    with pytest.raises(InputError, match=r"there is no file none\.yaml"):
         recipes.read("none.yaml")
 
 

@@ -1,5 +1,6 @@
 """The training loop: exact over workers, reproducible, honest about how it ended."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from odd_tasks import odd, pairs
 from torch.nn.parallel import DistributedDataParallel
 
-from odd_tasks import odd, pairs
 from raysweep.group import Group
 from raysweep.spec import Hyperparameters
 from raysweep.splits import deal_blocks, place
@@ -135,7 +136,7 @@ def test_a_row_fills_the_columns_it_can_and_its_parts_add_up(digits):
         assert row["train_eval_n"] == 1000
         assert min(row["grad_norm"], row["param_norm"], row["update_norm"]) > 0
     assert rows[0]["flip_to_wrong"] is None
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in itertools.pairwise(rows):
         gained = row["flip_to_right"] - row["flip_to_wrong"]
         assert row["val_correct"] - before["val_correct"] == gained
 

@@ -1,0 +1,132 @@
+"""The recorder, without Ray: claims, charges, durability."""
+
+import pyarrow as pa
+import pytest
+
+from raysweep.recorder import FLUSH_SECONDS, Recorder, finished_in, one_line
+from raysweep.store import EPOCHS, Store
+
+
+class Clock:
+    """Time that passes when told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def trials(make_spec, expand_digits):
+    return expand_digits(make_spec())
+
+
+@pytest.fixture
+def start(tmp_path, trials, clock):
+    return lambda: Recorder(tmp_path / "store", {"trials": []}, trials, {"task": "t"}, clock)
+
+
+def rows(trial_id, attempt, *epochs):
+    made = [
+        {"trial_id": trial_id, "attempt": attempt, "start_epoch": 1, "epoch": epoch}
+        for epoch in epochs
+    ]
+    return pa.RecordBatch.from_pylist(made, EPOCHS)
+
+
+def finish(recorder, trial_id, accuracy=0.9, status="completed"):
+    attempt = recorder.claim(trial_id)
+    outcome = {"status": status, "seconds": 1.0, "epochs_run": 2}
+    recorder.finish(trial_id, attempt, rows(trial_id, attempt, 1, 2), outcome, accuracy, None)
+
+
+def test_a_trial_is_complete_only_when_its_rows_are_in_segments(start, trials, tmp_path):
+    recorder, store = start(), Store(tmp_path / "store")
+    finish(recorder, trials[0].trial_id)
+    assert finished_in(store) == set()
+    recorder.flush()
+    assert finished_in(store) == {trials[0].trial_id}
+    assert store.read("epochs").num_rows == 2
+
+
+def test_segments_appear_by_themselves_after_a_while(start, trials, tmp_path, clock):
+    recorder = start()
+    finish(recorder, trials[0].trial_id)
+    clock.now += FLUSH_SECONDS
+    recorder.progress()
+    assert finished_in(Store(tmp_path / "store")) == {trials[0].trial_id}
+
+
+def test_what_is_done_is_not_to_do_for_this_recorder_and_the_next(start, trials):
+    ids = [trial.trial_id for trial in trials]
+    recorder = start()
+    finish(recorder, ids[0], status="diverged")
+    assert recorder.todo(ids) == ids[1:]
+    recorder.close()
+    assert start().todo(ids) == ids[1:]
+
+
+def test_the_next_recorder_recovers_what_the_last_one_had_only_logged(start, trials):
+    ids = [trial.trial_id for trial in trials]
+    finish(start(), ids[0])  # never flushed: as if the process had died here
+    assert start().todo(ids) == ids[1:]
+
+
+def test_a_process_death_is_charged_to_the_claimed_trial_alone(start, trials):
+    ids = [trial.trial_id for trial in trials]
+    recorder = start()
+    finish(recorder, ids[0])
+    recorder.claim(ids[1])
+    assert recorder.todo(ids) == ids[1:]  # its pack starts again: one more try
+    assert recorder.claim(ids[1]) == 2
+    assert recorder.todo(ids) == ids[2:]
+    (failure,) = recorder.progress().failures
+    assert failure.trial_id == ids[1]
+    assert "died, 2 times" in failure.error
+
+
+def test_an_error_is_final_and_its_traceback_is_in_the_log(start, trials, tmp_path):
+    recorder = start()
+    attempt = recorder.claim(trials[0].trial_id)
+    recorder.fail(trials[0].trial_id, attempt, "ValueError: no (on here)", "the traceback")
+    assert trials[0].trial_id not in recorder.todo([trials[0].trial_id])
+    (failure,) = recorder.progress().failures
+    assert (tmp_path / "store" / failure.log).read_text() == "the traceback"
+    recorder.close()
+    table = Store(tmp_path / "store").read("trials").to_pylist()
+    assert [(row["status"], row["error"]) for row in table] == [
+        ("failed", "ValueError: no (on here)")
+    ]
+    assert start().todo([trials[0].trial_id])  # a later invocation tries again
+    assert start().claim(trials[0].trial_id) == 2
+
+
+def test_blame_falls_on_the_claimed_trial_if_there_is_one(start, trials):
+    ids = [trial.trial_id for trial in trials]
+    recorder = start()
+    assert not recorder.blame(ids, "e", "d")
+    recorder.claim(ids[2])
+    assert recorder.blame(ids, "e", "d")
+    assert recorder.todo(ids) == [ids[0], ids[1], ids[3]]
+
+
+def test_progress_names_the_best_configuration_by_its_seed_mean(start, trials):
+    recorder = start()
+    for trial, accuracy in zip(trials, (0.5, 0.7, 0.65, 0.65), strict=True):
+        finish(recorder, trial.trial_id, accuracy)
+    progress = recorder.progress()
+    assert (progress.done, progress.planned, progress.running) == (4, 4, 0)
+    assert progress.best_point == {"learning_rate": 0.1}
+    assert progress.best_accuracy == pytest.approx(0.65)
+    assert progress.best_num_seeds == 2
+
+
+def test_an_error_reads_as_one_line():
+    assert one_line(ValueError("a\n  b"), "on rank 1") == "ValueError: a b (on rank 1)"
+    assert one_line(KeyError(), "here") == "KeyError (here)"
