@@ -23,9 +23,18 @@ class Axis:
         return title(self.name)
 
 
+# In the label of a whole configuration, where space is short and readers know the words.
+_SHORT = {"batch_size": "batch", "learning_rate": "lr", "weight_decay": "wd"}
+
+
 def title(name: str) -> str:
     """A field's name for a person."""
     return name.replace("_", " ")
+
+
+def short(name: str) -> str:
+    """The same in a label of several axes."""
+    return _SHORT.get(name, title(name))
 
 
 def label(value: Any) -> str:
@@ -71,7 +80,7 @@ def points(record: dict[str, Any], axes: tuple[Axis, ...]) -> pl.DataFrame:
     for config_id in order:
         values = record["configurations"][config_id]
         row = {axis.name: axis.labels[_level(axis, values[axis.name])] for axis in axes}
-        words = " · ".join(f"{title(name)} {level}" for name, level in row.items())
+        words = " · ".join(f"{short(name)} {level}" for name, level in row.items())
         rows.append({"config_id": config_id, "point": words or record["spec"]["name"], **row})
     schema: dict[str, Any] = {"config_id": pl.String, "point": pl.String}
     schema |= {axis.name: pl.Enum(list(axis.labels)) for axis in axes}

@@ -12,12 +12,17 @@ import polars as pl
 
 VALIDATION, TRAINING = "#0072B2", "#D55E00"  # Okabe-Ito: apart in every colour blindness
 OBSERVED, FINITE = "#0072B2", "#E69F00"
+BEST = "#009E73"
 UNCLEAR = "#8C8C8C"
 SERIES = ("validation", "training (eval mode)")
 MARKS = ("best epoch", "restored weights", "stopped early")
 _MAX_FACET_COLUMNS = 4
+_MAX_EFFECT_COLUMNS = 5
+_FINE_RATIOS = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0]
+_EPOCHS = alt.Scale(zero=False, nice=False)
 
 Chart = alt.TopLevelMixin
+Layers = alt.LayerChart | alt.FacetChart
 
 
 def grid_map(
@@ -95,30 +100,33 @@ def curves(
             bind=alt.binding_range(min=1, max=max(last_epoch // 2, 2), step=1, name="from epoch "),
         )
     ]
-    above: list[alt.LayerChart] = []
-    beneath: list[alt.LayerChart] = []
-    width = {1: 560, 2: 420}.get(columns, 290)
+    above: list[Layers] = []
+    beneath: list[Layers] = []
+    width = {1: 640, 2: 465}.get(columns, 300)
     for number, (config_id, title) in enumerate(panels):
         params.append(alt.param(name=f"config_{number}", value=config_id))
         params.append(alt.param(name=f"title_{number}", value=title))
         heading = alt.Title(text=alt.expr(f"title_{number}"), anchor="start", limit=width)  # pyright: ignore[reportArgumentType]
         shown = f"datum.config_id === config_{number} && datum.epoch >= from_epoch"
         above.append(_accuracy(shown).properties(width=width, height=210, title=heading))
-        beneath.append(_loss(shown).properties(width=width, height=110))
+        loss = _loss(shown).properties(width=width, height=110)
+        beneath.append(loss.properties(title=heading) if len(panels) > columns else loss)
     upper = alt.concat(*above, columns=columns).resolve_scale(y="shared", x="shared")
     lower = alt.concat(*beneath, columns=columns).resolve_scale(y="shared", x="shared")
     return alt.vconcat(upper, lower).add_params(*params)
 
 
-def _accuracy(shown: str) -> alt.LayerChart:
+def _accuracy(shown: str) -> Layers:
     seeds = alt.Chart(alt.NamedData("seeds")).transform_filter(shown)
     means = alt.Chart(alt.NamedData("means")).transform_filter(shown)
     marks = alt.Chart(alt.NamedData("marks")).transform_filter(shown)
-    x = alt.X("epoch:Q", title=None, axis=alt.Axis(tickMinStep=1))
+    x = alt.X("epoch:Q", title=None, scale=_EPOCHS, axis=alt.Axis(tickMinStep=1))
     scale = alt.Scale(zero=False, nice=False, padding=6)
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=scale)
     colour = alt.Scale(domain=list(SERIES), range=[VALIDATION, TRAINING])
-    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3)
+    legend = alt.Legend(
+        orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1
+    )
     series = alt.Color("series:N", scale=colour, legend=legend)
     training = means.transform_calculate(series=f"'{SERIES[1]}'")
     seeds, means = (rows.transform_calculate(series=f"'{SERIES[0]}'") for rows in (seeds, means))
@@ -138,7 +146,7 @@ def _accuracy(shown: str) -> alt.LayerChart:
             x=x, y=alt.Y("train_accuracy:Q", title="accuracy, %", scale=scale), color=series
         ),
         means.mark_line(strokeWidth=2.2).encode(x=x, y=y, color=series),
-        marks.mark_point(size=48, filled=False, strokeWidth=1.4, color="#009E73").encode(
+        marks.mark_point(size=48, filled=False, strokeWidth=1.4, color=BEST).encode(
             x=x,
             y=y,
             shape=kinds,
@@ -152,10 +160,10 @@ def _accuracy(shown: str) -> alt.LayerChart:
     )
 
 
-def _loss(shown: str) -> alt.LayerChart:
+def _loss(shown: str) -> Layers:
     seeds = alt.Chart(alt.NamedData("seeds")).transform_filter(shown)
     means = alt.Chart(alt.NamedData("means")).transform_filter(shown)
-    x = alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1))
+    x = alt.X("epoch:Q", title="epoch", scale=_EPOCHS, axis=alt.Axis(tickMinStep=1))
     y = alt.Y("loss:Q", title="loss", scale=alt.Scale(zero=False, padding=4))
     return alt.layer(
         seeds.mark_line(strokeWidth=0.8, opacity=0.5, color=VALIDATION).encode(
@@ -176,7 +184,7 @@ def measures(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
     """
     order = data["point"].to_list()
     height = alt.Step(16 if len(order) > 12 else 22)
-    drawn: list[alt.LayerChart] = []
+    drawn: list[Layers] = []
     for number, (name, title) in enumerate(panels):
         axis = alt.Axis(labelLimit=420, title=None) if number == 0 else None
         base = alt.Chart(alt.NamedData("measures")).encode(
@@ -193,7 +201,8 @@ def measures(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
                 ],
             ],
         )
-        x = alt.X(f"{name}:Q", title=title, scale=alt.Scale(zero=name != "final_accuracy"))
+        scale = alt.Scale(zero=name != "final_accuracy")
+        x = alt.X(f"{name}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=4))
         rules = base.mark_rule(strokeWidth=1.6, color=OBSERVED).encode(
             x=alt.X(f"{name}_low:Q", title=title), x2=f"{name}_high:Q"
         )
@@ -204,7 +213,7 @@ def measures(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
         if name == "hf_sd":
             finite = alt.X("fin_sd:Q", title=title)
             layers.insert(0, base.mark_bar(color=FINITE, opacity=0.55, height=7).encode(x=finite))
-        drawn.append(alt.layer(*layers).properties(width=170, height=height))
+        drawn.append(alt.layer(*layers).properties(width=185, height=height))
     return alt.hconcat(*drawn, spacing=14).resolve_scale(y="shared")
 
 
@@ -215,9 +224,10 @@ def effects(data: pl.DataFrame, responses: Sequence[tuple[str, str]]) -> Chart:
         clear (the interval leaves out no change). responses: (name, title); `jitter` is a ratio.
     """
     order = data["contrast"].unique(maintain_order=True).to_list()
-    drawn: list[alt.LayerChart] = []
+    drawn: list[Layers] = []
     for number, (name, title) in enumerate(responses):
-        axis = alt.Axis(labelLimit=420, title=None) if number == 0 else None
+        first = number % _MAX_EFFECT_COLUMNS == 0
+        axis = alt.Axis(labelLimit=420, title=None) if first else None
         base = (
             alt.Chart(alt.NamedData("effects"))
             .transform_filter(alt.FieldEqualPredicate(field="response", equal=name))
@@ -236,7 +246,7 @@ def effects(data: pl.DataFrame, responses: Sequence[tuple[str, str]]) -> Chart:
         )
         ratio = name == "jitter"
         scale = alt.Scale(type="log", nice=False, padding=8) if ratio else alt.Scale(padding=8)
-        ticks = alt.Axis(tickCount=4, format="~g" if ratio else "~r")
+        ticks = _ratio_axis(data) if ratio else alt.Axis(tickCount=4)
         nothing = (
             alt.Chart(alt.NamedData("effects"))
             .mark_rule(strokeDash=[3, 3], opacity=0.7)
@@ -249,4 +259,16 @@ def effects(data: pl.DataFrame, responses: Sequence[tuple[str, str]]) -> Chart:
             x=alt.X("estimate:Q", title=title, scale=scale, axis=ticks)
         )
         drawn.append(alt.layer(nothing, rules, dots).properties(width=150, height=alt.Step(24)))
-    return alt.hconcat(*drawn, spacing=14).resolve_scale(y="shared")
+    return alt.concat(*drawn, columns=_MAX_EFFECT_COLUMNS, spacing=14).resolve_scale(y="shared")
+
+
+def _ratio_axis(data: pl.DataFrame) -> alt.Axis:
+    """Ticks at powers of two, or finer where that leaves fewer than three."""
+    jitter = data.filter(pl.col("response") == "jitter")
+    ends = [1.0, *jitter["low"].drop_nulls(), *jitter["high"].drop_nulls()]
+    inside: list[float] = []
+    for ticks in ([2.0**power for power in range(-6, 7)], _FINE_RATIOS):
+        inside = [tick for tick in ticks if min(ends) <= tick <= max(ends)]
+        if len(inside) >= 3:
+            break
+    return alt.Axis(values=inside, format="~g")

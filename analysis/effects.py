@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.axes import Axis
+from analysis.axes import Axis, short
 from analysis.stats import mean_interval, sd_ratio
 
 # Differences, level minus reference; `jitter` besides them is a ratio of two SDs.
@@ -96,7 +96,7 @@ def _pairs(
 def _given(by: Sequence[str]) -> pl.Expr:
     if not by:
         return pl.lit("").alias("given")
-    words = [pl.lit(name.replace("_", " ") + " ") + pl.col(name).cast(pl.String) for name in by]
+    words = [pl.lit(short(name) + " ") + pl.col(name).cast(pl.String) for name in by]
     return pl.concat_str(words, separator=" · ").alias("given")
 
 
@@ -127,8 +127,8 @@ def _differences(pairs: pl.DataFrame, others: list[str], by: list[str]) -> pl.Da
             pl.Series("low", low, pl.Float64).fill_nan(None),
             pl.Series("high", high, pl.Float64).fill_nan(None),
         )
+        .sort(*by, "response", maintain_order=True)
         .select(list(SCHEMA)[4:])
-        .sort("response", "given", maintain_order=True)
     )
 
 
@@ -136,6 +136,7 @@ def _jitter(slices: pl.DataFrame, by: list[str]) -> pl.DataFrame:
     """Ratio of the jitters: SDs around the trend, each pooled over the seeds of a slice."""
     usable = slices.drop_nulls().filter((pl.col("hf_var") > 0) & (pl.col("hf_var_0") > 0))
     rows: list[dict[str, object]] = []
+    usable = usable.sort(by, maintain_order=True) if by else usable
     for _, group in usable.with_columns(_given(by)).group_by("given", maintain_order=True):
         columns = [group[name].to_numpy() for name in ("hf_var", "hf_df", "hf_var_0", "hf_df_0")]
         ratio, low, high = sd_ratio(*columns)

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from analysis import charts
-from analysis.axes import Axis
+from analysis.axes import Axis, short
 from analysis.effects import is_clear
-from analysis.findings import pp
 from analysis.results import Analysis
+from analysis.words import fixed, interval_text, number, with_limits
 
-MAX_CURVE_ROWS = 100_000  # rows of seeds' curves that one page holds
-MAX_PANELS = 6  # up to so many configurations are all shown; beyond, two that one chooses
 MAX_MEASURED = 48  # configurations in the figure with a row for each
+MAX_UNSORTED = 6  # up to so many stand in the order of the plan, more in that of their jitter
 _X_FIRST, _Y_FIRST = ("batch_size",), ("learning_rate", "lr_scaling")
 
 
@@ -37,12 +36,6 @@ class Figure:
     panels: list[str] = field(default_factory=list)
 
 
-def figures(analysis: Analysis) -> list[Figure]:
-    """Those that can be drawn from what there is, in the order of the page."""
-    drawn = [maps(analysis), curves(analysis), measures(analysis), effects(analysis)]
-    return [figure for figure in drawn if figure is not None]
-
-
 def maps(analysis: Analysis) -> Figure | None:
     """Jitter, gap and fall from the peak over the grid; None for fewer than two axes."""
     if len(analysis.axes) < 2:
@@ -54,7 +47,7 @@ def maps(analysis: Analysis) -> Figure | None:
         suffix="_same",
         maintain_order="left",
     )
-    words = [pl.format("{} {}", pl.lit(axis.title), axis.name) for axis in others]
+    words = [pl.format("{} {}", pl.lit(short(axis.name)), axis.name) for axis in others]
     shown = [("hf_sd", 2), ("gap", 1), ("drop", 1)]
     data = table.sort(
         [axis.name for axis in others] + [y.name, x.name], maintain_order=True
@@ -70,7 +63,7 @@ def maps(analysis: Analysis) -> Figure | None:
             for expression in (
                 (100 * pl.col(name)).round(4).alias(name),
                 _cell_text(name, digits),
-                _interval_text(name),
+                interval_text(name),
             )
         ],
     )
@@ -97,15 +90,15 @@ def maps(analysis: Analysis) -> Figure | None:
         name="maps",
         title="Fluctuation and overfitting over the grid",
         finding=_maps_finding(analysis),
-        how="Percentage points, pooled over seeds; brighter is more. Click a cell to see its "
-        "curves; hover for the 95 % interval.",
+        how="Percentage points, pooled over seeds; brighter is more. Hover for the 95 % interval, "
+        "click to see the curves.",
         description=f"Heat maps of jitter, gap and fall from the peak over {x.title} and "
         f"{y.title}, one column per level of the other axes.",
         charts=drawn,
         data={"maps": data},
         table=table.select(
             pl.col("point").alias("configuration"),
-            *[_interval_text(name, words) for name, words in
+            *[interval_text(name, words) for name, words in
               (("hf_sd", "jitter, pp"), ("gap", "gap, pp"), ("drop", "fall, pp"))],
         ),
     )  # fmt: skip
@@ -132,25 +125,9 @@ def _cell_text(name: str, digits: int) -> pl.Expr:
     return (
         pl.when(pl.col(name).is_null())
         .then(empty)
-        .otherwise(_fixed(100 * pl.col(name), digits))
+        .otherwise(fixed(100 * pl.col(name), digits))
         .alias(f"{name}_text")
     )
-
-
-def _interval_text(name: str, alias: str | None = None, scale: float = 100) -> pl.Expr:
-    """`1.20 (1.02 to 1.41)`, in pp."""
-    parts = [_fixed(scale * pl.col(name + end), 2) for end in ("", "_low", "_high")]
-    return _with_limits(*parts).alias(alias or f"{name}_tip")
-
-
-def _with_limits(value: pl.Expr, low: pl.Expr, high: pl.Expr) -> pl.Expr:
-    whole = pl.format("{} ({} to {})", value, low, high)
-    return pl.when(low.is_null()).then(value).otherwise(whole)
-
-
-def _fixed(values: pl.Expr, digits: int) -> pl.Expr:
-    """Numbers as text with so many decimals, never a negative zero."""
-    return values.round(digits).cast(pl.Decimal(18, digits)).cast(pl.String)
 
 
 def _maps_finding(analysis: Analysis) -> str:
@@ -162,165 +139,6 @@ def _maps_finding(analysis: Analysis) -> str:
     return (
         f"Over the grid the jitter differs by a factor of {ratio:.1f}; accuracy falls from its "
         f"peak (lower limit above 0) in {fallen} of {known.height} configurations."
-    )
-
-
-def curves(analysis: Analysis) -> Figure | None:
-    """Every seed's curves: of all configurations, or of two that the reader chooses."""
-    shown = analysis.trials.filter(pl.col("status").is_in(["completed", "diverged"]))
-    epochs = analysis.epochs.filter(pl.col("weights_kind") == "raw").join(
-        shown.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
-    )
-    present = analysis.points.join(
-        epochs.group_by("config_id").agg(pl.len().alias("num_rows")),
-        on="config_id",
-        maintain_order="left",
-    )
-    if not present.height:
-        return None
-    kept = _within_budget(present, analysis.configurations)
-    epochs = epochs.join(kept, on="config_id", how="semi", maintain_order="left")
-    choices = list(kept.select("config_id", "point").iter_rows())
-    if len(choices) <= MAX_PANELS:
-        by_row = kept.sort([axis.name for axis in reversed(analysis.axes)], maintain_order=True)
-        panels = list(by_row["config_id"])
-        columns = min(len(panels), 3 if len(panels) != 4 else 2)
-    else:
-        panels, columns = _two_to_compare(analysis.configurations, kept), 2
-    points = dict(choices)
-    last = int(epochs["epoch"].max())  # pyright: ignore[reportArgumentType]
-    chart = charts.curves(
-        [(config_id, points[config_id]) for config_id in panels],
-        first_epoch=max(1, min(4, last // 4)),
-        last_epoch=last,
-        columns=columns,
-    )
-    left_out = present.height - kept.height
-    how = (
-        "Thin lines: seeds; thick: their mean, with a band of one SD between seeds; dashed: the "
-        "same weights on a fixed part of the training set, in eval mode; loss beneath. The best "
-        "epoch is the naive one: the highest point of a noisy curve."
-    )
-    if left_out:
-        how += (
-            f" To keep the page small, {left_out} of {present.height} configurations are not "
-            "drawn: those kept are spread evenly over the range of the jitter."
-        )
-    return Figure(
-        name="curves",
-        title="Curves, every seed",
-        finding=_curves_finding(analysis),
-        how=how,
-        description="Validation accuracy of every seed over the epochs, its mean and band, "
-        "training accuracy dashed, loss beneath.",
-        charts=[chart],
-        data={
-            "seeds": epochs.select(
-                "config_id",
-                "seed",
-                "epoch",
-                (100 * pl.col("val_accuracy")).round(3).alias("accuracy"),
-                pl.col("val_loss").round(4).alias("loss"),
-            ).sort("config_id", "seed", "epoch"),
-            "means": _seed_means(epochs),
-            "marks": _marks(shown.join(kept, on="config_id", how="semi", maintain_order="left")),
-        },
-        table=_curve_table(shown, analysis.points),
-        choices=choices,
-        panels=panels,
-    )
-
-
-def _within_budget(present: pl.DataFrame, configurations: pl.DataFrame) -> pl.DataFrame:
-    """Configurations whose curves fit the page, spread evenly over the jitter's ranks."""
-    total = int(present["num_rows"].sum())
-    if total <= MAX_CURVE_ROWS:
-        return present
-    num_kept = max(2, present.height * MAX_CURVE_ROWS // total)
-    ranked = present.join(
-        configurations.select("config_id", "hf_sd"), on="config_id", how="left"
-    ).sort("hf_sd", "config_id")
-    places = [round(i * (ranked.height - 1) / (num_kept - 1)) for i in range(num_kept)]
-    chosen = ranked[sorted(set(places))]
-    return present.join(chosen, on="config_id", how="semi", maintain_order="left")
-
-
-def _two_to_compare(configurations: pl.DataFrame, kept: pl.DataFrame) -> list[str]:
-    """The one that falls most (or jitters most), and the one that ends highest."""
-    known = configurations.join(kept, on="config_id", how="semi", maintain_order="left")
-    fallen = known.filter(pl.col("drop_low") > 0).sort("drop", descending=True, maintain_order=True)
-    jumpy = known.drop_nulls("hf_sd").sort("hf_sd", descending=True, maintain_order=True)
-    best = known.drop_nulls("final_accuracy").sort(
-        "final_accuracy", descending=True, maintain_order=True
-    )
-    ids = [*fallen["config_id"][:1], *jumpy["config_id"][:1], *kept["config_id"]]
-    first = ids[0]
-    second = next(name for name in [*best["config_id"][:1], *kept["config_id"]] if name != first)
-    return [first, second]
-
-
-def _seed_means(epochs: pl.DataFrame) -> pl.DataFrame:
-    mean, spread = pl.col("val_accuracy").mean(), pl.col("val_accuracy").std()
-    return (
-        epochs.group_by("config_id", "epoch")
-        .agg(
-            (100 * mean).round(3).alias("accuracy"),
-            (100 * (mean - spread)).round(3).alias("accuracy_low"),
-            (100 * (mean + spread)).round(3).alias("accuracy_high"),
-            (100 * pl.col("train_eval_accuracy").mean()).round(3).alias("train_accuracy"),
-            pl.col("val_loss").mean().round(4).alias("loss"),
-            pl.col("train_eval_loss").mean().round(4).alias("train_loss"),
-        )
-        .sort("config_id", "epoch")
-    )
-
-
-def _marks(trials: pl.DataFrame) -> pl.DataFrame:
-    trials = trials.filter(pl.col("status") == "completed")
-    kinds = [
-        trials.select("config_id", "seed", pl.col("peak_epoch").cast(pl.Int64).alias("epoch"),
-                      (100 * pl.col("best_naive")).alias("accuracy"),
-                      pl.lit(charts.MARKS[0]).alias("mark")),
-        trials.select("config_id", "seed", pl.col("restored_epoch").cast(pl.Int64).alias("epoch"),
-                      (100 * pl.col("restored_accuracy")).alias("accuracy"),
-                      pl.lit(charts.MARKS[1]).alias("mark")),
-        trials.filter(pl.col("stopped_early")).select(
-                      "config_id", "seed", pl.col("epochs_run").cast(pl.Int64).alias("epoch"),
-                      (100 * pl.col("last_accuracy")).alias("accuracy"),
-                      pl.lit(charts.MARKS[2]).alias("mark")),
-    ]  # fmt: skip
-    return pl.concat(kinds).drop_nulls("epoch").with_columns(pl.col("accuracy").round(3))
-
-
-def _curves_finding(analysis: Analysis) -> str:
-    known = analysis.trials.drop_nulls("best_naive")
-    if not known.height:
-        return "No trial has completed; the curves are those of diverged ones."
-    optimism = float((known["best_naive"] - known["final_accuracy"]).median())  # pyright: ignore[reportArgumentType]
-    stopped = int(known["stopped_early"].sum())
-    said = (
-        f"The best epoch reads {pp(optimism, 1)} pp higher than the last epochs' mean (median of "
-        f"{known.height} trials): part of that is luck of the draw, more so the larger the jitter."
-    )
-    if stopped:
-        said += f" {stopped} trials stopped early; their curves end there."
-    return said
-
-
-def _curve_table(trials: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
-    rows = trials.join(points.select("config_id", "point"), on="config_id", maintain_order="left")
-    return rows.select(
-        pl.col("point").alias("configuration"),
-        "seed",
-        "status",
-        pl.col("epochs_run").alias("epochs"),
-        _fixed(100 * pl.col("final_accuracy"), 2).alias("final accuracy, %"),
-        _fixed(100 * pl.col("best_naive"), 2).alias("best epoch's accuracy (naive), %"),
-        pl.col("peak_epoch").alias("best epoch"),
-        _fixed(100 * pl.col("restored_accuracy"), 2).alias("restored weights, %"),
-        _interval_text("hf_sd", "jitter, pp"),
-        _interval_text("gap", "gap, pp"),
-        _interval_text("drop", "fall from the peak (naive), pp"),
     )
 
 
@@ -338,7 +156,9 @@ def measures(analysis: Analysis) -> Figure | None:
         "final_accuracy": "final accuracy, %",
     }
     ends = ("", "_low", "_high")
-    data = known.sort("hf_sd", descending=True, maintain_order=True).select(
+    if known.height > MAX_UNSORTED:
+        known = known.sort("hf_sd", descending=True, maintain_order=True)
+    data = known.select(
         "config_id",
         "point",
         *[(pl.col(name + end) * 100).round(3) for name in names for end in ends],
@@ -362,13 +182,13 @@ def measures(analysis: Analysis) -> Figure | None:
         "with their intervals.",
         charts=[charts.measures(data, [(name, titles[name]) for name in names])],
         data={"measures": data},
-        table=known.sort("hf_sd", descending=True, maintain_order=True).select(
+        table=known.select(
             pl.col("point").alias("configuration"),
-            _interval_text("hf_sd", "jitter, pp"),
-            _fixed(100 * pl.col("fin_sd"), 2).alias("made by the validation set, pp"),
-            _interval_text("finite_share", "its share of the variance, %"),
-            _fixed(100 * pl.col("churn"), 2).alias("predictions that flip, %"),
-            _fixed(100 * pl.col("plateau_sd"), 2).alias("jitter and slow wander, pp"),
+            interval_text("hf_sd", "jitter, pp"),
+            fixed(100 * pl.col("fin_sd"), 2).alias("made by the validation set, pp"),
+            interval_text("finite_share", "its share of the variance, %"),
+            fixed(100 * pl.col("churn"), 2).alias("predictions that flip, %"),
+            fixed(100 * pl.col("plateau_sd"), 2).alias("jitter and slow wander, pp"),
         ),
     )
 
@@ -393,7 +213,7 @@ def effects(analysis: Analysis) -> Figure | None:
     order = {axis.name: place for place, axis in enumerate(analysis.axes)}
     scale = pl.when(pl.col("response").is_in(["jitter", "num_epochs"])).then(1.0).otherwise(100.0)
     contrast = pl.format(
-        "{}: {} against {}", pl.col("axis").str.replace_all("_", " "), "level", "reference"
+        "{} {} against {}", pl.col("axis").str.replace_all("_", " "), "level", "reference"
     ) + pl.when(pl.col("given") == "").then(pl.lit("")).otherwise(pl.format(", at {}", "given"))
     labelled = (
         analysis.effects.with_columns(
@@ -406,15 +226,14 @@ def effects(analysis: Analysis) -> Figure | None:
         .sort("place", "row", maintain_order=True)
     )
     data = labelled.filter((pl.col("scope") == "pooled") & pl.col("response").is_in(list(titles)))
-    clear = data.filter(pl.col("clear")).height
     return Figure(
         name="effects",
         title="What each knob did",
-        finding=f"{clear} of {data.height} contrasts leave out no change (blue).",
-        how="Each level against the first, paired over seeds and over the other axes; batch size "
-        "only at equal learning rate and scaling. Bars: 95 % intervals, each for itself. All "
-        "trials share the validation set, so its error cancels. Epochs are the same for all, so a "
-        "larger batch makes fewer updates.",
+        finding=_effects_finding(data),
+        how="Blue intervals leave out “no change”. Each level against the first, paired over seeds "
+        "and over the other axes; batch size only at equal learning rate and scaling. Bars: 95 % "
+        "intervals, each for itself. All trials share the validation set, so its error cancels. "
+        "In the same number of epochs a larger batch makes fewer updates.",
         description="Interval plot of paired differences per hyperparameter for jitter, gap, "
         "fall from the peak, loss and accuracy.",
         charts=[charts.effects(data, shown)],
@@ -423,9 +242,33 @@ def effects(analysis: Analysis) -> Figure | None:
             "contrast",
             pl.col("scope").replace({"slice": "one slice"}),
             pl.col("response").str.replace_all("_", " "),
-            _with_limits(*[_fixed(pl.col(name), 2) for name in ("estimate", "low", "high")]).alias(
+            with_limits(*[fixed(pl.col(name), 2) for name in ("estimate", "low", "high")]).alias(
                 "change"
             ),
             pl.col("num_pairs").alias("pairs"),
         ),
     )
+
+
+def _effects_finding(data: pl.DataFrame) -> str:
+    """The largest clear change of each response that tells noise from overfitting."""
+    said: list[str] = []
+    for response, words, size in (
+        ("jitter", "jitter", pl.col("estimate").log().abs()),
+        ("drop", "the fall from the peak", pl.col("estimate").abs()),
+        ("gap", "the gap", pl.col("estimate").abs()),
+    ):
+        clear = data.filter((pl.col("response") == response) & pl.col("clear"))
+        if clear.height:
+            row = clear.sort(size, descending=True, maintain_order=True).row(0, named=True)
+            change = row["estimate"]
+            amount = (
+                f"{number(100 * (change - 1), 0)} %"
+                if response == "jitter"
+                else f"{number(change, 1)} pp"
+            )
+            said.append(f"{words} changes most with {row['contrast']} ({amount})")
+    if not said:
+        return "No contrast leaves out “no change”: with these seeds, no knob is shown to matter."
+    text = "; ".join(said)
+    return f"{text[0].upper()}{text[1:]}."

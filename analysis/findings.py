@@ -8,57 +8,79 @@ import polars as pl
 
 from analysis.axes import Axis
 from analysis.results import Analysis
+from analysis.words import between, number, pp
 
 # Margins that matter to a person: jitter (SD) and fall of accuracy as fractions, and the rise of
 # the loss relative to its minimum.
 JITTER_MARGIN, FALL_MARGIN, RISE_MARGIN = 0.004, 0.005, 0.03
 
+# response: (in a sentence, over a column)
 RESPONSES = {
-    "jitter": "jitter",
-    "gap": "the gap",
-    "drop": "the fall from the peak",
-    "loss_rise": "the rise of the loss from its minimum",
-    "final_accuracy": "final accuracy",
-    "kept_accuracy": "accuracy of the weights that are kept",
-    "chosen_accuracy": "their accuracy against the best epoch's",
-    "num_epochs": "the number of epochs",
+    "jitter": ("jitter", "jitter"),
+    "gap": ("the gap", "gap"),
+    "drop": ("the fall from the peak", "fall from the peak"),
+    "loss_rise": ("the rise of the loss from its minimum", "rise of the loss"),
+    "final_accuracy": ("final accuracy", "final accuracy"),
+    "num_epochs": ("the number of epochs", "epochs"),
+    "kept_accuracy": ("accuracy of the weights that are kept", "kept weights"),
+    "chosen_accuracy": (
+        "accuracy of the restored weights against the best epoch of a full run",
+        "restored against best epoch",
+    ),
 }
 # What is said of an axis, and in which order.
 ASKED = ("jitter", "gap", "drop", "loss_rise", "final_accuracy")
 ASKED_OF_STOPPING = ("num_epochs", "kept_accuracy", "chosen_accuracy", "drop", "loss_rise")
 
+TREND_RATIO = 1.5  # of the second- to the third-difference variance: above, trend is in it
+
 Row = dict[str, Any]
 
 
-def number(value: float, digits: int) -> str:
-    """A number with a real minus sign and no negative zero."""
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
-
-
-def pp(value: float, digits: int = 2) -> str:
-    """A fraction in percent or percentage points, without the unit."""
-    return number(100 * value, digits)
-
-
-def between(low: float | None, high: float | None, digits: int = 2) -> str:
-    """Limits in percent or percentage points, in brackets; nothing without them."""
-    if low is None or high is None:
-        return ""
-    return f" ({pp(low, digits)} to {pp(high, digits)})"
+def answer(analysis: Analysis) -> str:
+    """Noise or overfitting, in one sentence that counts configurations."""
+    table = analysis.configurations
+    jumpy, fallen = pl.col("hf_sd_low") > JITTER_MARGIN, pl.col("drop_low") > FALL_MARGIN
+    num_jumpy, num_fallen = table.filter(jumpy).height, table.filter(fallen).height
+    num_both = table.filter(jumpy & fallen).height
+    of_all = f"of {table.height} configuration{'s' if table.height > 1 else ''}"
+    noise = f"jitters by more than {pp(JITTER_MARGIN, 1)} pp"
+    harm = f"ends more than {pp(FALL_MARGIN, 1)} pp below its peak"
+    if num_jumpy and num_fallen:
+        both = "the same one" if num_both == num_jumpy == num_fallen == 1 else f"{num_both} do both"
+        return (
+            f"Both. In {num_jumpy} {of_all} validation accuracy clearly {noise} from epoch to "
+            f"epoch, and in {num_fallen} it clearly {harm}; {both}."
+        )
+    if num_jumpy:
+        return (
+            f"Noise more than overfitting. In {num_jumpy} {of_all} validation accuracy clearly "
+            f"{noise} from epoch to epoch; in none does it clearly {harm.replace('ends', 'end')}."
+        )
+    if num_fallen:
+        return (
+            f"Overfitting more than noise. In {num_fallen} {of_all} validation accuracy clearly "
+            f"{harm}; in none does it clearly {noise.replace('jitters', 'jitter')}."
+        )
+    return (
+        f"Neither is clear: in none {of_all} do the intervals say that validation accuracy {noise} "
+        f"from epoch to epoch, or that it {harm}."
+    )
 
 
 def summary(analysis: Analysis) -> list[tuple[str, str]]:
     """What the sweep shows: (what it is about, sentences)."""
     table = analysis.configurations
-    found = [("Noise", noise(table, _num_val(analysis))), ("Overfitting", overfitting(table))]
-    found += [(axis.title.capitalize(), knob(analysis, axis)) for axis in analysis.axes]
+    found = [("Noise", noise(table, num_val(analysis))), ("Overfitting", overfitting(table))]
+    if len(analysis.axes) in (1, 2):
+        found.append(("The knob", knob(analysis, analysis.axes[0])))
     if table.height > 1:
         found.append(("Highest final accuracy", highest(table)))
     return [(about, " ".join(sentences)) for about, sentences in found if sentences]
 
 
-def _num_val(analysis: Analysis) -> int:
+def num_val(analysis: Analysis) -> int:
+    """Examples in the validation set."""
     return int(analysis.trials["n_val"].max() or 0)  # pyright: ignore[reportArgumentType]
 
 
@@ -69,29 +91,21 @@ def noise(table: pl.DataFrame, num_val: int) -> list[str]:
         return ["Too few epochs: the jitter needs at least 8 after burn-in."]
     if known.height == 1:
         return [configuration(known.row(0, named=True), num_val)]
-    jumpy = known.filter(pl.col("hf_sd_low") > JITTER_MARGIN).height
-    steady = known.filter(
-        (pl.col("hf_sd_high") < JITTER_MARGIN) & (pl.col("plateau_sd") < JITTER_MARGIN)
-    ).height
     said = [
-        f"Validation accuracy jitters from epoch to epoch by {pp(_median(known, 'hf_sd'))} pp "
-        f"(SD around its trend; median of {known.height} configurations), from "
+        f"From epoch to epoch, validation accuracy jitters by {pp(_median(known, 'hf_sd'))} pp (SD "
+        f"around its trend; median of {known.height} configurations), from "
         f"{pp(known['hf_sd'][0])} pp ({known['point'][0]}) to {pp(known['hf_sd'][-1])} pp "
-        f"({known['point'][-1]}).",
-        f"It is above {pp(JITTER_MARGIN, 1)} pp beyond doubt in {jumpy}, below it in {steady}.",
+        f"({known['point'][-1]})."
     ]
     shared = known.drop_nulls("finite_share")
     if shared.height:
         share = min(max(_median(shared, "finite_share"), 0), 1)
         said.append(
             f"In the median configuration {100 * share:.0f} % of the jitter's variance is there "
-            f"only because the validation set has {num_val:,} examples; the rest is the network "
-            f"itself getting better and worse."
-        )
-        said.append(
-            "A larger validation set removes the first part from the curve, though predictions "
-            f"keep flipping ({pp(_median(shared, 'churn'), 1)} % of them between two epochs); a "
-            "lower learning rate, a larger batch or averaging weights reduces both."
+            f"only because the validation set has {num_val:,} examples: a larger one would take it "
+            "out of the curve, though predictions keep flipping "
+            f"({pp(_median(shared, 'churn'), 1)} % of them between two epochs). The rest is the "
+            "network itself getting better and worse."
         )
     return said
 
@@ -105,57 +119,94 @@ def overfitting(table: pl.DataFrame) -> list[str]:
     if known.height:
         said.append(
             f"Training accuracy ends above validation accuracy by {pp(_median(known, 'gap'), 1)} "
-            f"pp (median gap), from {pp(known['gap'][0], 1)} pp ({known['point'][0]}) to "
-            f"{pp(known['gap'][-1], 1)} pp ({known['point'][-1]}); a gap alone is no harm."
+            f"pp in the median, by {pp(known['gap'][-1], 1)} pp at most ({known['point'][-1]}); a "
+            "gap alone is no harm."
         )
     fallen = table.filter(pl.col("drop_low") > FALL_MARGIN).sort("drop", maintain_order=True)
-    margin = f"{pp(FALL_MARGIN, 1)} pp"
     if fallen.height:
         worst = fallen.row(-1, named=True)
         said.append(
-            f"Harm: in {fallen.height} of {table.height} configurations accuracy ends more than "
-            f"{margin} below its earlier peak, beyond doubt; the worst is {worst['point']} with "
-            f"{pp(worst['drop'], 1)} pp"
-            f"{between(worst['drop_low'], worst['drop_high'], 1)}."
+            f"The harm is largest at {worst['point']}: accuracy ends {pp(worst['drop'], 1)} pp"
+            f"{between(worst['drop_low'], worst['drop_high'], 1)} below its peak."
         )
     else:
+        margin = f"{pp(FALL_MARGIN, 1)} pp"
         spared = table.filter(pl.col("drop_high") < FALL_MARGIN).height
         said.append(
-            f"No configuration's accuracy falls beyond doubt by more than {margin} from its peak; "
-            f"in {spared} of {table.height} such a fall is excluded."
+            f"A fall of accuracy by more than {margin} from its peak is excluded in {spared} of "
+            f"{table.height} configurations."
         )
     risen = table.filter(pl.col("loss_rise_low") > RISE_MARGIN).height
     if risen:
         said.append(
-            f"In {risen} the validation loss ends more than {pp(RISE_MARGIN, 0)} % above its "
-            "minimum, beyond doubt: there the network grows over-confident, whatever its accuracy."
+            f"In {risen} the validation loss clearly ends more than {pp(RISE_MARGIN, 0)} % above "
+            "its minimum: there the network grows over-confident, whatever its accuracy."
         )
     return said
 
 
 def knob(analysis: Analysis, axis: Axis) -> list[str]:
     """What going from the first level of an axis to its last did, given what must be held."""
+    said: list[str] = []
+    for given, by_response in _contrasts(analysis, axis):
+        text = contrast(by_response, asked_of(axis))
+        held = f" at {given}" if given else ""
+        name = axis.title.capitalize()
+        said.append(f"{name} {axis.labels[-1]} instead of {axis.labels[0]}{held} {text}.")
+    return said
+
+
+def knobs(analysis: Analysis) -> list[Row]:
+    """The same for every axis as cells: axis, step, given, and a cell per response asked.
+
+    A cell: change (text), limits (text), direction (1, -1, 0 for no clear change).
+    """
+    rows: list[Row] = []
+    for axis in analysis.axes:
+        for given, by_response in _contrasts(analysis, axis):
+            cells = [_cell(by_response.get(name)) for name in asked_of(axis)]
+            step = f"{axis.labels[0]} → {axis.labels[-1]}"
+            rows.append({"axis": axis.title, "step": step, "given": given, "cells": cells,
+                         "heads": [RESPONSES[name][1] for name in asked_of(axis)]})  # fmt: skip
+    return rows
+
+
+def asked_of(axis: Axis) -> tuple[str, ...]:
+    """The responses that answer what an axis is varied for."""
+    return ASKED_OF_STOPPING if axis.name == "early_stopping" else ASKED
+
+
+def _contrasts(analysis: Analysis, axis: Axis) -> list[tuple[str, dict[str, Row]]]:
+    """(what is held, response -> row of effects) for the last level against the first."""
     rows = analysis.effects.filter(
         (pl.col("axis") == axis.name)
         & (pl.col("scope") == "pooled")
         & (pl.col("level") == axis.labels[-1])
     )
-    asked = ASKED_OF_STOPPING if axis.name == "early_stopping" else ASKED
-    said: list[str] = []
-    for given in rows["given"].unique(maintain_order=True):
-        by_response = {
-            row["response"]: row
-            for row in rows.filter(pl.col("given") == given).iter_rows(named=True)
-        }
-        held = f" at {given}" if given else ""
-        text = contrast(by_response, asked)
-        if text:
-            said.append(f"From {axis.labels[0]} to {axis.labels[-1]}{held}: {text}.")
-    return said
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows.iter_rows(named=True):
+        found.setdefault(row["given"], {})[row["response"]] = row
+    return list(found.items())
+
+
+def _cell(row: Row | None) -> Row:
+    if row is None:
+        return {"change": "–", "limits": "", "direction": 0}
+    ratio = row["response"] == "jitter"
+    scale, digits, unit = (100.0, 0, " %") if ratio else _units(row["response"])
+    values = [
+        None if row[name] is None else scale * (row[name] - ratio)
+        for name in ("estimate", "low", "high")
+    ]
+    estimate, low, high = ("" if v is None else number(v, digits) for v in values)
+    direction = (1 if values[0] > 0 else -1) if is_clear_row(row) and values[0] else 0
+    limits = f"{low} to {high}" if low else ""
+    sign = "+" if values[0] and values[0] > 0 and not estimate.startswith("0.00") else ""
+    return {"change": f"{sign}{estimate}{unit}", "limits": limits, "direction": direction}
 
 
 def contrast(by_response: dict[str, Row], asked: Sequence[str]) -> str:
-    """One contrast: first what changed beyond doubt, then what did not."""
+    """One contrast: first what clearly changed, then what did not."""
     changed: list[str] = []
     unclear: list[str] = []
     for name in asked:
@@ -164,12 +215,12 @@ def contrast(by_response: dict[str, Row], asked: Sequence[str]) -> str:
             continue
         if is_clear_row(row):
             verb = "raises" if row["estimate"] > (1 if name == "jitter" else 0) else "lowers"
-            changed.append(f"{verb} {RESPONSES[name]} by {_amount(row)}")
+            changed.append(f"{verb} {RESPONSES[name][0]} by {_amount(row)}")
         else:
-            unclear.append(f"{RESPONSES[name]}{_limits(row)}")
+            unclear.append(f"{RESPONSES[name][0]}{_limits(row)}")
     if unclear:
-        changed.append(f"no clear change in {_list(unclear)}")
-    return "; ".join(changed)
+        changed.append(f"shows no clear change in {_list(unclear)}")
+    return _list(changed)
 
 
 def is_clear_row(row: Row) -> bool:
@@ -206,26 +257,28 @@ def _limits(row: Row) -> str:
 def _units(response: str) -> tuple[float, int, str]:
     if response == "num_epochs":
         return 1.0, 1, ""
-    return (100.0, 1, " % of the minimum") if response == "loss_rise" else (100.0, 2, " pp")
+    return (100.0, 1, " %") if response == "loss_rise" else (100.0, 2, " pp")
 
 
 def highest(table: pl.DataFrame) -> list[str]:
-    """The configuration whose mean final accuracy over seeds is highest."""
-    known = table.drop_nulls("final_accuracy").sort(
-        "final_accuracy", descending=True, maintain_order=True
+    """The configuration whose kept weights have the highest mean accuracy over seeds."""
+    known = table.drop_nulls("kept_accuracy").sort(
+        "kept_accuracy", descending=True, maintain_order=True
     )
     if not known.height:
         return []
     best = known.row(0, named=True)
+    where = "with the restored weights" if best["num_stopped_early"] else "over the last epochs"
+    seeds = f"mean of {best['num_completed']} seeds" if best["num_completed"] > 1 else "one seed"
     said = [
-        f"{best['point']}, {pp(best['final_accuracy'])} % over the last epochs"
-        f"{between(best['final_accuracy_low'], best['final_accuracy_high'])}, mean of "
-        f"{best['num_completed']} seeds."
+        f"{best['point']}: {pp(best['kept_accuracy'])} % {where}"
+        f"{between(best['kept_accuracy_low'], best['kept_accuracy_high'])}, {seeds}."
     ]
-    if best["final_accuracy_low"] is not None:
-        close = known.filter(pl.col("final_accuracy") >= best["final_accuracy_low"]).height - 1
+    if best["kept_accuracy_low"] is not None:
+        close = known.filter(pl.col("kept_accuracy") >= best["kept_accuracy_low"]).height - 1
         if close:
-            said.append(f"The means of {close} others lie within these limits.")
+            means = "mean of 1 other lies" if close == 1 else f"means of {close} others lie"
+            said.append(f"The {means} within these limits.")
     return said
 
 
@@ -255,6 +308,12 @@ def configuration(row: Row, num_val: int) -> str:
                 f"{num_val:,} validation examples"
             )
         said.append(text + ".")
+        if row["trend_ratio"] is not None and row["trend_ratio"] > TREND_RATIO:
+            said.append("Part of that is trend: the curve bends too fast to tell.")
+        if row["plateau_sd"] is not None and row["plateau_sd"] > 1.5 * row["hf_sd"]:
+            said.append(
+                f"It also wanders slowly: {pp(row['plateau_sd'])} pp around a smooth trend."
+            )
     if row["gap"] is not None:
         said.append(
             f"Training is {pp(row['gap'], 1)} pp{between(row['gap_low'], row['gap_high'], 1)} "

@@ -26,7 +26,8 @@
   const config = {
     background: "transparent", font: "system-ui, 'Liberation Sans', sans-serif",
     view: { stroke: "transparent" },
-    axis: { ...text_, gridColor: line, domainColor: line, tickColor: line, gridOpacity: 0.7 },
+    axis: { ...text_, gridColor: line, domainColor: line, tickColor: line, gridOpacity: 0.7,
+      labelSeparation: 5 },
     axisBand: { grid: false }, legend: text_, header: { ...text_, labelFontSize: 12 },
     title: { color: ink, fontSize: 13, fontWeight: 600, offset: 8 },
     rule: { color: soft }, text: { color: ink },

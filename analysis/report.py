@@ -16,14 +16,22 @@ import jinja2
 import polars as pl
 import vl_convert
 
-from analysis import findings
-from analysis.figures import Figure, figures
+from analysis import charts, findings
+from analysis.curve_figure import curve_figure
+from analysis.figures import Figure, effects, maps, measures
 from analysis.results import Analysis, analyze
+from analysis.words import fixed
 from raysweep.errors import InputError
 from raysweep.store import Store
 
 VEGA_LITE = "6.4"
 MAX_TABLE_ROWS = 500
+_PAGE_COLOURS = {
+    charts.VALIDATION: "--blue",
+    charts.TRAINING: "--orange",
+    charts.FINITE: "--amber",
+    charts.BEST: "--green",
+}
 _FIXED_COLUMNS = {
     "jitter, pp": ("hf_sd", 2),
     "of it the validation set, %": ("finite_share", 0),
@@ -54,7 +62,8 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
 
 def render(analysis: Analysis) -> str:
     """The whole page."""
-    drawn = figures(analysis)
+    made = [maps(analysis), curve_figure(analysis), measures(analysis), effects(analysis)]
+    drawn = [figure for figure in made if figure is not None]
     frames = {name: frame for figure in drawn for name, frame in figure.data.items()}
     data, num_unfinite = columns_of(frames)
     specs = [
@@ -68,7 +77,7 @@ def render(analysis: Analysis) -> str:
     package = files("analysis")
     scripts = [bundle(), package.joinpath("report.js").read_text("utf-8")]
     words = {
-        row["config_id"]: findings.configuration(row, int(analysis.trials["n_val"].max() or 0))  # pyright: ignore[reportArgumentType]
+        row["config_id"]: findings.configuration(row, findings.num_val(analysis))
         for row in analysis.configurations.iter_rows(named=True)
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -76,7 +85,9 @@ def render(analysis: Analysis) -> str:
     return template.render(
         record=analysis.record,
         analysis=analysis,
+        answer=findings.answer(analysis),
         summary=findings.summary(analysis),
+        knobs=_knob_tables(analysis),
         figures=drawn,
         words=words,
         points=dict(analysis.points.select("config_id", "point").iter_rows()),
@@ -91,14 +102,14 @@ def render(analysis: Analysis) -> str:
         scripts=scripts,
         policy=_policy(scripts),
         data=base64.b64encode(gzip.compress(_json(data).encode(), mtime=0)).decode(),
-        specs=_json({"figures": specs, "words": words}),
+        specs=_themed(_json({"figures": specs, "words": words})),
     )
 
 
 @functools.cache
 def bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script that defines `vegaEmbed`."""
-    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # pyright: ignore[reportCallIssue]
 
 
 def columns_of(frames: Mapping[str, pl.DataFrame]) -> tuple[dict[str, Any], int]:
@@ -126,6 +137,21 @@ def _json(value: Any) -> str:
     """JSON that can stand in a script element: nothing in it ends the element."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _themed(specs: str) -> str:
+    """Chart colours as the page's variables, which are lighter in the dark."""
+    for colour, variable in _PAGE_COLOURS.items():
+        specs = specs.replace(f'"{colour}"', f'"var({variable})"')
+    return specs
+
+
+def _knob_tables(analysis: Analysis) -> list[dict[str, Any]]:
+    """The knobs grouped by what is asked of them, so that each group is one table."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in findings.knobs(analysis):
+        groups.setdefault(tuple(row["heads"]), []).append(row)
+    return [{"heads": heads, "rows": rows} for heads, rows in groups.items()]
 
 
 def _policy(scripts: list[str]) -> str:
@@ -156,8 +182,7 @@ def configuration_table(analysis: Analysis) -> pl.DataFrame:
         maintain_order="left",
     )
     number = {
-        words: (100 * pl.col(name)).round(digits).cast(pl.Decimal(18, digits)).cast(pl.String)
-        for words, (name, digits) in _FIXED_COLUMNS.items()
+        words: fixed(100 * pl.col(name), digits) for words, (name, digits) in _FIXED_COLUMNS.items()
     }
     levels = [pl.col(axis.name).cast(pl.String).alias(axis.title) for axis in analysis.axes]
     return rows.select(
