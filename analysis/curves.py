@@ -36,12 +36,14 @@ class Curves:
 
 
 def curves(raw: pl.DataFrame) -> Iterator[Curves]:
-    """All trials in groups of the same number of epochs.
+    """All trials in groups of the same number of epochs; one empty group where there are none.
 
     Args: raw: epochs of raw weights, as frames.read gives them.
     """
     lengths = raw.group_by("trial_id").agg(pl.col("epoch").max().alias("length"))
     lengths = lengths.sort("length", "trial_id")
+    if not lengths.height:
+        yield padded(raw, lengths["trial_id"], 1)
     for (length,), group in lengths.group_by("length", maintain_order=True):
         assert isinstance(length, int)
         for chunk in group["trial_id"].to_frame().iter_slices(max(1, ROWS_AT_ONCE // length)):

@@ -40,31 +40,35 @@ Row = dict[str, Any]
 def answer(analysis: Analysis) -> str:
     """Noise or overfitting, in one sentence that counts configurations."""
     table = analysis.configurations
+    if not table["num_completed"].sum():
+        return "No trial completed: all that finished diverged."
+    if not table["hf_sd"].drop_nulls().len():
+        return "Too few epochs to tell noise from overfitting: 11 are needed, 40 are better."
     jumpy, fallen = pl.col("hf_sd_low") > JITTER_MARGIN, pl.col("drop_low") > FALL_MARGIN
     num_jumpy, num_fallen = table.filter(jumpy).height, table.filter(fallen).height
     num_both = table.filter(jumpy & fallen).height
-    of_all = f"of {table.height} configuration{'s' if table.height > 1 else ''}"
-    noise = f"jitters by more than {pp(JITTER_MARGIN, 1)} pp"
+    noise = f"jitters by more than {pp(JITTER_MARGIN, 1)} pp from epoch to epoch"
     harm = f"ends more than {pp(FALL_MARGIN, 1)} pp below its peak"
+    of_all = f"of {table.height} configurations"
+    one = table.height == 1
     if num_jumpy and num_fallen:
+        if one:
+            return f"Both. Validation accuracy clearly {noise} and clearly {harm}."
         both = "the same one" if num_both == num_jumpy == num_fallen == 1 else f"{num_both} do both"
         return (
-            f"Both. In {num_jumpy} {of_all} validation accuracy clearly {noise} from epoch to "
-            f"epoch, and in {num_fallen} it clearly {harm}; {both}."
+            f"Both. In {num_jumpy} {of_all} validation accuracy clearly {noise}, and in "
+            f"{num_fallen} it clearly {harm}; {both}."
         )
-    if num_jumpy:
-        return (
-            f"Noise more than overfitting. In {num_jumpy} {of_all} validation accuracy clearly "
-            f"{noise} from epoch to epoch; in none does it clearly {harm.replace('ends', 'end')}."
-        )
-    if num_fallen:
-        return (
-            f"Overfitting more than noise. In {num_fallen} {of_all} validation accuracy clearly "
-            f"{harm}; in none does it clearly {noise.replace('jitters', 'jitter')}."
-        )
+    if not num_jumpy and not num_fallen:
+        where = "here" if one else f"in any {of_all}"
+        return f"Neither is clear {where}: that validation accuracy {noise}, or that it {harm}."
+    found, other = (noise, harm) if num_jumpy else (harm, noise)
+    what = "Noise more than overfitting." if num_jumpy else "Overfitting more than noise."
+    if one:
+        return f"{what} Validation accuracy clearly {found}; that it {other} is not clear."
     return (
-        f"Neither is clear: in none {of_all} do the intervals say that validation accuracy {noise} "
-        f"from epoch to epoch, or that it {harm}."
+        f"{what} In {num_jumpy or num_fallen} {of_all} validation accuracy clearly {found}; that "
+        f"it {other} is clear in none."
     )
 
 
@@ -74,6 +78,7 @@ def summary(analysis: Analysis) -> list[tuple[str, str]]:
     found = [("Noise", noise(table, num_val(analysis))), ("Overfitting", overfitting(table))]
     if len(analysis.axes) in (1, 2):
         found.append(("The knob", knob(analysis, analysis.axes[0])))
+    found.append(("Not completed", lost(table)))
     if table.height > 1:
         found.append(("Highest final accuracy", highest(table)))
     return [(about, " ".join(sentences)) for about, sentences in found if sentences]
@@ -88,7 +93,7 @@ def noise(table: pl.DataFrame, num_val: int) -> list[str]:
     """How large the jitter is, and how much of it the validation set makes."""
     known = table.drop_nulls("hf_sd").sort("hf_sd", maintain_order=True)
     if not known.height:
-        return ["Too few epochs: the jitter needs at least 8 after burn-in."]
+        return []
     if known.height == 1:
         return [configuration(known.row(0, named=True), num_val)]
     said = [
@@ -129,12 +134,12 @@ def overfitting(table: pl.DataFrame) -> list[str]:
             f"The harm is largest at {worst['point']}: accuracy ends {pp(worst['drop'], 1)} pp"
             f"{between(worst['drop_low'], worst['drop_high'], 1)} below its peak."
         )
-    else:
+    elif table["drop_high"].drop_nulls().len():
         margin = f"{pp(FALL_MARGIN, 1)} pp"
         spared = table.filter(pl.col("drop_high") < FALL_MARGIN).height
         said.append(
-            f"A fall of accuracy by more than {margin} from its peak is excluded in {spared} of "
-            f"{table.height} configurations."
+            f"No fall of accuracy by more than {margin} from its peak is clear; such a fall is "
+            f"excluded in {spared or 'none'} of {table.height} configurations."
         )
     risen = table.filter(pl.col("loss_rise_low") > RISE_MARGIN).height
     if risen:
@@ -209,17 +214,23 @@ def contrast(by_response: dict[str, Row], asked: Sequence[str]) -> str:
     """One contrast: first what clearly changed, then what did not."""
     changed: list[str] = []
     unclear: list[str] = []
+    unknown: list[str] = []
     for name in asked:
         row = by_response.get(name)
         if row is None or (name == "num_epochs" and row["estimate"] == 0):
             continue
+        words = RESPONSES[name][0]
         if is_clear_row(row):
             verb = "raises" if row["estimate"] > (1 if name == "jitter" else 0) else "lowers"
-            changed.append(f"{verb} {RESPONSES[name][0]} by {_amount(row)}")
+            changed.append(f"{verb} {words} by {_amount(row)}")
+        elif row["low"] is None and row["estimate"] != 0:
+            unknown.append(words)
         else:
-            unclear.append(f"{RESPONSES[name][0]}{_limits(row)}")
+            unclear.append(f"{words}{_limits(row)}")
     if unclear:
         changed.append(f"shows no clear change in {_list(unclear)}")
+    if unknown:
+        changed.append(f"has too few seeds for an interval of {_list(unknown)}")
     return _list(changed)
 
 
@@ -258,6 +269,18 @@ def _units(response: str) -> tuple[float, int, str]:
     if response == "num_epochs":
         return 1.0, 1, ""
     return (100.0, 1, " %") if response == "loss_rise" else (100.0, 2, " pp")
+
+
+def lost(table: pl.DataFrame) -> list[str]:
+    """Which configurations diverged or failed."""
+    said: list[str] = []
+    for status in ("diverged", "failed"):
+        rows = table.filter(pl.col(f"num_{status}") > 0)
+        if rows.height:
+            named = ", ".join(rows["point"][:4]) + (", …" if rows.height > 4 else "")
+            number_of = int(rows[f"num_{status}"].sum())
+            said.append(f"{number_of} trial{'s' if number_of > 1 else ''} {status}: {named}.")
+    return said
 
 
 def highest(table: pl.DataFrame) -> list[str]:
@@ -312,7 +335,8 @@ def configuration(row: Row, num_val: int) -> str:
             said.append("Part of that is trend: the curve bends too fast to tell.")
         if row["plateau_sd"] is not None and row["plateau_sd"] > 1.5 * row["hf_sd"]:
             said.append(
-                f"It also wanders slowly: {pp(row['plateau_sd'])} pp around a smooth trend."
+                f"More slowly it moves by {pp(row['plateau_sd'])} pp around a quadratic trend: "
+                "slow wander, or still learning."
             )
     if row["gap"] is not None:
         said.append(

@@ -39,8 +39,8 @@ def segments(lr: Floats) -> NDArray[np.int64]:
     steps = np.diff(np.log(filled), axis=1)
     steps = np.round(np.nan_to_num(steps), 9)
     distinct, inverse = np.unique(steps, axis=0, return_inverse=True)
-    labels = np.stack([_segments_of_one(row) for row in distinct])
-    return labels[inverse.reshape(-1)]
+    labels = [_segments_of_one(row) for row in distinct]
+    return np.reshape(labels, (-1, lr.shape[1])).astype(np.int64)[inverse.reshape(-1)]
 
 
 def _segments_of_one(steps: Floats) -> NDArray[np.int64]:
@@ -215,7 +215,7 @@ def components(trials: Curves) -> pl.DataFrame:
     blocks = np.nan_to_num(trials.block_accuracy)
     frame = pl.DataFrame(
         {
-            "trial_id": trials.trial_ids,
+            "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "num_epochs": np.isfinite(trials.val_accuracy).sum(axis=1),
             "num_usable_epochs": num_usable,
             "val_n": trials.val_n.astype(np.int64),

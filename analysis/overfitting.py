@@ -12,9 +12,15 @@ from analysis.stats import mean_interval, pooled_df
 Floats = NDArray[np.float64]
 
 
+MIN_WINDOW = 3
+
+
 def window(num_epochs: int) -> int:
-    """Epochs in a window mean: the last one is the final accuracy."""
-    return min(num_epochs, max(3, num_epochs // 8))
+    """Epochs in a window mean: the last one is the final accuracy.
+
+    With fewer than two windows that don't overlap there is no fall and no rise to speak of.
+    """
+    return min(num_epochs, max(MIN_WINDOW, num_epochs // 8))
 
 
 def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
@@ -38,13 +44,15 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
         rise = (loss[:, -1] - least) / least
     frame = pl.DataFrame(
         {
-            "trial_id": trials.trial_ids,
+            "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "best_naive": trials.val_accuracy[rows, best],
             "peak_epoch": best + 1,
             "last_accuracy": trials.val_accuracy[:, -1],
             "final_accuracy": accuracy[:, -1],
             "final_loss": loss[:, -1],
-            "loss_rise": np.where(np.isfinite(rise), rise, np.nan),
+            "loss_rise": np.where(
+                np.isfinite(rise) & (trials.num_epochs >= 2 * width), rise, np.nan
+            ),
             **_gap(trials, num_train),
             **_drop(trials, accuracy, width),
         }
@@ -135,7 +143,7 @@ def _drop(trials: Curves, means: Floats, width: int) -> dict[str, Floats]:
     half = np.where(np.arange(means.shape[1]) == means.shape[1] - 1, 0.0, half)
     drop = np.where(np.isnan(means), -np.inf, means - means[:, -1:])
     limits = {"drop": drop, "drop_low": drop - half, "drop_high": drop + half}
-    known = np.isfinite(means[:, -1])
+    known = np.isfinite(means[:, -1]) & (trials.num_epochs >= 2 * width)
     enough = known & (used.sum(axis=1) >= MIN_POINTS)
     return {
         name: np.where(known if name == "drop" else enough, values.max(axis=1), np.nan)
@@ -164,7 +172,7 @@ def crossfit(raw: pl.DataFrame, trials: pl.DataFrame) -> tuple[pl.DataFrame, pl.
             pl.col("length").min().over("config_id").alias("shortest"),
             pl.col("length").max().over("config_id").alias("longest"),
         )
-        .filter(pl.col("num_seeds") > 1)
+        .filter((pl.col("num_seeds") > 1) & (pl.col("shortest") >= 2 * MIN_WINDOW))
         .sort("num_seeds", "shortest", "longest", "config_id", "trial_id")
     )
     of_trials = [pl.DataFrame(schema={"trial_id": pl.String, "drop_crossfit": pl.Float64})]

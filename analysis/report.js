@@ -48,7 +48,7 @@
       spec.datasets = Object.fromEntries([...used(spec)].map((name) => [name, rows[name]]));
       const place = document.getElementById(`${figure.name}-${i}`);
       const { view } = await vegaEmbed(place, spec,
-        { ast: true, renderer: "svg", actions: false, config });
+        { ast: true, renderer: "svg", actions: false, config, logLevel: vega.Error });
       if (figure.name === "curves") curves = view;
       if (figure.name === "maps") {
         view.addEventListener("click", (event, item) => {
