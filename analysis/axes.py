@@ -51,7 +51,7 @@ def label(value: Any) -> str:
         parts += [f"min delta {label(value['min_delta'])}"] if value.get("min_delta") else []
         parts += ["not restored"] if value.get("restore_best") is False else []
         return ", ".join(parts)
-    return str(value)
+    return " ".join(str(value).split())  # one line: charts put labels into expressions
 
 
 def axes_of(record: dict[str, Any]) -> tuple[Axis, ...]:

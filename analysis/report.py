@@ -69,7 +69,7 @@ def render(analysis: Analysis) -> str:
     specs = [
         {
             "name": figure.name,
-            "charts": [_spec(chart.to_dict(), figure) for chart in figure.charts],
+            "charts": [_spec(chart.to_dict(validate=False), figure) for chart in figure.charts],
             "choosable": len(figure.choices) > len(figure.panels) > 0,
         }
         for figure in drawn

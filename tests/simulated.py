@@ -114,8 +114,9 @@ class Sweep:
             point = dict(zip(names, values, strict=True))
             trial = self.spec.base.model_copy(update=point)
             config_id = trial.digest()
-            for seed in self.spec.seeds:
-                planned.append((trial.digest(seed=seed), config_id, seed, trial, point))
+            planned += [
+                (trial.digest(seed=seed), config_id, seed, trial, point) for seed in self.spec.seeds
+            ]
         return planned
 
     def record(self):

@@ -1,0 +1,189 @@
+"""What each knob did: paired, conditioned, with intervals that cover."""
+
+import numpy as np
+import polars as pl
+import pytest
+from simulated import (
+    Curve,
+    Sweep,
+    batch_size_like,
+    dropout_like,
+    early_stopping_like,
+    practitioner,
+    spec,
+)
+
+from analysis import analyze, findings
+from analysis.axes import Axis, axes_of, points
+from analysis.effects import DIFFERENCES, effects
+
+
+def table(axes, num_seeds, value):
+    """Trials with one response, `final_accuracy` = value(point, seed); the others are constant."""
+    grid = [{}]
+    for axis in axes:
+        grid = [{**point, axis.name: level} for point in grid for level in axis.labels]
+    schema = {axis.name: pl.Enum(list(axis.labels)) for axis in axes}
+    labels = pl.DataFrame(
+        [{"config_id": str(i), "point": str(i), **point} for i, point in enumerate(grid)],
+        schema_overrides=schema,
+    )
+    rows = [
+        {"config_id": str(i), "seed": seed, **dict.fromkeys(DIFFERENCES, 0.0),
+         "final_accuracy": value(point, seed)}
+        for i, point in enumerate(grid)
+        for seed in range(num_seeds)
+    ]  # fmt: skip
+    jitter = labels.select("config_id", pl.lit(1.0).alias("hf_var"), pl.lit(30.0).alias("hf_df"))
+    return pl.DataFrame(rows), jitter, labels
+
+
+def axis(name, *labels):
+    return Axis(name, labels, labels)
+
+
+def of(rows, **where):
+    for name, value in where.items():
+        rows = rows.filter(pl.col(name) == value)
+    return rows
+
+
+def test_differences_are_paired_so_that_what_seeds_share_cancels():
+    axes = [axis("dropout", "0", "0.5")]
+    shared = np.random.default_rng(0).normal(0, 100, 5)
+    rng = np.random.default_rng(1)
+    trials = table(
+        axes, 5, lambda point, seed: shared[seed] + (point["dropout"] == "0.5") + rng.normal(0, 0.1)
+    )
+    (row,) = of(effects(*trials, axes), response="final_accuracy").iter_rows(named=True)
+    assert row["estimate"] == pytest.approx(1, abs=0.2)
+    assert row["high"] - row["low"] < 1
+    assert row["num_pairs"] == 5
+
+
+def test_the_interval_of_a_paired_difference_covers():
+    """100 learning rates, at each of which the batch size does the same: 2, in pairs of noise."""
+    axes = [
+        axis("batch_size", "32", "512"),
+        axis("learning_rate", *map(str, range(100))),
+        axis("weight_decay", "0", "1"),
+    ]
+    rng = np.random.default_rng(2)
+    trials = table(axes, 3, lambda point, seed: 2.0 * (point["batch_size"] == "512") + rng.normal())
+    found = of(effects(*trials, axes), axis="batch_size", response="final_accuracy", scope="pooled")
+    assert found.height == 100
+    covered = ((found["low"] < 2) & (found["high"] > 2)).sum() / 100
+    assert abs(covered - 0.95) < 2.5 * np.sqrt(0.05 * 0.95 / 100)
+
+
+def test_batch_size_is_never_a_marginal_effect():
+    axes = [
+        axis("batch_size", "32", "512"),
+        axis("learning_rate", "0.01", "0.1"),
+        axis("lr_scaling", "none", "linear"),
+        axis("dropout", "0", "0.5"),
+    ]
+    # The batch size does the opposite at the two learning rates: a marginal effect would be 0.
+    trials = table(
+        axes,
+        3,
+        lambda p, seed: (
+            (p["batch_size"] == "512") * (1 if p["learning_rate"] == "0.1" else -1)
+            + 0.01 * seed * (p["dropout"] == "0")
+        ),
+    )
+    found = effects(*trials, axes)
+    pooled = of(found, axis="batch_size", response="final_accuracy", scope="pooled")
+    assert pooled["given"].to_list() == [
+        f"lr {lr} · lr scaling {scaling}"
+        for lr in ("0.01", "0.1")
+        for scaling in ("none", "linear")
+    ]
+    assert pooled["estimate"].to_list() == pytest.approx([-1, -1, 1, 1])
+    assert pooled["num_slices"].to_list() == [2] * 4
+    assert of(found, axis="dropout", response="gap", scope="pooled")["given"].to_list() == [""]
+
+
+def test_each_slice_is_told_where_there_are_few():
+    axes = [axis("dropout", "0", "0.5"), axis("weight_decay", "0", "1")]
+    found = effects(*table(axes, 2, lambda p, s: float(p["weight_decay"] == "1")), axes)
+    slices = of(found, axis="dropout", response="final_accuracy", scope="slice")
+    assert slices["given"].to_list() == ["wd 0", "wd 1"]
+
+
+def test_one_seed_gives_an_estimate_without_an_interval():
+    axes = [axis("dropout", "0", "0.5")]
+    found = effects(*table(axes, 1, lambda p, s: float(p["dropout"] == "0.5")), axes)
+    (row,) = of(found, response="final_accuracy").iter_rows(named=True)
+    assert (row["estimate"], row["low"], row["high"]) == (1.0, None, None)
+
+
+def test_axes_keep_the_levels_of_the_spec_and_speak_plainly():
+    sweep = Sweep(
+        spec("x", axes={"weight_decay": [1e-4, 0.0], "dropout": [0.5],
+                        "early_stopping": [None, {"metric": "val_loss", "patience": 10}]})
+    )  # fmt: skip
+    record = sweep.record()
+    axes = axes_of(record)
+    assert [(a.name, a.labels) for a in axes] == [
+        ("weight_decay", ("0.0001", "0")),
+        ("early_stopping", ("off", "val_loss, patience 10")),
+    ]
+    assert points(record, axes)["point"].to_list()[1] == (
+        "wd 0.0001 · early stopping val_loss, patience 10"
+    )
+
+
+def test_levels_with_the_same_short_words_are_told_apart():
+    stopping = [{"patience": 10, "metric": "val_loss", "min_delta": d} for d in (1e-9, 1.1e-9)]
+    record = {
+        "spec": {"name": "x", "axes": {"early_stopping": [dict(s, restore_best=True, extra=i)
+                                                          for i, s in enumerate(stopping)]}}
+    }  # fmt: skip
+    (found,) = axes_of(record)
+    assert len(set(found.labels)) == 2
+
+
+# --- the recipes' questions
+
+
+def knob_sentence(analysis):
+    return " ".join(findings.knob(analysis, analysis.axes[0]))
+
+
+def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
+    analysis = analyze(batch_size_like().write(tmp_path, practitioner))
+    said = knob_sentence(analysis)
+    assert "Batch size 512 instead of 32 at lr scaling none lowers jitter by" in said
+    assert "at lr scaling linear" in said
+    pooled = of(analysis.effects, axis="batch_size", response="jitter", scope="pooled", level="512")
+    fixed, scaled = pooled.iter_rows(named=True)
+    assert fixed["high"] < 1
+    assert scaled["low"] < 1 < scaled["high"]
+
+
+def test_the_dropout_recipe_is_answered(tmp_path):
+    analysis = analyze(dropout_like().write(tmp_path, practitioner))
+    assert "Dropout 0.5 instead of 0 lowers the gap by" in knob_sentence(analysis)
+    (gap,) = of(analysis.effects, response="gap").iter_rows(named=True)
+    assert gap["high"] < 0
+
+
+def test_the_early_stopping_recipe_is_answered(tmp_path):
+    analysis = analyze(
+        early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4, peak=22, gap=0.9))
+    )
+    said = knob_sentence(analysis)
+    assert "lowers the number of epochs by" in said
+    assert "raises accuracy of the weights that are kept by" in said
+    assert "5 of 5 seeds stopped early" in findings.configuration(
+        analysis.configurations.row(1, named=True), 500
+    )
+
+
+def test_what_is_not_clear_is_never_called_a_change():
+    row = {"response": "gap", "estimate": 0.01, "low": -0.001, "high": 0.02}
+    said = findings.contrast({"gap": row}, ["gap"])
+    assert said == "shows no clear change in the gap (−0.10 to 2.00 pp)"
+    alone = findings.contrast({"gap": row | {"low": None, "high": None}}, ["gap"])
+    assert alone == "has too few seeds for an interval of the gap"

@@ -1,0 +1,172 @@
+"""Gap, fall from the peak, rise of the loss: against simulations whose truth is known."""
+
+import numpy as np
+import polars as pl
+import pytest
+from simulated import (
+    Curve,
+    Sweep,
+    correctness,
+    early_stopping_like,
+    levels,
+    population_accuracy,
+    spec,
+)
+
+from analysis import analyze
+from analysis.curves import curves
+from analysis.frames import derive
+from analysis.overfitting import crossfit, measures, window
+
+
+def epochs_frame(trial_id, right, train_right, losses=None):
+    """The columns that the curves need, of one trial."""
+    block = np.arange(right.shape[1]) % 20
+    size = np.bincount(block, minlength=20).tolist()
+    losses = np.ones(len(right)) if losses is None else losses
+    return pl.DataFrame(
+        {
+            "trial_id": trial_id,
+            "weights_kind": "raw",
+            "epoch": np.arange(1, len(right) + 1),
+            "lr": 0.1,
+            "val_n": right.shape[1],
+            "val_correct": right.sum(axis=1),
+            "val_loss_sum": losses * right.shape[1],
+            "train_eval_n": train_right.shape[1],
+            "train_eval_correct": train_right.sum(axis=1),
+            "train_eval_loss_sum": 1.0,
+            "val_block_n": [size] * len(right),
+            "val_block_correct": [
+                np.bincount(block, weights=row, minlength=20).astype(int).tolist() for row in right
+            ],
+            "flip_to_wrong": 0,
+            "flip_to_right": 0,
+        },
+        schema_overrides={"epoch": pl.Int32},
+    )
+
+
+def simulate(curve, *, num_seeds, num_val, num_epochs, rng):
+    """(epochs, trials, population accuracies (S, T)): seeds share one validation set."""
+    margins, train_margins = rng.standard_normal(num_val), rng.standard_normal(400)
+    parts, truth = [], []
+    for seed in range(num_seeds):
+        level = levels(curve, num_epochs, rng)
+        right = correctness(curve, level, margins, rng)
+        train_right = correctness(curve, level + curve.gap, train_margins, rng)
+        parts.append(epochs_frame(f"t{seed}", right, train_right))
+        truth.append(population_accuracy(curve, level))
+    trials = pl.DataFrame({"trial_id": [f"t{s}" for s in range(num_seeds)], "config_id": "c"})
+    return derive(pl.concat(parts)), trials, np.array(truth)
+
+
+def test_a_hand_made_curve_gives_the_numbers_that_a_hand_would():
+    accuracy = np.array([50, 60, 70, 80, 90, 90, 90, 80, 80, 80, 70, 70, 70])
+    right = np.arange(100)[None] < accuracy[:, None]
+    losses = np.array([2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1.5, 1.5, 1.5])
+    epochs = derive(epochs_frame("a", right, np.ones((13, 50), bool), losses))
+    (group,) = curves(epochs)
+    row = measures(group, np.array([50.0])).row(0, named=True)
+    assert window(13) == 3
+    assert row["drop"] == pytest.approx(0.2)
+    assert row["drop_low"] <= 0.2 <= row["drop_high"]
+    assert row["loss_rise"] == pytest.approx(0.5)
+    assert (row["best_naive"], row["peak_epoch"]) == (0.9, 5)
+    assert row["final_accuracy"] == pytest.approx(0.7)
+    assert row["gap"] == pytest.approx(1 - np.mean([0.8, 0.7, 0.7, 0.7]))  # last third: 4 epochs
+
+
+def test_too_few_epochs_for_two_windows_give_no_fall():
+    right = np.random.default_rng(0).random((5, 100)) < 0.8
+    (group,) = curves(derive(epochs_frame("a", right, right)))
+    row = measures(group, np.array([100.0])).row(0, named=True)
+    assert row["drop"] is None
+    assert row["loss_rise"] is None
+    assert row["final_accuracy"] is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wander", [0.0, 0.7])
+def test_a_naive_fall_on_a_flat_curve_rarely_looks_sure(wander):
+    """drop_low > 0 claims a fall: at most 5 % of flat curves, white or slowly wandering."""
+    curve = Curve(speed=5.0, process=0.04, wander=wander)
+    claims = 0
+    for seed in range(200):
+        rng = np.random.default_rng([10, seed])
+        epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=60, rng=rng)
+        (group,) = curves(epochs)
+        claims += measures(group, np.array([400.0]))["drop_low"][0] > 0
+    assert claims / 200 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fall", [0.0, 0.3])
+def test_the_crossfitted_fall_is_unbiased_and_its_interval_covers(fall):
+    """With and without a true fall, over seeds that share a small validation set."""
+    curve = Curve(speed=1.0, process=0.04, wander=0.3, fall=fall, peak=15)
+    clean = Curve(speed=1.0, process=0.0, fall=fall, peak=15)
+    level = levels(clean, 60, np.random.default_rng(0))
+    trend = population_accuracy(curve, level)
+    means = np.convolve(trend, np.ones(7) / 7, mode="valid")
+    truth = means.max() - means[-1]
+    found, covered, naive = [], 0, []
+    for seed in range(150):
+        rng = np.random.default_rng([11, seed])
+        epochs, trials, _ = simulate(curve, num_seeds=4, num_val=300, num_epochs=60, rng=rng)
+        per_trial, pooled = crossfit(epochs, trials)
+        assert per_trial.height == 4
+        row = pooled.row(0, named=True)
+        found.append(row["drop"])
+        covered += row["drop_low"] < truth < row["drop_high"]
+        naive.append(
+            pl.concat(measures(g, np.full(4, 400.0)) for g in curves(epochs))["drop"].mean()
+        )
+    assert np.mean(found) == pytest.approx(truth, abs=0.004)
+    assert covered / 150 > 0.95 - 2 * np.sqrt(0.05 * 0.95 / 150)
+    assert np.mean(naive) > np.mean(found) + 0.002  # what choosing the peak on itself adds
+
+
+@pytest.mark.slow
+def test_the_interval_of_the_gap_covers_the_populations_gap():
+    curve = Curve(speed=1.0, process=0.03, gap=0.5)
+    covered = 0
+    for seed in range(150):
+        rng = np.random.default_rng([12, seed])
+        epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=45, rng=rng)
+        (group,) = curves(epochs)
+        # The training subset is a sample too: of a training set that is much larger.
+        row = measures(group, np.array([1e6])).row(0, named=True)
+        mean = levels(Curve(speed=1.0, process=0.0), 45, rng)[-15:]
+        target = np.mean(population_accuracy(curve, mean + 0.5) - population_accuracy(curve, mean))
+        covered += row["gap_low"] < target < row["gap_high"]
+    assert covered / 150 > 0.95 - 2.5 * np.sqrt(0.05 * 0.95 / 150)
+
+
+def test_restored_weights_stand_beside_the_last_ones(tmp_path):
+    store = early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4, peak=22, gap=0.9))
+    trials = analyze(store).trials
+    stopped = trials.filter("stopped_early")
+    assert stopped.height == 5
+    assert (stopped["kept_accuracy"] == stopped["restored_accuracy"]).all()
+    assert (stopped["num_epochs"] < 60).all()
+    whole = trials.filter(~pl.col("stopped_early"))
+    assert (whole["kept_accuracy"] == whole["final_accuracy"]).all()
+    assert (whole["chosen_accuracy"] == whole["best_naive"]).all()
+
+
+def test_seeds_that_stopped_at_different_epochs_are_still_crossfitted(tmp_path):
+    store = early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4, peak=22, gap=0.9))
+    analysis = analyze(store)
+    assert analysis.trials.filter("stopped_early")["num_epochs"].n_unique() > 1
+    assert analysis.configurations["drop_is_crossfit"].all()
+
+
+def test_one_seed_has_the_naive_fall_with_its_own_limits(tmp_path):
+    sweep = Sweep(spec("one", axes={}, seeds=1, epochs=40))
+    row = analyze(sweep.write(tmp_path, lambda trial: Curve())).configurations.row(0, named=True)
+    assert not row["drop_is_crossfit"]
+    assert row["drop"] >= 0
+    assert row["drop_low"] <= row["drop"] <= row["drop_high"]
+    assert row["gap_low"] < row["gap"] < row["gap_high"]
+    assert row["final_accuracy_low"] is None  # one seed says nothing about others
