@@ -196,7 +196,7 @@ def _explain_plan(plan: "Plan", address: str | None) -> None:
     _say(f"packs: {len(planned)}{sizes}")
     estimate = packs.makespan(planned, seconds, slots)
     _say(
-        f"time: about {duration(estimate)} of training by a few steps timed on this machine, "
+        f"time: about {duration(estimate)} of training, judged by the model's size, "
         "plus Ray's start and the report"
     )
     _say(_power_statement(spec))

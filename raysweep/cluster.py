@@ -3,11 +3,13 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import ray
+from ray._private import auto_init_hook
 
 from raysweep.capacity import Node
 from raysweep.errors import InputError
@@ -42,13 +44,39 @@ def local_node() -> Node:
 
 
 def running_address(address: str | None) -> str | None:
-    """The cluster that `connect` would attach to; None where it would start one."""
+    """The cluster that `connect` would attach to; None where it would start one.
+
+    Without an address that is RAY_ADDRESS, or what `ray start` left running on this machine. A
+    Ray that another program started for itself does not count: it ends with that program.
+
+    Raises: InputError when nothing answers at an address that was asked for.
+    """
     from ray._private.services import get_ray_address_from_environment
 
+    if ray.is_initialized():
+        return ray.get_runtime_context().gcs_address
     if address == "local":
         return None
-    # Typed as if an address were always given; None asks for what `ray start` left running.
-    return get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
+    # Typed as if an address were always given; None asks for what runs here.
+    found = get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
+    if found is None or _answers(found):
+        return found
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        return None  # a note that a crashed `ray start` left behind
+    # Ray itself would try for minutes.
+    raise InputError(
+        f"no Ray cluster answers at {found}. Start one with `ray start --head`, name another by "
+        "--address HOST:PORT, or use --address local to start one for this sweep alone"
+    )
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -58,14 +86,14 @@ def connect(address: str | None, modules: Sequence[Path] = ()) -> Iterator[Clust
     An existing connection of this process is used as it is, and kept.
 
     Args: modules: files or packages of the user that all nodes need.
-    Raises: InputError when nothing answers at an address that was asked for.
+    Raises: InputError when the cluster can't be reached.
     """
     if ray.is_initialized():
         yield Cluster(ray.get_runtime_context().gcs_address, False, nodes())
         return
-    # Quiet: what matters of Ray's messages comes back as errors.
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # While a sweep is being stopped, what is left of Tune must fail rather than start Ray again.
+    auto_init_hook.enable_auto_connect = False
     running = running_address(address)
     environment: dict[str, object] = {"env_vars": WORKER_ENVIRONMENT}
     if modules:
@@ -76,11 +104,13 @@ def connect(address: str | None, modules: Sequence[Path] = ()) -> Iterator[Clust
         "logging_level": logging.ERROR,
     }
     try:
-        ray.init(address=running or "local", **settings)  # pyright: ignore[reportArgumentType]
+        # Found by Ray itself, a cluster's token is too; an address switches token auth off.
+        found = (address or None) if running else "local"
+        ray.init(address=found, **settings)  # pyright: ignore[reportArgumentType]
     except ConnectionError as error:
         raise InputError(
-            f"no Ray cluster answers at {running}. Start one with `ray start --head`, name another "
-            "with --address, or use --address local to start one for this sweep alone"
+            f"the Ray cluster at {running} does not let this process in. One with token auth needs "
+            f"RAY_AUTH_MODE=token and its token here: {error}"
         ) from error
     try:
         yield Cluster(ray.get_runtime_context().gcs_address, running is None, nodes())

@@ -1,17 +1,13 @@
 """Everything that is known before anything starts: the trials, what is done, what is left."""
 
-import time
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 from raysweep.errors import InputError
-from raysweep.grid import Identity, Trial, expand
+from raysweep.grid import Identity, Trial, expand, points
 from raysweep.packs import Speed
 from raysweep.recorder import finished_in
 from raysweep.spec import SweepSpec
-from raysweep.splits import place
 from raysweep.store import Store
 from raysweep.tasks import (
     Data,
@@ -19,11 +15,15 @@ from raysweep.tasks import (
     data_digest,
     find_task,
     load_data,
+    look_at_model,
     num_examples,
-    traits,
     validation_digest,
 )
-from raysweep.train import measure_speed
+
+# What a core and a GPU do in practice, in floating-point operations a second, and what a step
+# costs beside them: orders of magnitude, to pack trials by and to say roughly how long it takes.
+CPU_FLOPS, CPU_STEP_S = 2e10, 3e-4
+GPU_FLOPS, GPU_STEP_S = 2e13, 3e-4
 
 
 class Plan(NamedTuple):
@@ -35,6 +35,7 @@ class Plan(NamedTuple):
     trials: list[Trial]
     done: frozenset[str]  # ids that the store holds already
     val_digest: str
+    flops_per_example: float
 
     @property
     def left(self) -> list[Trial]:
@@ -65,20 +66,24 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
             raise InputError(f"data = {spec.data!r}: there is no folder {folder}")
     data = load_data(source, folder)
     n_train = num_examples(data.train)
+    first = spec.base.model_copy(update=next(points(spec)))
+    traits, flops = look_at_model(source.task, data, first)
     identity = Identity(
         task=source.reference,
         task_digest=source.digest,
         data_digest=data_digest(data),
         n_train=n_train,
-        traits=traits(source.task, data, spec.base),
+        traits=traits,
     )
     trials = expand(spec, identity)
     done = finished_in(store) & {trial.trial_id for trial in trials}
-    return Plan(spec, source, data, trials, frozenset(done), validation_digest(data))
+    return Plan(spec, source, data, trials, frozenset(done), validation_digest(data), flops)
 
 
 def speed_of(plan: Plan) -> Speed:
-    """How fast this machine trains the task: two batch sizes, timed for a moment each."""
-    placed = place(plan.data, torch.device("cpu"))
-    fields = plan.trials[0].hyperparameters
-    return measure_speed(fields, plan.source.task, plan.data, placed, time.perf_counter)
+    """How long training is likely to take, from the size of the model."""
+    resources = plan.spec.resources
+    on_gpu = resources.gpus_per_worker > 0
+    rate = GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else CPU_FLOPS
+    rate *= resources.workers * (1 if on_gpu else max(1.0, resources.cpus_per_worker))
+    return Speed(GPU_STEP_S if on_gpu else CPU_STEP_S, plan.flops_per_example / rate)

@@ -78,9 +78,13 @@ def run_sweep(
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
+        _make_folder(store.root)
         record = sweep_record(plan, (cluster.local_node(),), command, started)
         Recorder(store.root, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
+    if cluster.running_address(address) is None:
+        capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
+    _make_folder(store.root)
     with cluster.connect(address, modules) as connected:
         slots = capacity.slots(spec.resources, connected.nodes)
         speed = speed_of(plan)
@@ -145,6 +149,15 @@ def _run(
         )
     trained = progress.done - len(plan.done)
     return Result(store, progress.planned, trained, len(plan.done), progress.failures)
+
+
+def _make_folder(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise InputError(f"the store {root} can't be written: {error.strerror}") from error
 
 
 def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:

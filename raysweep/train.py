@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from raysweep.evaluation import evaluate, validation_columns, validation_sums
 from raysweep.group import ALONE, Group
-from raysweep.packs import Speed
 from raysweep.spec import EarlyStopping, Hyperparameters
 from raysweep.splits import Placed, Split
 from raysweep.tasks import Data, Task
@@ -283,35 +282,3 @@ def train_epoch(
 def _num_correct(logits_and_classes: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
     logits, classes = zip(*logits_and_classes, strict=True)
     return (torch.cat(logits).argmax(1) == torch.cat(classes)).sum()
-
-
-def measure_speed(
-    fields: Hyperparameters, task: Task, data: Data, placed: Placed, clock: Callable[[], float]
-) -> Speed:
-    """What a step and an example cost, from steps at a small and a large batch size.
-
-    Takes a fraction of a second for a small model, and two steps of each for a large one.
-    """
-    reset_global_state(0)
-    model = task.build(fields, data)
-    optimizer = build_optimizer(fields, model)
-    small, large = min(16, placed.train.n), min(256, placed.train.n)
-
-    def one_step(size: int) -> float:
-        started = clock()
-        (x, y), *_ = placed.train.batches([torch.arange(size)])
-        functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-        return clock() - started
-
-    times = {}
-    for size in (small, large):
-        first, deadline = one_step(size), clock() + 0.05
-        repeats = [one_step(size)]
-        while clock() < deadline:
-            repeats.append(one_step(size))
-        times[size] = min(first, *repeats)
-    if small == large:
-        return Speed(per_step=times[small], per_example=0.0)
-    per_example = max(0.0, (times[large] - times[small]) / (large - small))
-    return Speed(max(0.0, times[small] - small * per_example), per_example)

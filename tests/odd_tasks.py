@@ -67,6 +67,8 @@ def load_pairs(folder):
 def load_odd(folder):
     """97 training and 61 validation examples: nothing divides them."""
     data = load(folder)
+    assert isinstance(data.train, Arrays)
+    assert isinstance(data.validation, Arrays)
     return data._replace(
         train=Arrays(data.train.x[:97], data.train.y[:97]),
         validation=Arrays(data.validation.x[:61], data.validation.y[:61]),

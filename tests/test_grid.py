@@ -16,7 +16,7 @@ PLAIN = Traits(batch_norm=False, random_layers=False)
 IDENTITY = Identity("m:t", "source", "data", n_train=1000, traits=PLAIN)
 
 
-def sweep(axes, *, base=None, seeds=2, workers=1):
+def sweep(axes, *, base=None, seeds: int | tuple[int, ...] = 2, workers=1):
     return SweepSpec.from_mapping(
         {
             "name": "s",
@@ -37,7 +37,7 @@ def test_golden_ids():
     # These stand in stores that people have. A change here orphans all of them.
     assert ids(sweep({"learning_rate": [0.1]}, seeds=1)) == ["58c9d31f1b78"]
     rich = {"optimizer": "adam", "early_stopping": {"patience": 5}, "grad_clip": 1}
-    assert ids(sweep({"dropout": [0.5]}, base=rich, seeds=[7], workers=2)) == ["6421fbc8600d"]
+    assert ids(sweep({"dropout": [0.5]}, base=rich, seeds=(7,), workers=2)) == ["6421fbc8600d"]
 
 
 def test_a_wider_grid_keeps_the_ids_of_the_narrower_one():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from raysweep.errors import InputError, RaysweepError
@@ -112,9 +113,7 @@ def test_a_column_that_an_older_store_lacks_reads_as_null(tmp_path):
     store = Store(tmp_path)
     writer = StoreWriter(store)
     rows = epochs("a", 1).drop_columns(["ece"])
-    pa.parquet.write_table(
-        pa.Table.from_batches([rows]), store.segment("epochs", writer.generation, 0)
-    )
+    pq.write_table(pa.Table.from_batches([rows]), store.segment("epochs", writer.generation, 0))
     assert store.read("epochs")["ece"].to_pylist() == [None]
 
 

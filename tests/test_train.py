@@ -2,16 +2,18 @@
 
 import itertools
 import math
+import multiprocessing
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from odd_tasks import odd, pairs
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
-from raysweep.group import Group
+from raysweep.group import ALONE, Group
 from raysweep.spec import Hyperparameters
 from raysweep.splits import deal_blocks, place
 from raysweep.store import EPOCHS, NUM_BLOCKS
@@ -21,7 +23,7 @@ CPU = torch.device("cpu")
 TIMES = ("wall_s", "train_s")
 
 
-def rows_of(task, data, seed=0, *, group=Group(), wrap=lambda model: model, **fields):  # noqa: B008
+def rows_of(task, data, seed=0, *, group=ALONE, wrap=lambda model: model, **fields: Any):
     """(rows without times, outcome) of one trial."""
     torch.set_num_threads(1)
     rows = []
@@ -49,11 +51,14 @@ def _worker(rank, world_size, task_name, fields, init_file, queue):
 
 def run_group(world_size, task_name, fields, tmp_path):
     """What every rank found: (its rows, its best weights), by rank."""
-    queue = mp.get_context("spawn").SimpleQueue()
+    queue = multiprocessing.get_context("spawn").SimpleQueue()
     init_file = tmp_path / f"{world_size}{task_name}{fields['batch_size']}"
     arguments = (world_size, task_name, fields, init_file, queue)
-    context = mp.spawn(_worker, arguments, nprocs=world_size, join=False)
+    context = start_processes(
+        _worker, arguments, nprocs=world_size, join=False, start_method="spawn"
+    )
     found = sorted(queue.get() for _ in range(world_size))
+    assert context is not None
     context.join()
     return [(rows, state) for _, rows, state in found]
 
@@ -102,7 +107,7 @@ def test_batch_norm_statistics_are_those_of_rank_0_on_every_worker(tmp_path):
 
 def test_a_trial_is_bit_equal_whatever_trained_before_it(digits):
     task, data, _ = digits
-    fields = {"epochs": 2, "dropout": 0.5, "batch_size": 64}
+    fields: dict[str, Any] = {"epochs": 2, "dropout": 0.5, "batch_size": 64}
     alone, _ = rows_of(task, data, seed=3, **fields)
     rows_of(task, data, seed=4, epochs=1, optimizer="adam")
     torch.rand(7)
@@ -114,7 +119,7 @@ def test_a_trial_is_bit_equal_whatever_trained_before_it(digits):
 
 def test_a_dataset_trains_like_the_arrays_it_holds(digits):
     task, data, _ = digits
-    fields = {"epochs": 2, "batch_size": 300}
+    fields: dict[str, Any] = {"epochs": 2, "batch_size": 300}
     as_arrays, _ = rows_of(task, data, **fields)
     as_pairs, _ = rows_of(pairs, pairs.load(None), **fields)
     assert_close(as_pairs, as_arrays)

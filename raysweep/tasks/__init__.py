@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from raysweep.errors import InputError
 from raysweep.grid import Traits
@@ -215,14 +216,41 @@ def _digest(parts: list[Any], data: Data) -> str:
     return content.hexdigest()
 
 
-def traits(task: Task, data: Data, hyperparameters: Hyperparameters) -> Traits:
-    """Look at the model of one configuration, built without its own dropout."""
-    with torch.random.fork_rng(devices=[]):
-        model = task.build(hyperparameters.model_copy(update={"dropout": 0.0}), data)
+def example_input(data: Data) -> torch.Tensor:
+    """One training input, without a batch axis."""
+    if isinstance(data.train, Arrays):
+        return torch.from_numpy(np.array(data.train.x[0]))
+    return data.train[0][0]
+
+
+def look_at_model(task: Task, data: Data, fields: Hyperparameters) -> tuple[Traits, float]:
+    """What a model is made of and what it costs, without computing anything.
+
+    The model is built, and trains one batch, on torch's `meta` device, where tensors have shapes
+    and no numbers: a model too large for this machine, or one that raises, does no harm here.
+
+    Returns: its traits, seen without the trial's own dropout, and the floating-point operations of
+    one training example, forward and backward; of a model that can't be run like this, 0.
+    """
+    unknown = Traits(batch_norm=False, random_layers=True)
+    quiet = fields.model_copy(update={"dropout": 0.0})
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            model = task.build(quiet, data).to("meta")
+    except Exception:  # whatever the user's build() raises, its trials will say
+        return unknown, 0.0
     layers = list(model.modules())
     norms = (nn.modules.batchnorm._BatchNorm,)
     drops = (nn.modules.dropout._DropoutNd,)
-    return Traits(
+    found = Traits(
         batch_norm=any(isinstance(layer, norms) for layer in layers),
         random_layers=any(isinstance(layer, drops) and layer.p > 0 for layer in layers),
     )
+    x = example_input(data)
+    batch, y = x.new_empty((2, *x.shape), device="meta"), torch.zeros(2, dtype=torch.long)
+    try:
+        with FlopCounterMode(display=False) as counter:
+            nn.functional.cross_entropy(model(batch), y.to("meta")).backward()
+    except Exception:  # as above; a model may look at numbers, which are not there
+        return found, 0.0
+    return found, counter.get_total_flops() / 2

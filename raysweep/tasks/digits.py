@@ -1,6 +1,5 @@
 """scikit-learn's 1,797 real handwritten digits (8 x 8 pixels) and a multilayer perceptron."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,10 @@ def load(folder: Path | None) -> Data:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    images, labels = map(np.asarray, load_digits(return_X_y=True))
-    x, y = (images / 16).astype(np.float32), labels.astype(np.int64)
-    chosen: Sequence[np.ndarray] = train_test_split(
-        np.arange(len(y)), train_size=1000, stratify=y, random_state=0
-    )
-    train, validation = (Arrays(x[index], y[index]) for index in chosen)
+    images, labels = load_digits(return_X_y=True)
+    x, y = np.asarray(images, np.float32) / 16, np.asarray(labels, np.int64)
+    parts = train_test_split(np.arange(len(y)), train_size=1000, stratify=y, random_state=0)
+    train, validation = (Arrays(x[index], y[index]) for index in map(np.asarray, parts))
     return Data(train, validation, num_classes=10)
 
 
