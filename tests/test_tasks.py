@@ -1,0 +1,133 @@
+"""The shipped tasks, finding one's own, and what is said of broken ones."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import odd_tasks
+import pytest
+import torch
+from torch import nn
+
+from raysweep.errors import InputError
+from raysweep.spec import Hyperparameters
+from raysweep.splits import place
+from raysweep.tasks import Arrays, Task, find_task, load_data, look_at_model, num_examples
+from raysweep.tasks.fashion_mnist import DEBIAN_FOLDER, FILES
+from raysweep.train import train
+
+HERE = Path(__file__).parent
+
+
+def test_digits_are_the_real_ones_with_balanced_classes(digits):
+    _, data, _ = digits
+    assert (num_examples(data.train), num_examples(data.validation)) == (1000, 797)
+    assert 0 <= data.train.x.min() < data.train.x.max() == 1
+    counts = np.bincount(data.validation.y)
+    assert counts.max() - counts.min() <= 4
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    """Fashion-MNIST's four files, with a handful of made-up images in them."""
+    rng = np.random.default_rng(0)
+    for (images, labels), count in zip(FILES.values(), (40, 24), strict=True):
+        classes = (np.arange(count) % 10).astype(np.uint8)
+        pixels = rng.integers(0, 20, (count, 28, 28), dtype=np.uint8)
+        pixels[np.arange(count), classes * 2 + 4] = 250  # a bright row says which class it is
+        shape = np.array(pixels.shape, ">i4").tobytes()
+        (tmp_path / images).write_bytes(b"\0\0\x08\x03" + shape + pixels.tobytes())
+        body = b"\0\0\x08\x01" + np.array([count], ">i4").tobytes() + classes.tobytes()
+        (tmp_path / f"{labels}.gz").write_bytes(gzip.compress(body))
+    return tmp_path
+
+
+def test_fashion_mnist_reads_plain_and_packed_files_and_trains(idx_folder):
+    source = find_task("fashion_mnist")
+    data = load_data(source, idx_folder)
+    assert isinstance(data.train, Arrays)
+    assert data.train.x.shape == (40, 1, 28, 28)
+    assert data.train.x.dtype == np.uint8
+    rows = []
+    trial = Hyperparameters(
+        epochs=15,
+        batch_size=10,
+        width=16,
+        depth=2,
+        dropout=0.2,
+        optimizer="adam",
+        learning_rate=0.01,
+    )
+    placed = place(data, torch.device("cpu"))
+    train(trial, 0, source.task, data, placed, emit=rows.append)
+    assert rows[-1]["train_eval_loss_sum"] < 0.8 * rows[0]["train_eval_loss_sum"]
+
+
+@pytest.mark.skipif(not DEBIAN_FOLDER.is_dir(), reason="dataset-fashion-mnist is not installed")
+def test_fashion_mnist_is_found_where_debian_puts_it():
+    data = load_data(find_task("fashion_mnist"), None)
+    assert (num_examples(data.train), num_examples(data.validation)) == (60_000, 10_000)
+    assert isinstance(data.train, Arrays)
+    assert data.train.x.mean() == pytest.approx(72.94, abs=0.01)
+    assert data.train.x.std() == pytest.approx(90.02, abs=0.01)
+
+
+def test_a_cut_or_foreign_idx_file_is_named(idx_folder):
+    images = idx_folder / FILES["train"][0]
+    whole = images.read_bytes()
+    for broken, message in ((whole[:-5], "cut short"), (b"PNG" + whole, "no IDX file of bytes")):
+        images.write_bytes(broken)
+        with pytest.raises(InputError, match=message):
+            find_task("fashion_mnist").task.load(idx_folder)
+
+
+def test_ones_own_task_is_found_in_the_folder_of_its_sweep():
+    source = find_task("odd_tasks:odd", HERE)
+    assert source.task is odd_tasks.odd
+    assert source.module_path == HERE / "odd_tasks.py"
+    assert find_task("digits").module_path is None
+
+
+def test_a_module_that_fails_to_import_is_one_line(tmp_path):
+    (tmp_path / "raises.py").write_text("1 / 0")
+    (tmp_path / "needs.py").write_text("import no_such_thing")
+    with pytest.raises(InputError, match="ZeroDivisionError: division by zero"):
+        find_task("raises:task", tmp_path)
+    with pytest.raises(InputError, match="No module named 'no_such_thing'"):
+        find_task("needs:task", tmp_path)
+
+
+def test_an_object_that_is_no_task_is_told_from_those_that_are():
+    with pytest.raises(InputError, match="'load' is no task of module odd_tasks; it has unlucky"):
+        find_task("odd_tasks:load", HERE)
+
+
+def test_broken_data_is_refused_with_the_numbers():
+    with pytest.raises(InputError, match="train has classes 0 to 9; allowed: 0 to 2"):
+        load_data(find_task("odd_tasks:broken", HERE), None)
+
+
+def test_a_dataset_without_a_digest_is_refused():
+    pairs = odd_tasks.pairs
+    source = find_task("odd_tasks:pairs", HERE)
+    task = Task(lambda folder: pairs.load(folder)._replace(digest=None), pairs.build)
+    with pytest.raises(InputError, match=r"needs Data\(digest="):
+        load_data(source._replace(task=task), None)
+
+
+def test_a_model_is_looked_at_without_being_run(digits):
+    task, data, _ = digits
+    seen, flops = look_at_model(task, data, Hyperparameters(dropout=0.5, width=100, depth=1))
+    assert seen == (False, False)
+    # Two matrix products, forward and backward for weights and for the hidden layer's input:
+    # 2 x 6400 forward, 6400 x 2 for weights; 1000 x 2 three times.
+    assert flops == 2 * (2 * 6400 + 3 * 1000)
+    assert look_at_model(odd_tasks.batch_norm, data, Hyperparameters())[0].batch_norm
+
+
+def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
+    _, data, _ = digits
+    seen, flops = look_at_model(odd_tasks.unlucky, data, Hyperparameters(width=13))
+    assert (seen.batch_norm, flops) == (False, 0.0)
+    huge = Task(odd_tasks.load, lambda trial, data: nn.Linear(64, 10**12))
+    assert look_at_model(huge, data, Hyperparameters())[0] == (False, False)
