@@ -44,7 +44,8 @@ def grid_map(
     low, high = (min(known), max(known)) if known else (0.0, 1.0)
     high = max(high, low + 1e-6)
     filled, bright = f"isValid(datum.{value})", f"datum.{value} > {(low + high) / 2}"
-    base = alt.Chart(alt.NamedData("maps"), width=alt.Step(60), height=alt.Step(34)).encode(
+    step = min(60, 900 // max(len(xs), 1))
+    base = alt.Chart(alt.NamedData("maps"), width=alt.Step(step), height=alt.Step(34)).encode(
         x=alt.X("x:O", title=x_title, sort=xs, axis=alt.Axis(labelAngle=0)),
         y=alt.Y("y:O", title=y_title, sort=ys[::-1], axis=alt.Axis() if y_title else None),
         tooltip=[
@@ -69,7 +70,7 @@ def grid_map(
         .then(alt.value("black"))
         .otherwise(alt.value("white")),
     )
-    layers = alt.layer(cells, numbers)
+    layers = alt.layer(cells, numbers) if step >= 34 else alt.layer(cells)
     heading = alt.Title(title, anchor="start")
     if facet_title is None:
         return layers.properties(title=heading)

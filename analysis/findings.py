@@ -54,11 +54,8 @@ def answer(analysis: Analysis) -> str:
     if num_jumpy and num_fallen:
         if one:
             return f"Both. Validation accuracy clearly {noise} and clearly {harm}."
-        both = (
-            "the same one"
-            if num_both == num_jumpy == num_fallen == 1
-            else f"{num_both} {'does' if num_both == 1 else 'do'} both"
-        )
+        same = num_both == num_jumpy == num_fallen == 1
+        both = "the same one" if same else f"both together in {num_both or 'none'}"
         return (
             f"Both. In {num_jumpy} {of_all} validation accuracy clearly {noise}, and in "
             f"{num_fallen} it clearly {harm}; {both}."

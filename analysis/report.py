@@ -76,9 +76,11 @@ def render(analysis: Analysis) -> str:
     ]
     package = files("analysis")
     scripts = [bundle(), package.joinpath("report.js").read_text("utf-8")]
+    shown = {config_id for figure in drawn for config_id, _ in figure.choices}
     words = {
         row["config_id"]: findings.configuration(row, findings.num_val(analysis))
         for row in analysis.configurations.iter_rows(named=True)
+        if row["config_id"] in shown
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(package.joinpath("report.html.j2").read_text("utf-8"))
@@ -180,7 +182,7 @@ def configuration_table(analysis: Analysis) -> pl.DataFrame:
         analysis.configurations.drop(axes, "point", strict=False),
         on="config_id",
         maintain_order="left",
-    )
+    ).with_columns(pl.col("finite_share").clip(0, 1))
     number = {
         words: fixed(100 * pl.col(name), digits) for words, (name, digits) in _FIXED_COLUMNS.items()
     }
