@@ -40,9 +40,7 @@ def grid_map(
         <value>_tip; the titles are None where there is no such axis.
     """
     xs, ys = (data[name].unique(maintain_order=True).to_list() for name in ("x", "y"))
-    known = [float(number) for number in data[value].drop_nulls()]
-    low, high = (min(known), max(known)) if known else (0.0, 1.0)
-    high = max(high, low + 1e-6)
+    low, high = _colour_domain(data[value].drop_nulls())
     filled, bright = f"isValid(datum.{value})", f"datum.{value} > {(low + high) / 2}"
     step = min(60, 900 // max(len(xs), 1))
     base = alt.Chart(alt.NamedData("maps"), width=alt.Step(step), height=alt.Step(34)).encode(
@@ -56,7 +54,7 @@ def grid_map(
     colour = alt.Color(
         f"{value}:Q",
         title="pp",
-        scale=alt.Scale(scheme="viridis", domain=[low, high]),
+        scale=alt.Scale(scheme="viridis", domain=[low, high], clamp=True),
         legend=alt.Legend(gradientLength=80, gradientThickness=10),
     )
     cells = base.mark_rect(cursor="pointer").encode(
@@ -79,6 +77,15 @@ def grid_map(
     return layers.facet(facet=facet, columns=min(len(slices), _MAX_FACET_COLUMNS)).properties(
         title=heading
     )
+
+
+def _colour_domain(values: pl.Series) -> tuple[float, float]:
+    """From the smallest to the largest, or to where nine of ten lie if few are far beyond."""
+    ordered = sorted(float(value) for value in values) or [0.0, 1.0]
+    low, high, most = ordered[0], ordered[-1], ordered[int(0.9 * (len(ordered) - 1))]
+    if high - low > 3 * (most - low) > 0:
+        high = most
+    return low, max(high, low + 1e-6)
 
 
 def curves(
@@ -202,20 +209,31 @@ def measures(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
                 ],
             ],
         )
-        scale = alt.Scale(zero=name != "final_accuracy")
+        scale = alt.Scale(domain=_interval_domain(data, name), nice=True)
         x = alt.X(f"{name}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=4))
-        rules = base.mark_rule(strokeWidth=1.6, color=OBSERVED).encode(
-            x=alt.X(f"{name}_low:Q", title=title), x2=f"{name}_high:Q"
+        rules = base.mark_rule(strokeWidth=1.6, color=OBSERVED, clip=True).encode(
+            x=alt.X(f"{name}_low:Q", title=title, scale=scale), x2=f"{name}_high:Q"
         )
         layers = [
             rules,
             base.mark_point(filled=True, size=42, color=OBSERVED, opacity=1).encode(x=x),
         ]
         if name == "hf_sd":
-            finite = alt.X("fin_sd:Q", title=title)
+            finite = alt.X("fin_sd:Q", title=title, scale=scale)
             layers.insert(0, base.mark_bar(color=FINITE, opacity=0.55, height=7).encode(x=finite))
         drawn.append(alt.layer(*layers).properties(width=185, height=height))
     return alt.hconcat(*drawn, spacing=14).resolve_scale(y="shared")
+
+
+def _interval_domain(data: pl.DataFrame, name: str) -> list[float]:
+    """Holds every estimate and the limits of all but the widest tenth, which are cut."""
+    estimates = [float(value) for value in data[name].drop_nulls()]
+    lows = sorted(float(value) for value in data[f"{name}_low"].drop_nulls()) or estimates
+    highs = sorted(float(value) for value in data[f"{name}_high"].drop_nulls()) or estimates
+    cut = len(lows) // 10
+    low, high = min([*estimates, lows[cut]]), max([*estimates, highs[-1 - cut]])
+    pad = 0.03 * (high - low) or 0.5
+    return [0.0 if name == "hf_sd" else low - pad, high + pad]
 
 
 def effects(data: pl.DataFrame, responses: Sequence[tuple[str, str]]) -> Chart:

@@ -177,7 +177,8 @@ def measures(analysis: Analysis) -> Figure | None:
         title="How much is only the validation set",
         finding=finding,
         how="Dots: pooled over seeds, with 95 % intervals. Orange bars: the jitter that a "
-        "validation set of this size would show if the true accuracy stood still.",
+        "validation set of this size would show if the true accuracy stood still. The widest "
+        "intervals may be cut.",
         description="Jitter, gap, fall from the peak and final accuracy of each configuration "
         "with their intervals.",
         charts=[charts.measures(data, [(name, titles[name]) for name in names])],

@@ -1,40 +1,33 @@
 """An analysis in a practitioner's words: numbers with their intervals, and never more than they
 show."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
-from analysis.axes import Axis
+from analysis import knobs
 from analysis.results import Analysis
-from analysis.words import between, number, pp
+from analysis.words import between, pp
 
 # Margins that matter to a person: jitter (SD) and fall of accuracy as fractions, and the rise of
 # the loss relative to its minimum.
 JITTER_MARGIN, FALL_MARGIN, RISE_MARGIN = 0.004, 0.005, 0.03
-
-# response: (in a sentence, over a column)
-RESPONSES = {
-    "jitter": ("jitter", "jitter"),
-    "gap": ("the gap", "gap"),
-    "drop": ("the fall from the peak", "fall from the peak"),
-    "loss_rise": ("the rise of the loss from its minimum", "rise of the loss"),
-    "final_accuracy": ("final accuracy", "final accuracy"),
-    "num_epochs": ("the number of epochs", "epochs"),
-    "kept_accuracy": ("accuracy of the weights that are kept", "kept weights"),
-    "chosen_accuracy": (
-        "accuracy of the restored weights against the best epoch of a full run",
-        "restored against best epoch",
-    ),
-}
-# What is said of an axis, and in which order.
-ASKED = ("jitter", "gap", "drop", "loss_rise", "final_accuracy")
-ASKED_OF_STOPPING = ("num_epochs", "kept_accuracy", "chosen_accuracy", "drop", "loss_rise")
+COLLAPSE_MARGIN = 0.05  # fall of the training accuracy: more is instability, not overfitting
+GAIN_MARGIN = 0.02  # accuracy gained over the last third of training: more is "still learning"
 
 TREND_RATIO = 1.5  # of the second- to the third-difference variance: above, trend is in it
 
 Row = dict[str, Any]
+
+
+def overfits() -> pl.Expr:
+    """Configurations whose validation accuracy clearly falls while training holds."""
+    return (pl.col("drop_low") > FALL_MARGIN).fill_null(False) & ~collapses()
+
+
+def collapses() -> pl.Expr:
+    """Configurations that unlearn: the training accuracy itself falls."""
+    return (pl.col("train_drop") > COLLAPSE_MARGIN).fill_null(False)
 
 
 def answer(analysis: Analysis) -> str:
@@ -44,7 +37,7 @@ def answer(analysis: Analysis) -> str:
         return "No trial completed: all that finished diverged."
     if not table["hf_sd"].drop_nulls().len():
         return "Too few epochs to tell noise from overfitting: 11 are needed, 40 are better."
-    jumpy, fallen = pl.col("hf_sd_low") > JITTER_MARGIN, pl.col("drop_low") > FALL_MARGIN
+    jumpy, fallen = pl.col("hf_sd_low") > JITTER_MARGIN, overfits()
     num_jumpy, num_fallen = table.filter(jumpy).height, table.filter(fallen).height
     num_both = table.filter(jumpy & fallen).height
     noise = f"jitters by more than {pp(JITTER_MARGIN, 1)} pp from epoch to epoch"
@@ -78,8 +71,8 @@ def summary(analysis: Analysis) -> list[tuple[str, str]]:
     table = analysis.configurations
     found = [("Noise", noise(table, num_val(analysis))), ("Overfitting", overfitting(table))]
     if len(analysis.axes) in (1, 2):
-        found.append(("The knob", knob(analysis, analysis.axes[0])))
-    found.append(("Not completed", lost(table)))
+        found.append(("The knob", knobs.sentences(analysis, analysis.axes[0])))
+    found += [("Unstable", unstable(table)), ("Still learning", unfinished(table))]
     if table.height > 1:
         found.append(("Highest final accuracy", highest(table)))
     return [(about, " ".join(sentences)) for about, sentences in found if sentences]
@@ -128,7 +121,7 @@ def overfitting(table: pl.DataFrame) -> list[str]:
             f"pp in the median, by {pp(known['gap'][-1], 1)} pp at most ({known['point'][-1]}); a "
             "gap alone is no harm."
         )
-    fallen = table.filter(pl.col("drop_low") > FALL_MARGIN).sort("drop", maintain_order=True)
+    fallen = table.filter(overfits()).sort("drop", maintain_order=True)
     if fallen.height:
         worst = fallen.row(-1, named=True)
         said.append(
@@ -151,137 +144,38 @@ def overfitting(table: pl.DataFrame) -> list[str]:
     return said
 
 
-def knob(analysis: Analysis, axis: Axis) -> list[str]:
-    """What going from the first level of an axis to its last did, given what must be held."""
-    said: list[str] = []
-    for given, by_response in _contrasts(analysis, axis):
-        text = contrast(by_response, asked_of(axis))
-        held = f" at {given}" if given else ""
-        name = axis.title.capitalize()
-        said.append(f"{name} {axis.labels[-1]} instead of {axis.labels[0]}{held} {text}.")
-    return said
-
-
-def knobs(analysis: Analysis) -> list[Row]:
-    """The same for every axis as cells: axis, step, given, and a cell per response asked.
-
-    A cell: change (text), limits (text), direction (1, -1, 0 for no clear change).
-    """
-    rows: list[Row] = []
-    for axis in analysis.axes:
-        for given, by_response in _contrasts(analysis, axis):
-            cells = [_cell(by_response.get(name)) for name in asked_of(axis)]
-            step = f"{axis.labels[0]} → {axis.labels[-1]}"
-            rows.append({"axis": axis.title, "step": step, "given": given, "cells": cells,
-                         "heads": [RESPONSES[name][1] for name in asked_of(axis)]})  # fmt: skip
-    return rows
-
-
-def asked_of(axis: Axis) -> tuple[str, ...]:
-    """The responses that answer what an axis is varied for."""
-    return ASKED_OF_STOPPING if axis.name == "early_stopping" else ASKED
-
-
-def _contrasts(analysis: Analysis, axis: Axis) -> list[tuple[str, dict[str, Row]]]:
-    """(what is held, response -> row of effects) for the last level against the first."""
-    rows = analysis.effects.filter(
-        (pl.col("axis") == axis.name)
-        & (pl.col("scope") == "pooled")
-        & (pl.col("level") == axis.labels[-1])
-    )
-    found: dict[str, dict[str, Row]] = {}
-    for row in rows.iter_rows(named=True):
-        found.setdefault(row["given"], {})[row["response"]] = row
-    return list(found.items())
-
-
-def _cell(row: Row | None) -> Row:
-    if row is None:
-        return {"change": "–", "limits": "", "direction": 0}
-    ratio = row["response"] == "jitter"
-    scale, digits, unit = (100.0, 0, " %") if ratio else _units(row["response"])
-    values = [
-        None if row[name] is None else scale * (row[name] - ratio)
-        for name in ("estimate", "low", "high")
-    ]
-    estimate, low, high = ("" if v is None else number(v, digits) for v in values)
-    direction = (1 if values[0] > 0 else -1) if is_clear_row(row) and values[0] else 0
-    limits = f"{low} to {high}" if low else ""
-    sign = "+" if values[0] and values[0] > 0 and not estimate.startswith("0.00") else ""
-    return {"change": f"{sign}{estimate}{unit}", "limits": limits, "direction": direction}
-
-
-def contrast(by_response: dict[str, Row], asked: Sequence[str]) -> str:
-    """One contrast: first what clearly changed, then what did not."""
-    changed: list[str] = []
-    unclear: list[str] = []
-    unknown: list[str] = []
-    for name in asked:
-        row = by_response.get(name)
-        if row is None or (name == "num_epochs" and row["estimate"] == 0):
-            continue
-        words = RESPONSES[name][0]
-        if is_clear_row(row):
-            verb = "raises" if row["estimate"] > (1 if name == "jitter" else 0) else "lowers"
-            changed.append(f"{verb} {words} by {_amount(row)}")
-        elif row["low"] is None and row["estimate"] != 0:
-            unknown.append(words)
-        else:
-            unclear.append(f"{words}{_limits(row)}")
-    if unclear:
-        changed.append(f"shows no clear change in {_list(unclear)}")
-    if unknown:
-        changed.append(f"has too few seeds for an interval of {_list(unknown)}")
-    return _list(changed)
-
-
-def is_clear_row(row: Row) -> bool:
-    """Whether a row of `effects` leaves out "no change"."""
-    nothing = 1.0 if row["response"] == "jitter" else 0.0
-    return row["low"] is not None and (row["low"] > nothing or row["high"] < nothing)
-
-
-def _amount(row: Row) -> str:
-    """How much a response changed, without its sign."""
-    if row["response"] == "jitter":
-        change, low, high = (100 * (row[name] - 1) for name in ("estimate", "low", "high"))
-        if change < 0:
-            change, low, high = -change, -high, -low
-        return f"{change:.0f} % ({low:.0f} to {high:.0f})"
-    scale, digits, unit = _units(row["response"])
-    values = [scale * row[name] for name in ("estimate", "low", "high")]
-    if values[0] < 0:
-        values = [-values[0], -values[2], -values[1]]
-    change, low, high = (number(value, digits) for value in values)
-    return f"{change}{unit} ({low} to {high})"
-
-
-def _limits(row: Row) -> str:
-    if row["low"] is None:
-        return ""
-    if row["response"] == "jitter":
-        low, high = (number(100 * (row[name] - 1), 0) for name in ("low", "high"))
-        return f" ({low} to {high} %)"
-    scale, digits, unit = _units(row["response"])
-    return f" ({number(scale * row['low'], digits)} to {number(scale * row['high'], digits)}{unit})"
-
-
-def _units(response: str) -> tuple[float, int, str]:
-    if response == "num_epochs":
-        return 1.0, 1, ""
-    return (100.0, 1, " %") if response == "loss_rise" else (100.0, 2, " pp")
-
-
-def lost(table: pl.DataFrame) -> list[str]:
-    """Which configurations diverged or failed."""
+def unstable(table: pl.DataFrame) -> list[str]:
+    """Which configurations diverged, failed, or lost what they had learned."""
     said: list[str] = []
     for status in ("diverged", "failed"):
         rows = table.filter(pl.col(f"num_{status}") > 0)
         if rows.height:
-            named = ", ".join(rows["point"][:4]) + (", …" if rows.height > 4 else "")
             number_of = int(rows[f"num_{status}"].sum())
-            said.append(f"{number_of} trial{'s' if number_of > 1 else ''} {status}: {named}.")
+            said.append(f"{number_of} trial{'s' if number_of > 1 else ''} {status}: {_some(rows)}.")
+    collapsed = table.filter(collapses())
+    if collapsed.height:
+        said.append(
+            f"Training accuracy itself falls by more than {pp(COLLAPSE_MARGIN, 0)} pp, which is no "
+            f"overfitting: {_some(collapsed)}."
+        )
     return said
+
+
+def unfinished(table: pl.DataFrame) -> list[str]:
+    """Which configurations were still learning when training ended."""
+    rising = table.filter(pl.col("late_gain") > GAIN_MARGIN)
+    if not rising.height:
+        return []
+    return [
+        f"In {rising.height} of {table.height} configurations accuracy still rises by more than "
+        f"{pp(GAIN_MARGIN, 0)} pp over the last third of training: {_some(rising)}. More epochs or "
+        "a higher learning rate come first there."
+    ]
+
+
+def _some(rows: pl.DataFrame, most: int = 2) -> str:
+    more = f" and {rows.height - most} more" if rows.height > most else ""
+    return ", ".join(rows["point"][:most]) + more
 
 
 def highest(table: pl.DataFrame) -> list[str]:
@@ -346,7 +240,12 @@ def configuration(row: Row, num_val: int) -> str:
         )
     if row["drop"] is not None:
         fall = f"{pp(row['drop'], 1)} pp{between(row['drop_low'], row['drop_high'], 1)}"
-        if row["drop_low"] is not None and row["drop_low"] > FALL_MARGIN:
+        if row["train_drop"] is not None and row["train_drop"] > COLLAPSE_MARGIN:
+            said.append(
+                f"It unlearns: accuracy ends {fall} below its peak, and that on the training set "
+                f"{pp(row['train_drop'], 1)} pp below its own."
+            )
+        elif row["drop_low"] is not None and row["drop_low"] > FALL_MARGIN:
             said.append(f"It overfits: accuracy ends {fall} below its peak.")
         elif row["drop_high"] is not None and row["drop_high"] < FALL_MARGIN:
             said.append(f"It does not fall from its peak: {fall}.")
@@ -354,6 +253,9 @@ def configuration(row: Row, num_val: int) -> str:
             said.append(f"Whether it falls from its peak is open: {fall}.")
     if row["loss_rise"] is not None and row["loss_rise"] > RISE_MARGIN:
         said.append(f"Validation loss ends {pp(row['loss_rise'], 0)} % above its minimum.")
+    if row["late_gain"] is not None and row["late_gain"] > GAIN_MARGIN:
+        gained = pp(row["late_gain"], 1)
+        said.append(f"It is still learning: {gained} pp over the last third of training.")
     if row["num_stopped_early"]:
         said.append(
             f"{row['num_stopped_early']} of {row['num_completed']} seeds stopped early, after "
@@ -366,7 +268,3 @@ def configuration(row: Row, num_val: int) -> str:
 
 def _median(table: pl.DataFrame, name: str) -> float:
     return float(table[name].median())  # pyright: ignore[reportArgumentType]
-
-
-def _list(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

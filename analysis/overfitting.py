@@ -27,16 +27,21 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
     """One row per trial.
 
     gap, drop, loss_rise (a fraction of the smallest), best_naive, peak_epoch, last_accuracy,
-    final_accuracy (mean of the last window), final_loss; gap_set_var (with gap_set_df) is the part
-    of the gap's variance that trials with the same validation set share. `drop` is the largest
-    window mean minus the last: naive, never negative, to be read with its interval only.
-    Accuracies are fractions.
+    final_accuracy (mean of the last window) and final_loss. `train_drop`: the naive fall of the
+    training accuracy; where it is large, training came apart. `late_gain`: the last window mean
+    minus the first of the last third; where it is large, training is not done. `gap_set_var` (with
+    gap_set_df): the part of the gap's variance that trials with the same validation set share.
+    `drop`: the largest window mean minus the last: naive, never negative, to be read with its
+    interval only. Accuracies are fractions.
 
     Args: num_train: (N,) size of the training set that the training subset was drawn from.
     """
     width = window(trials.num_epochs)
     accuracy = _window_means(trials.val_accuracy, width)
     loss = _window_means(trials.val_loss, width)
+    trained = _window_means(trials.train_accuracy, width)
+    long = trials.num_epochs >= 2 * width
+    late = min(trials.num_epochs * 2 // 3, trials.num_epochs - width)
     best = np.nanargmax(np.nan_to_num(trials.val_accuracy, nan=-1.0), axis=1)
     rows = np.arange(len(best))
     least = np.min(np.where(np.isnan(loss), np.inf, loss), axis=1)
@@ -50,9 +55,9 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "last_accuracy": trials.val_accuracy[:, -1],
             "final_accuracy": accuracy[:, -1],
             "final_loss": loss[:, -1],
-            "loss_rise": np.where(
-                np.isfinite(rise) & (trials.num_epochs >= 2 * width), rise, np.nan
-            ),
+            "train_drop": np.where(long, (trained - trained[:, -1:]).max(axis=1), np.nan),
+            "late_gain": np.where(long, accuracy[:, -1] - accuracy[:, late], np.nan),
+            "loss_rise": np.where(np.isfinite(rise) & long, rise, np.nan),
             **_gap(trials, num_train),
             **_drop(trials, accuracy, width),
         }

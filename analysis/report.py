@@ -16,7 +16,8 @@ import jinja2
 import polars as pl
 import vl_convert
 
-from analysis import charts, findings
+from analysis import charts, findings, knobs
+from analysis.axes import label, title
 from analysis.curve_figure import curve_figure
 from analysis.figures import Figure, effects, maps, measures
 from analysis.results import Analysis, analyze
@@ -151,7 +152,7 @@ def _themed(specs: str) -> str:
 def _knob_tables(analysis: Analysis) -> list[dict[str, Any]]:
     """The knobs grouped by what is asked of them, so that each group is one table."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in findings.knobs(analysis):
+    for row in knobs.rows(analysis):
         groups.setdefault(tuple(row["heads"]), []).append(row)
     return [{"heads": heads, "rows": rows} for heads, rows in groups.items()]
 
@@ -200,10 +201,10 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
     record, trials = analysis.record, analysis.trials
     spec = record["spec"]
     nodes = [
-        ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-                  for key, value in node.items())
-        for node in record.get("hardware", {}).get("nodes", [])
-    ]  # fmt: skip
+        f"{node['host']}: {node['cpus']:g} CPUs, {node['gpus']:g} GPUs, "
+        f"{node['memory_bytes'] / 2**30:.0f} GiB"
+        for node in record["hardware"]["nodes"]
+    ]
     base = {name: value for name, value in spec["base"].items() if name not in spec["axes"]}
     sizes = [
         f"{int(trials[column].max() or 0):,} {words}"  # pyright: ignore[reportArgumentType]
@@ -214,7 +215,7 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         ("task", str(spec["task"])),
         ("examples", " and ".join(sizes)),
         ("validation set", ", ".join(sorted(set(trials["val_digest"].drop_nulls())))),
-        ("held fixed", ", ".join(f"{name} {value}" for name, value in base.items())),
+        ("held fixed", ", ".join(f"{title(name)} {label(value)}" for name, value in base.items())),
         ("seeds", ", ".join(str(seed) for seed in spec["seeds"])),
         ("versions", ", ".join(f"{k} {v}" for k, v in sorted(record["versions"].items()))),
         ("git commit", record.get("git_commit") or "not a git checkout"),

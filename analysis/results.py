@@ -160,6 +160,8 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         (pl.len() - 1.0).alias("df"),
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
+        pl.col("train_drop").mean(),
+        pl.col("late_gain").mean(),
         pl.col("drop").mean().alias("drop_naive"),
         *[
             pl.when(one).then(pl.col(f"drop_{end}").first()).alias(f"drop_{end}_naive")

@@ -13,7 +13,7 @@ from simulated import (
     spec,
 )
 
-from analysis import analyze, findings
+from analysis import analyze, findings, knobs
 from analysis.axes import Axis, axes_of, points
 from analysis.effects import DIFFERENCES, effects
 
@@ -148,7 +148,7 @@ def test_levels_with_the_same_short_words_are_told_apart():
 
 
 def knob_sentence(analysis):
-    return " ".join(findings.knob(analysis, analysis.axes[0]))
+    return " ".join(knobs.sentences(analysis, analysis.axes[0]))
 
 
 def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
@@ -183,7 +183,19 @@ def test_the_early_stopping_recipe_is_answered(tmp_path):
 
 def test_what_is_not_clear_is_never_called_a_change():
     row = {"response": "gap", "estimate": 0.01, "low": -0.001, "high": 0.02}
-    said = findings.contrast({"gap": row}, ["gap"])
+    said = knobs.contrast({"gap": row}, ["gap"])
     assert said == "shows no clear change in the gap (−0.10 to 2.00 pp)"
-    alone = findings.contrast({"gap": row | {"low": None, "high": None}}, ["gap"])
+    alone = knobs.contrast({"gap": row | {"low": None, "high": None}}, ["gap"])
     assert alone == "has too few seeds for an interval of the gap"
+
+
+def test_a_fall_that_training_shares_is_called_unlearning_and_no_overfitting():
+    row = {
+        "num_completed": 3, "hf_sd": None, "gap": None, "drop": 0.3, "drop_low": 0.2,
+        "drop_high": 0.4, "train_drop": 0.3, "loss_rise": None, "late_gain": None,
+        "num_stopped_early": 0,
+    }  # fmt: skip
+    assert "It unlearns" in findings.configuration(row, 500)
+    assert "It overfits" in findings.configuration(row | {"train_drop": 0.0}, 500)
+    table = pl.DataFrame([row, row | {"train_drop": 0.0}])
+    assert table.select(findings.overfits()).to_series().to_list() == [False, True]
