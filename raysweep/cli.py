@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Everything heavier than typer is imported where it is used: --help must not wait for torch.
 
 SOME_TRIALS_FAILED = 3
-COMMON_SET = "Change one thing of the sweep, a dotted path and a YAML value: base.epochs=10"
+SET_HELP = "Change one thing of the sweep: a dotted path and a YAML value, base.epochs=10."
 
 app = typer.Typer(
     add_completion=False,
@@ -33,7 +33,7 @@ app = typer.Typer(
 def run(
     target: Annotated[str, typer.Argument(help="A recipe's name or a sweep file.")] = "digits",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=COMMON_SET)
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=SET_HELP)
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="N|+N", help="Number of seeds, or of further ones.")
@@ -154,7 +154,10 @@ def _train(spec: "SweepSpec", store: "Store", plan: "Plan", address: str | None)
 def _grid_line(spec: "SweepSpec", plan: "Plan") -> str:
     axes = " x ".join(f"{name} ({len(values)})" for name, values in spec.axes.items())
     points = len(plan.trials) // len(spec.seeds)
-    total = f"{points} configurations x {len(spec.seeds)} seeds = {len(plan.trials)} trials"
+    total = (
+        f"{_count(points, 'configuration')} x {_count(len(spec.seeds), 'seed')}"
+        f" = {_count(len(plan.trials), 'trial')}"
+    )
     done = f", {len(plan.done)} of them done" if plan.done else ""
     return f"{axes}, {total}{done}" if axes else total + done
 
@@ -247,6 +250,10 @@ def _analysis() -> ModuleType:
             "Run from another folder, or rename that package"
         )
     return analysis
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _say(line: str, *, err: bool = False) -> None:

@@ -254,7 +254,7 @@ class StoreWriter:
 
     def add_sweep(self, record: Mapping[str, Any]) -> Path:
         """Write one invocation's record under the next free number."""
-        body = json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode()
+        body = json.dumps(record, indent=1, allow_nan=False).encode()
         digest = hashlib.blake2b(body, digest_size=4).hexdigest()
         folder = self.store.root / "sweeps"
         number = 1 + max((int(p.name.split("-")[0]) for p in folder.glob("*.json")), default=0)

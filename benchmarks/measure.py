@@ -1,0 +1,81 @@
+"""How the benchmarks measure: whole processes, in turn, repeated; medians, spread, ratios."""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+
+def machine() -> str:
+    """One line on what this was measured on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, {gpu}, "
+        f"Python {platform.python_version()}, torch {torch.__version__}"
+    )
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark's command line has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--short", action="store_true", help="tiny sizes: does the harness work?")
+    return parser
+
+
+def wall_seconds(arguments: Sequence[str], *, timeout: float = 3600) -> float:
+    """Wall time of one Python process, from its start to its exit, in a folder of its own.
+
+    Raises: RuntimeError with what the process said, when it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}:\n{done.stdout}\n{done.stderr}")
+    return seconds
+
+
+def in_turn(contenders: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Every contender once, then every contender again: drift of the machine hits all alike."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, run in contenders.items():
+            figures[name].append(run())
+    return figures
+
+
+def table(
+    title: str, figures: Mapping[str, Sequence[float]], reference: str, unit: str = "s"
+) -> str:
+    """A row per contender: median, spread, ratio of medians to the reference's."""
+    base = statistics.median(figures[reference])
+    lines = [
+        f"\n### {title}\n",
+        f"| | median {unit} | min - max | / {reference} |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, values in figures.items():
+        middle = statistics.median(values)
+        spread = f"{min(values):.3g} - {max(values):.3g}"
+        lines.append(f"| {name} | {middle:.3g} | {spread} | {middle / base:.2f} |")
+    return "\n".join(lines)

@@ -1,0 +1,230 @@
+"""What scheduling costs: the same small trials by a hand-written pool, raysweep, Tune, Optuna.
+
+Whole wall time from the start of a process to its exit, the last row being on the disk by then.
+`python benchmarks/sweep_overhead.py [--trials 12 96 480] [--repeats 3]`
+"""
+
+import itertools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import measure
+
+EPOCHS, AT_A_TIME = 20, 2
+RATES, SIZES = (0.01, 0.03, 0.1, 0.3), (32, 128, 512)
+# One nested fit() per trial takes tens of seconds: few are run, and their cost per trial counts.
+DOCUMENTED_TRIALS = 4
+
+
+def points(num_trials: int) -> list[tuple[float, int, int]]:
+    """(learning rate, batch size, seed) of each trial."""
+    grid = itertools.product(range(num_trials), RATES, SIZES)
+    return [(rate, size, seed) for seed, rate, size in itertools.islice(grid, num_trials)]
+
+
+def train_one(rate: float, size: int, seed: int, state: dict[str, Any]) -> list[dict[str, Any]]:
+    """raysweep's own training loop, without raysweep around it."""
+    import torch
+
+    from raysweep.spec import Hyperparameters
+    from raysweep.splits import place
+    from raysweep.tasks import find_task, load_data
+    from raysweep.train import train
+
+    if not state:
+        torch.set_num_threads(1)
+        state["task"] = find_task("digits").task
+        state["data"] = load_data(find_task("digits"), None)
+        state["placed"] = place(state["data"], torch.device("cpu"))
+    rows: list[dict[str, Any]] = []
+    fields = Hyperparameters(epochs=EPOCHS, learning_rate=rate, batch_size=size)
+    train(fields, seed, state["task"], state["data"], state["placed"], emit=rows.append)
+    return rows
+
+
+_STATE: dict[str, Any] = {}
+
+
+def train_in_process(point: tuple[float, int, int]) -> list[dict[str, Any]]:
+    """For pools: the data once per process."""
+    return train_one(*point, _STATE)
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """The rows of a contender that has no store."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from raysweep.store import EPOCHS as SCHEMA
+
+    pq.write_table(pa.Table.from_pylist(rows, SCHEMA), "rows.parquet")
+
+
+def pool(num_trials: int) -> None:
+    """A hand-written process pool."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(AT_A_TIME, mp_context=get_context("spawn")) as executor:
+        found = list(executor.map(train_in_process, points(num_trials)))
+    write([row for rows in found for row in rows])
+
+
+def raysweep(num_trials: int) -> None:
+    """`run_sweep` on a Ray that it starts."""
+    from raysweep import SweepSpec, run_sweep
+
+    seeds = -(-num_trials // (len(RATES) * len(SIZES)))
+    spec = SweepSpec.from_mapping(
+        {
+            "name": "bench",
+            "task": "digits",
+            "base": {"epochs": EPOCHS},
+            "axes": {"learning_rate": list(RATES), "batch_size": list(SIZES)},
+            "seeds": seeds,
+        }
+    )
+    run_sweep(spec, "store", address="local")
+
+
+def tune_plain(num_trials: int, *, reuse: bool) -> None:
+    """Ray Tune as documented, one function trial per trial, a report per epoch."""
+    import ray
+    from ray import tune
+
+    def trainable(config: dict[str, Any]) -> None:
+        for row in train_one(*config["point"], _STATE):
+            tune.report({"val_correct": row["val_correct"], "row": row})
+
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    ray.init(address="local", num_cpus=AT_A_TIME, log_to_driver=False)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"CPU": 1}),
+        param_space={"point": tune.grid_search(points(num_trials))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=AT_A_TIME, reuse_actors=reuse),
+        run_config=tune.RunConfig(storage_path=os.getcwd(), name="tune", verbose=0),
+    )
+    found = tuner.fit()
+    assert not found.errors
+    # Tune keeps the last row of each trial; the others it wrote to its own JSON files.
+    write([result.metrics["row"] for result in found if result.metrics])
+    ray.shutdown()
+
+
+def documented(num_trials: int) -> None:
+    """The documented way to train with Ray Train under Ray Tune: a nested fit() per trial."""
+    import ray
+    from ray import train as ray_train
+    from ray import tune
+    from ray.train import ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    def loop(config: dict[str, Any]) -> None:
+        for row in train_one(*config["point"], _STATE):
+            ray_train.report({"val_correct": row["val_correct"]})
+
+    def driver(config: dict[str, Any]) -> None:
+        TorchTrainer(
+            loop,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(num_workers=1),
+            run_config=ray_train.RunConfig(storage_path=f"{folder}/train"),
+        ).fit()
+
+    folder = os.getcwd()
+    ray.init(address="local", num_cpus=AT_A_TIME, log_to_driver=False)
+    tuner = tune.Tuner(
+        tune.with_resources(driver, {"CPU": 0}),
+        param_space={"point": tune.grid_search(points(num_trials))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=AT_A_TIME),
+        run_config=tune.RunConfig(storage_path=folder, name="tune", verbose=0),
+    )
+    assert not tuner.fit().errors
+    ray.shutdown()
+
+
+def optuna_joblib(num_trials: int) -> None:
+    """Optuna's grid sampler in two processes that share a journal, started by joblib."""
+    from joblib import Parallel, delayed
+
+    create_study(num_trials)
+    shares = [num_trials // AT_A_TIME + (i < num_trials % AT_A_TIME) for i in range(AT_A_TIME)]
+    found = Parallel(n_jobs=AT_A_TIME)(delayed(optuna_share)(num_trials, n) for n in shares)
+    write([row for rows in found for row in rows or []])
+
+
+def create_study(num_trials: int) -> Any:
+    """The study in its journal, made or loaded."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.create_study(
+        study_name="bench",
+        storage=JournalStorage(JournalFileBackend("journal.log")),
+        sampler=optuna.samplers.GridSampler({"index": list(range(num_trials))}),
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+
+def optuna_share(num_trials: int, share: int) -> list[dict[str, Any]]:
+    """One process's share of the study."""
+    rows: list[dict[str, Any]] = []
+    chosen = points(num_trials)
+
+    def objective(trial: Any) -> float:
+        found = train_in_process(chosen[trial.suggest_categorical("index", range(num_trials))])
+        rows.extend(found)
+        return found[-1]["val_correct"]
+
+    create_study(num_trials).optimize(objective, n_trials=share)
+    return rows
+
+
+CONTENDERS: dict[str, Callable[[int], None]] = {
+    "pool": pool,
+    "raysweep": raysweep,
+    "tune, reused actors": lambda n: tune_plain(n, reuse=True),
+    "tune": lambda n: tune_plain(n, reuse=False),
+    "documented nested fit()": documented,
+    "optuna + joblib": optuna_joblib,
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = measure.options(__doc__)
+    parser.add_argument("--trials", type=int, nargs="+", default=[12, 96, 480])
+    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--one", nargs=2, metavar=("CONTENDER", "TRIALS"), help="run it, no table")
+    asked = parser.parse_args()
+    if asked.one:
+        CONTENDERS[asked.one[0]](int(asked.one[1]))
+        return
+    print(measure.machine(), f"{EPOCHS} epochs a trial, {AT_A_TIME} at a time", sep="; ")
+
+    def run(name: str, trials: int) -> Callable[[], float]:
+        return lambda: measure.wall_seconds([os.path.abspath(__file__), "--one", name, str(trials)])
+
+    per_trial: list[float] = []
+    if "documented nested fit()" in asked.only:
+        few = 1 if asked.short else DOCUMENTED_TRIALS
+        # The cost of a trial is what more trials add; start-up is in both runs.
+        more = run("documented nested fit()", 3 * few)() - run("documented nested fit()", few)()
+        per_trial = [more / (2 * few)]
+        print(f"documented recipe: {per_trial[0]:.1f} s a trial, from {few} and {3 * few} trials")
+    for trials in [12] if asked.short else asked.trials:
+        chosen = {n: run(n, trials) for n in asked.only if n != "documented nested fit()"}
+        figures = measure.in_turn(chosen, 1 if asked.short else asked.repeats)
+        if per_trial:
+            label = f"documented nested fit(), extrapolated from {3 * DOCUMENTED_TRIALS} trials"
+            figures[label] = [trials * per_trial[0]]
+        print(measure.table(f"{trials} trials", figures, next(iter(figures))), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

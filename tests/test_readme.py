@@ -1,0 +1,99 @@
+"""The README is true: its map, its links, its commands, its table, its code."""
+
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raysweep import recipes
+from raysweep.spec import SweepSpec, parse_yaml
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.partition(" #")[0].strip()
+    for language, block in BLOCKS
+    if language == "sh"
+    for line in block.splitlines()
+    if line.strip()
+]
+
+
+def block(language, holding):
+    (found,) = [body for kind, body in BLOCKS if kind == language and holding in body]
+    return found
+
+
+def test_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_map_names_every_module_and_nothing_else():
+    named, folder = set(), Path()
+    for line in block("", "raysweep/ ").splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = Path(name)
+        assert (ROOT / (folder / name if line.startswith(" ") else name)).exists(), name
+        named.add(name.rstrip("/"))
+    modules = {path.name for path in (ROOT / "raysweep").iterdir() if path.name[0] != "_"}
+    assert modules <= named, modules - named
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make (\w+)", README):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("raysweep run")])
+def test_run_commands_name_sweeps_that_can_be_read(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_sweep.yaml").write_text(block("yaml", "my_task:task"))
+    _, _, target, *options = shlex.split(command)
+    values = dict(itertools.pairwise(options))
+    settings = [options[i + 1] for i, option in enumerate(options) if option == "--set"]
+    recipes.read(target, settings, values.get("--seeds"))
+
+
+def test_every_command_exists():
+    from typer.main import get_command
+
+    from raysweep.cli import app
+
+    known = set(get_command(app).commands)  # pyright: ignore[reportAttributeAccessIssue]
+    used = {shlex.split(c)[1] for c in COMMANDS if c.startswith("raysweep ")}
+    assert used == known
+
+
+def test_the_shown_sweep_and_the_python_lines_are_valid():
+    sweep = SweepSpec.from_mapping(parse_yaml(block("yaml", "my_task:task"), source="README"))
+    assert sweep.name == "mine"
+    for language, body in BLOCKS:
+        if language == "python":
+            compile(body, "README", "exec")
+
+
+def test_the_table_of_additions_names_files_that_exist():
+    for path in re.findall(r"`((?:raysweep|analysis)/[\w/.]+)`", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_no_source_file_has_outgrown_its_noun():
+    for folder in ("raysweep", "analysis"):
+        for path in (ROOT / folder).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_the_cluster_config_is_valid_for_ray():
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = yaml.safe_load((ROOT / "cluster" / "config.yaml").read_text())
+    validate_config(prepare_config(config))
