@@ -1,8 +1,10 @@
 """How the benchmarks measure: whole processes, in turn, repeated; medians, spread, ratios."""
 
 import argparse
+import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +40,20 @@ def wall_seconds(arguments: Sequence[str], *, timeout: float = 3600) -> float:
 
     Raises: RuntimeError with what the process said, when it fails.
     """
+    return _process(arguments, timeout)[0]
+
+
+def reported(arguments: Sequence[str], *, timeout: float = 3600) -> dict[str, float]:
+    """The figures that one Python process printed as JSON in its last line.
+
+    Raises: RuntimeError with what the process said, when it fails.
+    """
+    figures: dict[str, float] = json.loads(_process(arguments, timeout)[1].splitlines()[-1])
+    return figures
+
+
+def _process(arguments: Sequence[str], timeout: float) -> tuple[float, str]:
+    """Wall time and output."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
         started = time.perf_counter()
@@ -52,7 +69,19 @@ def wall_seconds(arguments: Sequence[str], *, timeout: float = 3600) -> float:
         seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)}:\n{done.stdout}\n{done.stderr}")
-    return seconds
+    return seconds, done.stdout
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held so far, in MB.
+
+    Linux's own mark where there is one: getrusage counts the parent's memory at the fork too.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def in_turn(contenders: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -78,4 +107,29 @@ def table(
         middle = statistics.median(values)
         spread = f"{min(values):.3g} - {max(values):.3g}"
         lines.append(f"| {name} | {middle:.3g} | {spread} | {middle / base:.2f} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median (min - max), to three digits."""
+    if len(values) == 1:
+        return plain(values[0])
+    return f"{plain(statistics.median(values))} ({plain(min(values))} - {plain(max(values))})"
+
+
+def plain(value: float) -> str:
+    """Three digits, thousands in groups, never an exponent."""
+    if abs(value) >= 100 or value == 0:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.6f}"
+
+
+def grid(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table of several columns; the first one names the row."""
+    lines = [
+        f"\n### {title}\n",
+        "| " + " | ".join(head) + " |",
+        "|---" + "|---:" * (len(head) - 1) + "|",
+    ]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines)

@@ -1,8 +1,14 @@
 """Everything that is known before anything starts: the trials, what is done, what is left."""
 
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from raysweep.capacity import Node
 from raysweep.errors import InputError
 from raysweep.grid import Identity, Trial, expand, points
 from raysweep.packs import Speed
@@ -14,9 +20,10 @@ from raysweep.tasks import (
     TaskSource,
     data_digest,
     find_task,
+    flops_per_example,
     load_data,
-    look_at_model,
     num_examples,
+    traits,
     validation_digest,
 )
 
@@ -35,7 +42,6 @@ class Plan(NamedTuple):
     trials: list[Trial]
     done: frozenset[str]  # ids that the store holds already
     val_digest: str
-    flops_per_example: float
 
     @property
     def left(self) -> list[Trial]:
@@ -67,17 +73,16 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
     data = load_data(source, folder)
     n_train = num_examples(data.train)
     first = spec.base.model_copy(update=next(points(spec)))
-    traits, flops = look_at_model(source.task, data, first)
     identity = Identity(
         task=source.reference,
         task_digest=source.digest,
         data_digest=data_digest(data),
         n_train=n_train,
-        traits=traits,
+        traits=traits(source.task, data, first),
     )
     trials = expand(spec, identity)
     done = finished_in(store) & {trial.trial_id for trial in trials}
-    return Plan(spec, source, data, trials, frozenset(done), validation_digest(data), flops)
+    return Plan(spec, source, data, trials, frozenset(done), validation_digest(data))
 
 
 def speed_of(plan: Plan) -> Speed:
@@ -86,4 +91,39 @@ def speed_of(plan: Plan) -> Speed:
     on_gpu = resources.gpus_per_worker > 0
     rate = GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else CPU_FLOPS
     rate *= resources.workers * (1 if on_gpu else max(1.0, resources.cpus_per_worker))
-    return Speed(GPU_STEP_S if on_gpu else CPU_STEP_S, plan.flops_per_example / rate)
+    flops = flops_per_example(plan.source.task, plan.data, plan.trials[0].hyperparameters)
+    return Speed(GPU_STEP_S if on_gpu else CPU_STEP_S, flops / rate)
+
+
+def sweep_record(
+    plan: Plan, nodes: Sequence[Node], command: Sequence[str], started: str
+) -> dict[str, Any]:
+    """This invocation's entry in sweeps/: what was asked, of what, with what, on what."""
+    packages = ("raysweep", "torch", "ray", "polars", "pyarrow", "numpy")
+    return {
+        "spec": plan.spec.model_dump(mode="json"),
+        "trials": [[trial.trial_id, trial.config_id, trial.seed] for trial in plan.trials],
+        "configurations": {
+            trial.config_id: {
+                name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+                for name, value in trial.point.items()
+            }
+            for trial in plan.trials
+        },
+        "versions": {name: metadata.version(name) for name in packages}
+        | {"python": sys.version.split()[0]},
+        "git_commit": _git_commit(),
+        "hardware": {"nodes": [node._asdict() for node in nodes]},
+        "command": list(command),
+        "started_at": started,
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the folder that the sweep was started in, if it is a git checkout."""
+    found = (
+        subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        if shutil.which("git")
+        else None
+    )
+    return found.stdout.strip() or None if found else None

@@ -2,16 +2,15 @@
 
 import contextlib
 import datetime
+import importlib
 import logging
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from importlib import metadata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -22,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep import capacity, cluster, packs
 from raysweep.errors import InputError, RaysweepError
 from raysweep.grid import Trial
-from raysweep.plan import Plan, make_plan, speed_of
+from raysweep.plan import Plan, make_plan, speed_of, sweep_record
 from raysweep.recorder import Failure, Progress, Recorder
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
@@ -85,17 +84,20 @@ def run_sweep(
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
     _make_folder(store.root)
-    with cluster.connect(address, modules) as connected:
-        slots = capacity.slots(spec.resources, connected.nodes)
-        speed = speed_of(plan)
-        planned = packs.plan(
-            plan.left,
-            lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
-            slots=slots,
-            start_s=start_seconds(spec.resources),
-        )
-        record = sweep_record(plan, connected.nodes, command, started)
-        return _run(plan, store, planned, slots, record, show)
+    with ThreadPoolExecutor(1) as beside:
+        # While Ray starts its processes, this one looks at the model's cost and imports Tune.
+        judged = beside.submit(speed_of, plan)
+        beside.submit(importlib.import_module, "ray.tune")
+        with cluster.connect(address, modules) as connected:
+            slots, speed = capacity.slots(spec.resources, connected.nodes), judged.result()
+            planned = packs.plan(
+                plan.left,
+                lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
+                slots=slots,
+                start_s=start_seconds(spec.resources),
+            )
+            record = sweep_record(plan, connected.nodes, command, started)
+            return _run(plan, store, planned, slots, record, show)
 
 
 def _run(
@@ -177,11 +179,9 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here
     )
     try:
-        recorder = named.remote(root, record, plan.trials, constants)
+        return named.remote(root, record, plan.trials, constants)
     except ValueError as error:
         raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
-    ray.get(recorder.progress.remote())
-    return recorder
 
 
 def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path) -> None:
@@ -264,40 +264,6 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def sweep_record(
-    plan: Plan, nodes: Sequence[capacity.Node], command: Sequence[str], started: str
-) -> dict[str, Any]:
-    """This invocation's entry in sweeps/: what was asked, of what, with what, on what."""
-    packages = ("raysweep", "torch", "ray", "polars", "pyarrow", "numpy")
-    return {
-        "spec": plan.spec.model_dump(mode="json"),
-        "trials": [[trial.trial_id, trial.config_id, trial.seed] for trial in plan.trials],
-        "configurations": {
-            trial.config_id: {
-                name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-                for name, value in trial.point.items()
-            }
-            for trial in plan.trials
-        },
-        "versions": {name: metadata.version(name) for name in packages}
-        | {"python": sys.version.split()[0]},
-        "git_commit": _git_commit(),
-        "hardware": {"nodes": [node._asdict() for node in nodes]},
-        "command": list(command),
-        "started_at": started,
-    }
-
-
-def _git_commit() -> str | None:
-    """The commit of the folder that the sweep was started in, if it is a git checkout."""
-    found = (
-        subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        if shutil.which("git")
-        else None
-    )
-    return found.stdout.strip() or None if found else None
 
 
 def start_seconds(resources: Resources) -> float:

@@ -12,7 +12,15 @@ from torch import nn
 from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters
 from raysweep.splits import place
-from raysweep.tasks import Arrays, Task, find_task, load_data, look_at_model, num_examples
+from raysweep.tasks import (
+    Arrays,
+    Task,
+    find_task,
+    flops_per_example,
+    load_data,
+    num_examples,
+    traits,
+)
 from raysweep.tasks.fashion_mnist import DEBIAN_FOLDER, FILES
 from raysweep.train import train
 
@@ -117,17 +125,19 @@ def test_a_dataset_without_a_digest_is_refused():
 
 def test_a_model_is_looked_at_without_being_run(digits):
     task, data, _ = digits
-    seen, flops = look_at_model(task, data, Hyperparameters(dropout=0.5, width=100, depth=1))
-    assert seen == (False, False)
-    # Two matrix products, forward and backward for weights and for the hidden layer's input:
-    # 2 x 6400 forward, 6400 x 2 for weights; 1000 x 2 three times.
-    assert flops == 2 * (2 * 6400 + 3 * 1000)
-    assert look_at_model(odd_tasks.batch_norm, data, Hyperparameters())[0].batch_norm
+    fields = Hyperparameters(dropout=0.5, width=100, depth=1)
+    assert traits(task, data, fields) == (False, False)
+    # Two matrix products, forward, and backward for weights and for the hidden layer's output:
+    # 2 x 6400 and 2 x 1000 forward; 6400 x 2 for the first weights, 1000 x 2 twice.
+    assert flops_per_example(task, data, fields) == 2 * (2 * 6400 + 3 * 1000)
+    assert traits(odd_tasks.batch_norm, data, Hyperparameters()).batch_norm
 
 
 def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
     _, data, _ = digits
-    seen, flops = look_at_model(odd_tasks.unlucky, data, Hyperparameters(width=13))
-    assert (seen.batch_norm, flops) == (False, 0.0)
+    unlucky = Hyperparameters(width=13)
+    assert flops_per_example(odd_tasks.unlucky, data, unlucky) == 0.0
+    raises = Task(odd_tasks.load, lambda trial, data: 1 / 0)  # pyright: ignore[reportArgumentType]
+    assert traits(raises, data, unlucky) == (False, True)
     huge = Task(odd_tasks.load, lambda trial, data: nn.Linear(64, 10**12))
-    assert look_at_model(huge, data, Hyperparameters())[0] == (False, False)
+    assert traits(huge, data, Hyperparameters()) == (False, False)

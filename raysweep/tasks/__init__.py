@@ -223,34 +223,45 @@ def example_input(data: Data) -> torch.Tensor:
     return data.train[0][0]
 
 
-def look_at_model(task: Task, data: Data, fields: Hyperparameters) -> tuple[Traits, float]:
-    """What a model is made of and what it costs, without computing anything.
+def traits(task: Task, data: Data, fields: Hyperparameters) -> Traits:
+    """What a model is made of, seen without the trial's own dropout.
 
-    The model is built, and trains one batch, on torch's `meta` device, where tensors have shapes
-    and no numbers: a model too large for this machine, or one that raises, does no harm here.
-
-    Returns: its traits, seen without the trial's own dropout, and the floating-point operations of
-    one training example, forward and backward; of a model that can't be run like this, 0.
+    The model is built on torch's `meta` device, where tensors have shapes and no numbers: one that
+    is too large for this machine does no harm here. Of one that can't be built nothing is promised.
     """
-    unknown = Traits(batch_norm=False, random_layers=True)
-    quiet = fields.model_copy(update={"dropout": 0.0})
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model = task.build(quiet, data).to("meta")
-    except Exception:  # whatever the user's build() raises, its trials will say
-        return unknown, 0.0
+    model = _on_meta(task, data, fields.model_copy(update={"dropout": 0.0}))
+    if model is None:
+        return Traits(batch_norm=False, random_layers=True)
     layers = list(model.modules())
     norms = (nn.modules.batchnorm._BatchNorm,)
     drops = (nn.modules.dropout._DropoutNd,)
-    found = Traits(
+    return Traits(
         batch_norm=any(isinstance(layer, norms) for layer in layers),
         random_layers=any(isinstance(layer, drops) and layer.p > 0 for layer in layers),
     )
+
+
+def flops_per_example(task: Task, data: Data, fields: Hyperparameters) -> float:
+    """Floating-point operations that training on one example takes, forward and backward.
+
+    The model runs on the `meta` device too, so nothing is computed. Its first use in a process
+    takes torch a second. Returns: 0 for a model that can't be run like this.
+    """
+    model = _on_meta(task, data, fields)
     x = example_input(data)
     batch, y = x.new_empty((2, *x.shape), device="meta"), torch.zeros(2, dtype=torch.long)
     try:
         with FlopCounterMode(display=False) as counter:
+            assert model is not None
             nn.functional.cross_entropy(model(batch), y.to("meta")).backward()
-    except Exception:  # as above; a model may look at numbers, which are not there
-        return found, 0.0
-    return found, counter.get_total_flops() / 2
+    except Exception:  # a model may look at numbers, which are not there
+        return 0.0
+    return counter.get_total_flops() / 2
+
+
+def _on_meta(task: Task, data: Data, fields: Hyperparameters) -> nn.Module | None:
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            return task.build(fields, data).to("meta")
+    except Exception:  # whatever the user's build() raises, its trials will say
+        return None
