@@ -95,7 +95,7 @@ def tune_plain(num_trials: int, *, reuse: bool) -> None:
     from ray import tune
 
     def trainable(config: dict[str, Any]) -> None:
-        for row in train_one(*config["point"], _STATE):
+        for row in train_in_process(config["point"]):
             tune.report({"val_correct": row["val_correct"], "row": row})
 
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -122,7 +122,7 @@ def documented(num_trials: int) -> None:
     from ray.train.torch import TorchTrainer
 
     def loop(config: dict[str, Any]) -> None:
-        for row in train_one(*config["point"], _STATE):
+        for row in train_in_process(config["point"]):
             ray_train.report({"val_correct": row["val_correct"]})
 
     def driver(config: dict[str, Any]) -> None:

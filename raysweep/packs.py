@@ -36,16 +36,20 @@ def plan(
     """
     ordered = sorted(trials, key=seconds, reverse=True)
     remaining = total = sum(map(seconds, ordered))
-    smallest = min(start_s / MAX_START_SHARE, total / slots) if slots else 0.0
+    worth_a_start = start_s / MAX_START_SHARE
     packs: list[list[Trial]] = []
     size = target = 0.0
     for trial in ordered:
+        cost = seconds(trial)
         if not packs or size >= target * (1 - 1e-9):
             packs.append([])
-            size, target = 0.0, max(remaining / (2 * slots), smallest)
+            half_of_what_is_left = remaining / (2 * slots)
+            size, target = 0.0, max(half_of_what_is_left, min(worth_a_start, total / slots))
+            if cost >= worth_a_start > 0:
+                target = cost
         packs[-1].append(trial)
-        size += seconds(trial)
-        remaining -= seconds(trial)
+        size += cost
+        remaining -= cost
     return packs
 
 
