@@ -80,12 +80,17 @@ def _answers(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def connect(address: str | None, modules: Sequence[Path] = ()) -> Iterator[Cluster]:
+def connect(
+    address: str | None, modules: Sequence[Path] = (), *, dashboard: bool = False
+) -> Iterator[Cluster]:
     """Attach to `address`, or to a cluster that `ray start` left running here, or start Ray.
 
     An existing connection of this process is used as it is, and kept.
 
-    Args: modules: files or packages of the user that all nodes need.
+    Args:
+        modules: files or packages of the user that all nodes need.
+        dashboard: of a Ray that starts here; Ray Train needs it to clean up after a killed group.
+
     Raises: InputError when the cluster can't be reached.
     """
     if ray.is_initialized():
@@ -104,7 +109,7 @@ def connect(address: str | None, modules: Sequence[Path] = ()) -> Iterator[Clust
         # The processes of a Ray that starts here inherit these, which saves each the second that
         # a runtime environment takes; the dashboard takes another, and a share of the cores.
         os.environ.update(WORKER_ENVIRONMENT)
-        settings["include_dashboard"] = False
+        settings["include_dashboard"] = dashboard
     if environment:
         settings["runtime_env"] = environment
     try:

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep import capacity, cluster, packs
@@ -88,7 +89,7 @@ def run_sweep(
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "ray.tune")
-        with cluster.connect(address, modules) as connected:
+        with cluster.connect(address, modules, dashboard=spec.resources.workers > 1) as connected:
             slots, speed = capacity.slots(spec.resources, connected.nodes), judged.result()
             planned = packs.plan(
                 plan.left,
@@ -97,7 +98,10 @@ def run_sweep(
                 start_s=start_seconds(spec.resources),
             )
             record = sweep_record(plan, connected.nodes, command, started)
-            return _run(plan, store, planned, slots, record, show)
+            try:
+                return _run(plan, store, planned, slots, record, show)
+            except RayError as error:
+                raise RaysweepError(f"Ray failed: {' '.join(str(error).split())}") from error
 
 
 def _run(
@@ -141,7 +145,6 @@ def _run(
         ray.get(recorder.close.remote())
         progress: Progress = ray.get(recorder.progress.remote())
     finally:
-        _remove_orphan_groups()
         shutil.rmtree(scratch, ignore_errors=True)
         ray.kill(recorder)
     missing = progress.planned - progress.done - len(progress.failures)
@@ -234,17 +237,6 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
     )
     for error in tuner.fit().errors:
         raise error
-
-
-def _remove_orphan_groups() -> None:
-    """Placement groups of worker groups that were killed; Tune's own go with its trials."""
-    from ray.util import placement_group_table, remove_placement_group
-    from ray.util.placement_group import PlacementGroup
-
-    job = ray.get_runtime_context().get_job_id()
-    for group_id, group in placement_group_table().items():
-        if group["state"] != "REMOVED" and group.get("creator_job_id", job) == job:
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group_id)))
 
 
 @contextlib.contextmanager
