@@ -1,5 +1,6 @@
 """Exact evaluation: every example once, split between workers without padding or dropping."""
 
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -27,16 +28,22 @@ class PerExample(NamedTuple):
         return torch.stack([self.correct.double().sum(), self.loss.sum()])
 
 
-def evaluate(model: nn.Module, split: Split, index: torch.Tensor, group: Group) -> PerExample:
-    """Evaluate this worker's share of split[index] in eval mode."""
+def evaluate(
+    model: nn.Module, split: Split, group: Group, precision: AbstractContextManager[Any]
+) -> PerExample:
+    """Evaluate this worker's share of a split in eval mode.
+
+    Args: precision: entered around the model; see `train.autocast`.
+    """
     model.eval()
-    mine = index[group.share(len(index))]
-    correct, losses = [], []
+    correct = [torch.zeros(0, dtype=torch.bool, device=group.device)]
+    losses = [torch.zeros(0, dtype=torch.float64, device=group.device)]
     with torch.inference_mode():
-        for x, y in split.batches(mine.split(EVALUATION_BATCH)):
-            logits = model(x)
+        for x, y in split.in_order(group.share(split.n), EVALUATION_BATCH):
+            with precision:
+                logits = model(x)
             correct.append(logits.argmax(1) == y)
-            losses.append(functional.cross_entropy(logits, y, reduction="none").double())
+            losses.append(functional.cross_entropy(logits.float(), y, reduction="none").double())
     return PerExample(torch.cat(correct), torch.cat(losses))
 
 

@@ -27,7 +27,7 @@ TRAINING_VERSION = 1
 
 # Fields that came after the first release, with the value that means "as before": at that value
 # they stay out of the digest, so the ids of older stores survive.
-NEUTRAL: dict[str, Any] = {}
+NEUTRAL: dict[str, Any] = {"precision": "fp32"}
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,6 +75,9 @@ class Hyperparameters(Frozen):
     depth: Count = Field(default=2, description="hidden layers")
     grad_clip: Positive | None = Field(default=None, description="largest gradient norm")
     early_stopping: EarlyStopping | None = None
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="of the model's operations; weights and losses stay fp32"
+    )
 
     def effective_learning_rate(self) -> float:
         """The learning rate after scaling with the batch size."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from raysweep.store import NUM_BLOCKS
 from raysweep.tasks import Arrays, Data, Examples, num_examples
@@ -28,11 +28,22 @@ class TensorSplit(NamedTuple):
         """Number of examples."""
         return len(self.y)
 
-    def batches(self, indices: Sequence[torch.Tensor]) -> Iterator[Batch]:
-        """One batch per tensor of indices; an empty one gives an empty batch."""
-        for index in indices:
-            chosen = index.to(self.x.device, non_blocking=True)
-            yield self.x[chosen], self.y[chosen]
+    def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
+        """Batches of these sizes, in this order; a size of 0 gives an empty batch."""
+        # The order crosses to the device once, not once per step.
+        for index in order.to(self.x.device).split(list(sizes)):
+            yield self.x[index], self.y[index]
+
+    def in_order(self, part: slice, size: int) -> Iterator[Batch]:
+        """A part of the split, `size` examples at a time; views, not copies."""
+        for start in range(part.start, part.stop, size):
+            stop = min(start + size, part.stop)
+            yield self.x[start:stop], self.y[start:stop]
+
+    def subset(self, index: np.ndarray) -> "TensorSplit":
+        """These examples alone."""
+        chosen = torch.from_numpy(index).to(self.x.device)
+        return TensorSplit(self.x[chosen], self.y[chosen])
 
 
 class DatasetSplit(NamedTuple):
@@ -42,13 +53,22 @@ class DatasetSplit(NamedTuple):
     n: int
     device: torch.device
 
-    def batches(self, indices: Sequence[torch.Tensor]) -> Iterator[Batch]:
-        """One batch per tensor of indices; an empty one gives an empty batch."""
+    def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
+        """Batches of these sizes, in this order; a size of 0 gives an empty batch."""
         # A DataLoader can't fetch an empty batch: it fetches one example, which is cut off here.
-        wanted = [index.tolist() or [0] for index in indices]
+        wanted = [index.tolist() or [0] for index in order.split(list(sizes))]
         loader: DataLoader[Any] = DataLoader(self.dataset, batch_sampler=wanted)
-        for index, (x, y) in zip(indices, loader, strict=True):
-            yield x[: len(index)].to(self.device), y[: len(index)].to(self.device)
+        for size, (x, y) in zip(sizes, loader, strict=True):
+            yield x[:size].to(self.device), y[:size].to(self.device)
+
+    def in_order(self, part: slice, size: int) -> Iterator[Batch]:
+        """A part of the split, `size` examples at a time."""
+        order = torch.arange(part.start, part.stop)
+        yield from self.shuffled(order, [len(index) for index in order.split(size) if len(index)])
+
+    def subset(self, index: np.ndarray) -> "DatasetSplit":
+        """These examples alone."""
+        return DatasetSplit(Subset(self.dataset, index.tolist()), len(index), self.device)
 
 
 Split = TensorSplit | DatasetSplit
@@ -59,7 +79,6 @@ class Placed(NamedTuple):
 
     train: Split
     train_eval: Split  # a fixed subset of at most MAX_TRAIN_EVAL, without augmentation
-    train_eval_index: torch.Tensor
     validation: Split
     val_blocks: torch.Tensor  # shape (num_validation,), block of each example
     val_classes: torch.Tensor | None  # shape (num_validation,); None beyond MAX_CLASSES
@@ -70,14 +89,14 @@ class Placed(NamedTuple):
 def place(data: Data, device: torch.device) -> Placed:
     """Put the splits on a device, and fix the training subset and the validation blocks."""
     n_train, n_val = num_examples(data.train), num_examples(data.validation)
-    subset = hashed_order(n_train, "train_eval")[:MAX_TRAIN_EVAL]
+    subset = np.sort(hashed_order(n_train, "train_eval")[:MAX_TRAIN_EVAL])
     blocks = deal_blocks(n_val, data.val_clusters)
     classes = _classes(data.validation) if data.num_classes <= MAX_CLASSES else None
     train = _place(data.train, device)
+    without_augmentation = train if data.train_eval is None else _place(data.train_eval, device)
     return Placed(
         train=train,
-        train_eval=train if data.train_eval is None else _place(data.train_eval, device),
-        train_eval_index=torch.from_numpy(np.sort(subset)),
+        train_eval=without_augmentation.subset(subset),
         validation=_place(data.validation, device),
         val_blocks=torch.from_numpy(blocks).to(device),
         val_classes=None if classes is None else torch.from_numpy(classes).to(device),

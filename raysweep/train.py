@@ -1,10 +1,12 @@
 """Train one trial: the epoch loop and exact evaluation. Torch only; Ray never appears here."""
 
+import contextlib
 import hashlib
 import math
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -67,16 +69,25 @@ def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> f
     return full
 
 
+def autocast(fields: Hyperparameters, device: torch.device) -> AbstractContextManager[Any]:
+    """The context in which the model runs at the trial's precision."""
+    if fields.precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
 def build_optimizer(fields: Hyperparameters, model: nn.Module) -> torch.optim.Optimizer:
     """The trial's optimizer; its learning rate is set at every step."""
     parameters, decay = list(model.parameters()), fields.weight_decay
     match fields.optimizer:
         case "sgd":
-            return torch.optim.SGD(parameters, 0.0, momentum=fields.momentum, weight_decay=decay)
+            return torch.optim.SGD(
+                parameters, 0.0, momentum=fields.momentum, weight_decay=decay, fused=True
+            )
         case "adam":
-            return torch.optim.Adam(parameters, 0.0, weight_decay=decay)
+            return torch.optim.Adam(parameters, 0.0, weight_decay=decay, fused=True)
         case "adamw":
-            return torch.optim.AdamW(parameters, 0.0, weight_decay=decay)
+            return torch.optim.AdamW(parameters, 0.0, weight_decay=decay, fused=True)
         case "rmsprop":
             return torch.optim.RMSprop(
                 parameters, 0.0, momentum=fields.momentum, weight_decay=decay
@@ -131,12 +142,10 @@ def train(
     stopper = Stopper(fields.early_stopping) if fields.early_stopping else None
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
 
-    def on_training_subset() -> torch.Tensor:
-        return evaluate(model, placed.train_eval, placed.train_eval_index, group).sums()
-
-    everything = torch.arange(placed.validation.n)
-    train_eval_n = len(placed.train_eval_index)
-    initial_loss = group.sum(on_training_subset())[1].item() / train_eval_n
+    precision = autocast(fields, group.device)
+    train_eval_n = placed.train_eval.n
+    initial = evaluate(model, placed.train_eval, group, precision).sums()
+    initial_loss = group.sum(initial)[1].item() / train_eval_n
     weights = nn.utils.parameters_to_vector(model.parameters()).detach()
     validation = best_state = None
     train_eval_loss, epoch, diverged = initial_loss, 0, False
@@ -148,8 +157,9 @@ def train(
         group.broadcast_buffers(model)
 
         # Evidence in eval mode: the fixed training subset, then the whole validation set.
-        subset = on_training_subset()
-        before, validation = validation, evaluate(model, placed.validation, everything, group)
+        subset = evaluate(model, placed.train_eval, group, precision).sums()
+        before = validation
+        validation = evaluate(model, placed.validation, group, precision)
         on_validation = validation_sums(validation, before, placed, group)
         previous, weights = weights, nn.utils.parameters_to_vector(model.parameters()).detach()
 
@@ -169,7 +179,7 @@ def train(
             "global_step": epoch * passed.num_steps,
             "lr": passed.last_lr,
             "batch_size": fields.batch_size,
-            "train_s": train_s,
+            "train_s": train_s if group.device.type == "cpu" else None,  # a GPU is not waited for
             "train_n": placed.train.n,
             "train_loss": train_loss / placed.train.n,
             "train_accuracy": train_correct / placed.train.n,
@@ -198,7 +208,7 @@ def train(
     restored_correct = None
     if stopper and stopper.rule.restore_best and best_state is not None:
         model.load_state_dict(best_state)
-        restored = evaluate(model, placed.validation, everything, group)
+        restored = evaluate(model, placed.validation, group, precision)
         restored_correct = int(group.sum(restored.sums())[0].item())
     return Outcome(
         status="diverged" if diverged else "completed",
@@ -238,6 +248,7 @@ def train_epoch(
     order = torch.randperm(train_set.n, generator=generator)
     batches = order.split(fields.batch_size)
     mine = [batch[group.share(len(batch))] for batch in batches]
+    loader = train_set.shuffled(torch.cat(mine), [len(share) for share in mine])
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # DDP averages gradients over workers. Scaled like this, the average is the gradient of the
     # mean over the global batch, however uneven (or empty) the shares are.
@@ -246,21 +257,24 @@ def train_epoch(
         for size in {len(batch) for batch in batches}
     }
     # Kept on the device and counted at the end, so that no step waits for a number.
+    precision = autocast(fields, group.device)
     sums = torch.zeros(2, dtype=torch.float64, device=group.device)
     losses: list[torch.Tensor] = []
     logits_and_classes: list[tuple[torch.Tensor, torch.Tensor]] = []
     norm = torch.zeros((), device=group.device)
     lr = last_lr = -1.0
-    for step, (x, y) in enumerate(train_set.batches(mine)):
+    for step, (x, y) in enumerate(loader):
         lr = learning_rate(fields, (epoch - 1) * len(batches) + step, len(batches))
         if lr != last_lr:
             for settings in optimizer.param_groups:
                 settings["lr"] = lr
             last_lr = lr
-        optimizer.zero_grad()
-        logits = model(x)
+        for parameter in parameters:
+            parameter.grad = None
+        with precision:
+            logits = model(x)
         loss = functional.cross_entropy(
-            logits, y, reduction="sum", label_smoothing=fields.label_smoothing
+            logits.float(), y, reduction="sum", label_smoothing=fields.label_smoothing
         )
         loss.backward(scales[len(batches[step])])
         if fields.grad_clip is not None:

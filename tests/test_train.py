@@ -215,6 +215,17 @@ def test_schedules():
     assert cosine == sorted(cosine, reverse=True)
 
 
+def test_bf16_trains_nearly_like_fp32_and_is_another_trial(digits):
+    task, data, _ = digits
+    fields: dict[str, Any] = {"epochs": 20, "learning_rate": 0.1, "momentum": 0.9}
+    full, _ = rows_of(task, data, **fields)
+    half, _ = rows_of(task, data, **fields, precision="bf16")
+    assert half != full
+    assert abs(half[-1]["val_correct"] - full[-1]["val_correct"]) < 0.03 * 797
+    ids = {Hyperparameters(precision=p).digest() for p in ("fp32", "bf16")}
+    assert len(ids) == 2
+
+
 def test_label_smoothing_changes_training_and_not_how_validation_is_measured(digits):
     task, data, _ = digits
     plain, smooth = (
