@@ -138,8 +138,9 @@ def overfitting(table: pl.DataFrame) -> list[str]:
     risen = table.filter(pl.col("loss_rise_low") > RISE_MARGIN).height
     if risen:
         said.append(
-            f"In {risen} the validation loss clearly ends more than {pp(RISE_MARGIN, 0)} % above "
-            "its minimum: there the network grows over-confident, whatever its accuracy."
+            f"In {risen} the validation loss ends more than {pp(RISE_MARGIN, 0)} % above its "
+            "minimum, which is naive, as noise lowers a minimum: there the network may grow "
+            "over-confident, whatever its accuracy."
         )
     return said
 

@@ -100,11 +100,11 @@ def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
 def block_variance(means: Floats, weight: Floats) -> tuple[Floats, Floats]:
     """Variance of a mean over validation sets, from blocks.
 
-    Args: means, weight: (N, K). Returns: variance (N,), number of blocks (N,); 0 and 1 without.
+    Args: means, weight: (N, K). Returns: variance (N,), number of blocks (N,); NaN and 1 without.
     """
     used = (weight > 0).sum(axis=1).astype(float)
     if means.shape[1] < 2:
-        return np.zeros(len(means)), np.ones(len(means))
+        return np.full(len(means), np.nan), np.ones(len(means))
     centre = (weight * means).sum(axis=1, keepdims=True)
     square = (weight**2).sum(axis=1)
     return (weight**2 * (means - centre) ** 2).sum(axis=1) / np.maximum(1 - square, 1e-9), used
@@ -138,8 +138,9 @@ def _drop(trials: Curves, means: Floats, width: int) -> dict[str, Floats]:
 
     Bonferroni over the number of windows that don't overlap; the spread of a window mean comes
     from the residuals of a quadratic after burn-in, inflated for autocorrelation. `drop_low` is
-    the fall that is sure of at least one window, 0 if of none: above 0 on at
-    most 6 % of flat curves up to an autocorrelation of 0.8, 9 % at 0.9 (simulated, T = 30, 60).
+    the fall that is sure of at least one window, 0 if of none: above 0 on at most 5 % of flat
+    curves up to an autocorrelation of 0.5, 6 % at 0.8 and 9 % at 0.9 (simulated, T = 30, 60); at
+    T = 20 on 9 % and 13 %.
     """
     used = usable_segments(trials) >= 0
     df = np.maximum(used.sum(axis=1) - 3.0, 1)

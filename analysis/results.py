@@ -154,10 +154,10 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
     table = completed.group_by("config_id", maintain_order=True).agg(
         *[pl.col(name).mean() for name in names],
         *[(pl.col(name).var() / pl.col(name).count()).alias(f"{name}_var") for name in names],
+        *[(pl.col(name).count() - 1.0).alias(f"{name}_df") for name in names],
         *[pl.col(f"gap_{end}").mean().alias(f"gap_one_{end}") for end in ("low", "high")],
         pl.col("gap_set_var").mean(),
         pl.col("gap_set_df").mean(),
-        (pl.len() - 1.0).alias("df"),
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
         pl.col("train_drop").mean(),
@@ -168,13 +168,12 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
             for end in ("low", "high")
         ],
     )
-    df = table["df"].to_numpy()
     limits: list[pl.Series] = []
     for name in names:
-        variance, nu = table[f"{name}_var"].to_numpy(), df
+        variance, nu = table[f"{name}_var"].to_numpy(), table[f"{name}_df"].to_numpy()
         if name == "gap":
             shared = (table["gap_set_var"].to_numpy(), table["gap_set_df"].to_numpy())
-            variance, nu = pooled_df([(variance, np.maximum(df, 1)), shared])
+            variance, nu = pooled_df([(variance, np.maximum(nu, 1)), shared])
         for end, values in zip(
             ("low", "high"),
             mean_interval(table[name].to_numpy(), np.sqrt(variance), nu),
@@ -185,12 +184,12 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         table.with_columns(limits)
         .with_columns(
             # With one seed, the limits that its epochs and the validation set give.
-            pl.when(pl.col("df") < 1)
+            pl.when(pl.col("gap_df") < 1)
             .then(pl.col(f"gap_one_{end}"))
             .otherwise(pl.col(f"gap_{end}"))
             .alias(f"gap_{end}")
             for end in ("low", "high")
         )
-        .drop("df", "gap_set_var", "gap_set_df", "gap_one_low", "gap_one_high",
-              *[f"{name}_var" for name in names])
+        .drop("gap_set_var", "gap_set_df", "gap_one_low", "gap_one_high",
+              *[f"{name}_{part}" for name in names for part in ("var", "df")])
     )  # fmt: skip

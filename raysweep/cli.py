@@ -62,8 +62,11 @@ def run(
         _explain_plan(plan, address)
         return
     result = _train(spec, place, plan, address)
-    report = _analysis().write_report(place.root, place.report)
-    _say(f"report: {report.resolve()}")
+    if result.trained + result.skipped:
+        report = _analysis().write_report(place.root, place.report)
+        _say(f"report: {report.resolve()}")
+    else:
+        _say("no trial ended without an error, so there is nothing to report")
     _tell_failures(result)
     if result.failures:
         raise typer.Exit(SOME_TRIALS_FAILED)
@@ -147,7 +150,10 @@ def _train(spec: "SweepSpec", store: "Store", plan: "Plan", address: str | None)
             spec, store, address=address, show=display.show, plan=plan, command=sys.argv
         )
     if plan.left:
-        _say(f"trained {result.trained} trials; {store.root} holds {len(plan.trials)} of the sweep")
+        held = result.trained + result.skipped
+        _say(
+            f"trained {_count(result.trained, 'trial')}; {store.root} holds {held} of {result.planned}"
+        )
     return result
 
 

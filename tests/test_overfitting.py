@@ -13,10 +13,11 @@ from simulated import (
     spec,
 )
 
-from analysis import analyze
+from analysis import analyze, findings
 from analysis.curves import curves
 from analysis.frames import derive
 from analysis.overfitting import crossfit, measures, window
+from analysis.results import _means
 
 
 def epochs_frame(trial_id, right, train_right, losses=None):
@@ -84,6 +85,43 @@ def test_too_few_epochs_for_two_windows_give_no_fall():
     assert row["drop"] is None
     assert row["loss_rise"] is None
     assert row["final_accuracy"] is not None
+
+
+def test_without_blocks_the_gap_has_no_limits():
+    """The validation set's error is then unknown, and is not left out in silence."""
+    right = np.random.default_rng(0).random((20, 100)) < 0.8
+    epochs = derive(epochs_frame("a", right, right)).with_columns(
+        pl.lit(None, pl.List(pl.Int64)).alias("val_block_n")
+    )
+    (group,) = curves(epochs)
+    row = measures(group, np.array([100.0])).row(0, named=True)
+    assert row["gap"] == pytest.approx(0)
+    assert row["gap_low"] is None
+    assert row["gap_high"] is None
+
+
+def test_a_seed_without_a_value_adds_no_degree_of_freedom():
+    right = np.random.default_rng(0).random((20, 100)) < 0.8
+    (group,) = curves(derive(epochs_frame("a", right, right)))
+    one = measures(group, np.array([100.0])).with_columns(
+        pl.lit("c").alias("config_id"),
+        pl.lit(20).alias("num_epochs"),
+        pl.col("final_accuracy").alias("kept_accuracy"),
+        pl.col("best_naive").alias("chosen_accuracy"),
+    )
+    seeds = pl.concat([one.with_columns(pl.lit(rise).alias("loss_rise"))
+                       for rise in (0.1, 0.2, None)], how="vertical_relaxed")  # fmt: skip
+    row = _means(seeds).row(0, named=True)
+    assert row["loss_rise_high"] - row["loss_rise"] == pytest.approx(12.706 * 0.05, rel=1e-4)
+
+
+def test_a_rise_of_the_loss_is_never_called_clear():
+    """It is naive: the minimum of a noisy loss is low by luck, over seeds as well."""
+    row = {"point": "a", "gap": 0.1, "drop": 0.0, "drop_low": -0.1, "drop_high": 0.1,
+           "train_drop": 0.0, "loss_rise_low": 0.04}  # fmt: skip
+    said = " ".join(findings.overfitting(pl.DataFrame([row, row | {"point": "b"}])))
+    assert "ends more than 3 % above its minimum, which is naive" in said
+    assert "loss clearly" not in said
 
 
 @pytest.mark.slow
