@@ -150,10 +150,8 @@ def _train(spec: "SweepSpec", store: "Store", plan: "Plan", address: str | None)
             spec, store, address=address, show=display.show, plan=plan, command=sys.argv
         )
     if plan.left:
-        held = result.trained + result.skipped
-        _say(
-            f"trained {_count(result.trained, 'trial')}; {store.root} holds {held} of {result.planned}"
-        )
+        held = f"{result.trained + result.skipped} of {result.planned}"
+        _say(f"trained {_count(result.trained, 'trial')}; {store.root} holds {held}")
     return result
 
 
