@@ -1,0 +1,216 @@
+"""What a pack of two-worker trials costs, against one group start and one fit() per trial.
+
+Whole wall time from the start of a process to its exit, the last row being on the disk by then.
+`python benchmarks/ddp_pack.py [--trials 12] [--repeats 3]`
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import measure
+
+WORKERS = 2
+RATES, SIZES = (0.01, 0.03, 0.1, 0.3), (32, 128, 512)
+# One fit() per trial takes long: few are run, and what each of them takes counts.
+FEW = 3
+
+Point = tuple[float, int, int]
+
+
+def points(num_trials: int) -> list[Point]:
+    """(learning rate, batch size, seed) of each trial."""
+    grid = itertools.product(range(num_trials), RATES, SIZES)
+    return [(rate, size, seed) for seed, rate, size in itertools.islice(grid, num_trials)]
+
+
+def raysweep(num_trials: int, epochs: int) -> None:
+    """`run_sweep` on a Ray that it starts."""
+    from raysweep import SweepSpec, run_sweep
+
+    # Few trials vary the learning rate alone, so that a short run is a whole grid too.
+    sizes = SIZES if num_trials >= len(RATES) * len(SIZES) else SIZES[:1]
+    rates = RATES[:num_trials]
+    seeds = -(-num_trials // (len(rates) * len(sizes)))
+    spec = SweepSpec.from_mapping(
+        {
+            "name": "bench",
+            "task": "digits",
+            "base": {"epochs": epochs},
+            "axes": {"learning_rate": list(rates), "batch_size": list(sizes)},
+            "seeds": seeds,
+            "resources": {"workers": WORKERS},
+        }
+    )
+    result = run_sweep(spec, "store", address="local")
+    assert result.trained == num_trials, result
+
+
+def worker_loop(config: dict[str, Any]) -> None:
+    """One worker: the trials one after another by raysweep's own training loop, nothing else."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import torch
+    from ray import train as ray_train
+    from ray.train.torch import get_device, prepare_model
+
+    from raysweep.group import Group
+    from raysweep.spec import Hyperparameters
+    from raysweep.splits import place
+    from raysweep.store import EPOCHS
+    from raysweep.tasks import find_task
+    from raysweep.train import train
+
+    torch.set_num_threads(1)
+    context = ray_train.get_context()
+    group = Group(context.get_world_rank(), context.get_world_size(), get_device())
+    task, data = find_task("digits").task, config["data"]
+    placed = place(data, group.device)
+    rows: list[dict[str, Any]] = []
+
+    def emit(row: dict[str, Any]) -> None:
+        rows.append(row)
+        if config["report"]:
+            ray_train.report({"val_correct": row["val_correct"]})
+
+    for rate, size, seed in config["points"]:
+        fields = Hyperparameters(epochs=config["epochs"], learning_rate=rate, batch_size=size)
+        train(fields, seed, task, data, placed, group=group, wrap=prepare_model, emit=emit)
+        # `emit` is for rank 0 alone, and every worker has to report as often.
+        for _ in range(config["epochs"] if config["report"] and group.rank > 0 else 0):
+            ray_train.report({})
+    if group.rank == 0:
+        name = f"{config['folder']}/rows-{time.time_ns()}.parquet"
+        pq.write_table(pa.Table.from_pylist(rows, EPOCHS), name)
+
+
+def start_ray(*, tuned: bool) -> None:
+    """A Ray of as many CPUs as one group needs. tuned: with the settings that raysweep gives it."""
+    import ray
+
+    from raysweep.cluster import WORKER_ENVIRONMENT
+
+    if ray.is_initialized():
+        return
+    ray.init(
+        address="local",
+        num_cpus=WORKERS,
+        log_to_driver=False,
+        runtime_env={"env_vars": dict(WORKER_ENVIRONMENT) if tuned else {}},
+    )
+
+
+def fit(chosen: list[Point], epochs: int, *, report: bool) -> float:
+    """One TorchTrainer over these trials. Returns: the seconds that its fit() took."""
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from raysweep.tasks import find_task, load_data
+
+    config = {
+        "data": load_data(find_task("digits"), None),
+        "points": chosen,
+        "epochs": epochs,
+        "folder": os.getcwd(),
+        "report": report,
+    }
+    trainer = TorchTrainer(
+        worker_loop,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(num_workers=WORKERS),
+        torch_config=TorchConfig(backend="gloo"),
+        run_config=RunConfig(storage_path=f"{os.getcwd()}/train"),
+    )
+    started = time.perf_counter()
+    trainer.fit()
+    return time.perf_counter() - started
+
+
+def one_group(num_trials: int, epochs: int) -> None:
+    """One group start, then nothing but training."""
+    start_ray(tuned=True)
+    fit(points(num_trials), epochs, report=False)
+
+
+def fit_per_trial(num_trials: int, epochs: int, *, documented: bool) -> list[float]:
+    """A fit() per trial, one after another. documented: Ray's own settings, a report per epoch.
+
+    Returns: seconds of each fit().
+    """
+    start_ray(tuned=not documented)
+    return [fit([point], epochs, report=documented) for point in points(num_trials)]
+
+
+def print_fits(num_trials: int, epochs: int, *, documented: bool) -> None:
+    """Median seconds of a fit(), as JSON."""
+    taken = sorted(fit_per_trial(num_trials, epochs, documented=documented))
+    print(json.dumps({"seconds": taken[len(taken) // 2]}))
+
+
+WHOLE: dict[str, Callable[[int, int], None]] = {
+    "one group start + pure training": one_group,
+    "raysweep": raysweep,
+}
+PER_TRIAL: dict[str, Callable[[int, int], None]] = {
+    "one fit() per trial": lambda n, e: print_fits(n, e, documented=False),
+    "one fit() per trial, reports": lambda n, e: print_fits(n, e, documented=True),
+}
+
+
+def in_one_process(epochs: int) -> dict[str, list[float]]:
+    """For --short: one trial on one Ray, so that Ray starts once.
+
+    For one trial, one group start and one fit() per trial are the same thing: it is run once.
+    """
+    figures: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.chdir(folder):
+        start_ray(tuned=True)
+        for name, run in WHOLE.items():
+            started = time.perf_counter()
+            run(1, epochs)
+            figures[name] = [time.perf_counter() - started]
+    figures[f"{next(iter(PER_TRIAL))}, which is one group start"] = figures[next(iter(WHOLE))]
+    return figures
+
+
+def in_processes(trials: int, epochs: int, repeats: int) -> dict[str, list[float]]:
+    """Every contender as a process of its own."""
+    script = os.path.abspath(__file__)
+    numbers = [str(trials), str(epochs)]
+
+    def run(name: str) -> Callable[[], float]:
+        return lambda: measure.wall_seconds([script, "--one", name, *numbers])
+
+    figures = measure.in_turn({name: run(name) for name in WHOLE}, repeats)
+    for name in PER_TRIAL:
+        found = measure.reported([script, "--one", name, str(FEW), str(epochs)])
+        label = f"{name}, extrapolated from {FEW} trials, without Ray's start"
+        figures[label] = [trials * found["seconds"]]
+    return figures
+
+
+def main() -> None:
+    """Print the table."""
+    parser = measure.options(__doc__)
+    parser.add_argument("--trials", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--one", nargs=3, metavar=("CONTENDER", "TRIALS", "EPOCHS"))
+    asked = parser.parse_args()
+    if asked.one:
+        (WHOLE | PER_TRIAL)[asked.one[0]](int(asked.one[1]), int(asked.one[2]))
+        return
+    trials, epochs = (1, 2) if asked.short else (asked.trials, asked.epochs)
+    print(measure.machine(), f"{epochs} epochs a trial, {WORKERS} workers", sep="; ")
+    few = asked.short
+    figures = in_one_process(epochs) if few else in_processes(trials, epochs, asked.repeats)
+    print(measure.table(f"{trials} trials of {WORKERS} workers", figures, next(iter(WHOLE))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,365 @@
+"""What our epoch loop costs beside a bare torch loop, and what its evidence and data path cost.
+
+One process, one torch thread, contenders in turn.
+`python benchmarks/step_cost.py [--repeats 9]`
+"""
+
+import pickle
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import measure
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from raysweep.evaluation import evaluate
+from raysweep.group import ALONE
+from raysweep.spec import Hyperparameters
+from raysweep.splits import DatasetSplit, Placed, Split, TensorSplit, place
+from raysweep.store import EPOCHS
+from raysweep.tasks import Arrays, Data, Task, find_task, load_data
+from raysweep.train import build_optimizer, derive_seed, reset_global_state, train, train_epoch
+
+SEED = 0
+ROWS_PER_BATCH = 50  # epoch rows that leave for the recorder together
+CPU = torch.device("cpu")
+
+
+class Problem(NamedTuple):
+    """One model, data set and batch size, and how many epochs make a measurement."""
+
+    name: str
+    task: Task
+    data: Data
+    placed: Placed
+    fields: Hyperparameters
+
+    @property
+    def train_set(self) -> TensorSplit:
+        """The training set in memory."""
+        assert isinstance(self.placed.train, TensorSplit)
+        return self.placed.train
+
+    @property
+    def validation(self) -> TensorSplit:
+        """The validation set in memory."""
+        assert isinstance(self.placed.validation, TensorSplit)
+        return self.placed.validation
+
+
+class Pairs(Dataset[tuple[torch.Tensor, int]]):
+    """Arrays as a map-style dataset, as users write one."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+
+    def __len__(self) -> int:
+        return len(self.arrays.y)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return torch.from_numpy(self.arrays.x[index]), int(self.arrays.y[index])
+
+
+def problem(name: str, data: Data, batch_size: int, epochs: int) -> Problem:
+    """Our shipped MLP on these data."""
+    fields = Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=0.03, momentum=0.9)
+    return Problem(name, find_task("digits").task, data, place(data, CPU), fields)
+
+
+def synthetic(n_train: int) -> Data:
+    """Ten Gaussian classes in 64 dimensions; a fifth as many examples to validate on."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 10, n_train + n_train // 5)
+    x = (rng.standard_normal((10, 64))[y] + 2 * rng.standard_normal((len(y), 64))).astype("float32")
+    return Data(Arrays(x[:n_train], y[:n_train]), Arrays(x[n_train:], y[n_train:]), 10)
+
+
+def problems(*, short: bool) -> list[Problem]:
+    """Digits at three batch sizes, and two sizes of synthetic data."""
+    digits = load_data(find_task("digits"), None)
+    sizes = {5_000: 3} if short else {5_000: 10, 50_000: 3}
+    return [
+        *(problem(f"digits, batch {b}", digits, b, 5 if short else 20) for b in (32, 128, 512)),
+        *(problem(f"{n:,} examples, batch 128", synthetic(n), 128, e) for n, e in sizes.items()),
+    ]
+
+
+def fresh(chosen: Problem) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """The model and optimizer that a trial starts with."""
+    reset_global_state(derive_seed(SEED, "model"))
+    model = chosen.task.build(chosen.fields, chosen.data)
+    return model, build_optimizer(chosen.fields, model)
+
+
+def bare_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    chosen: Problem,
+    epoch: int,
+    *,
+    metrics: bool = False,
+) -> None:
+    """The loop as it stands in every tutorial. metrics: with its running loss and accuracy."""
+    x, y = chosen.train_set
+    model.train()
+    for settings in optimizer.param_groups:
+        settings["lr"] = chosen.fields.learning_rate
+    total, correct = 0.0, 0
+    generator = torch.Generator().manual_seed(derive_seed(SEED, epoch))
+    for index in torch.randperm(len(y), generator=generator).split(chosen.fields.batch_size):
+        inputs, classes = x[index], y[index]
+        optimizer.zero_grad()
+        logits = model(inputs)
+        loss = functional.cross_entropy(logits, classes)
+        loss.backward()
+        optimizer.step()
+        if metrics:
+            total += loss.item() * len(classes)
+            correct += int((logits.argmax(1) == classes).sum().item())
+
+
+def plain_validation(model: nn.Module, chosen: Problem) -> tuple[float, float]:
+    """Loss and accuracy of the validation set."""
+    x, y = chosen.validation
+    model.eval()
+    with torch.no_grad():
+        logits = model(x)
+        loss = functional.cross_entropy(logits, y).item()
+        return loss, (logits.argmax(1) == y).float().mean().item()
+
+
+def bare_train(chosen: Problem) -> nn.Module:
+    """A whole trial, written by hand."""
+    model, optimizer = fresh(chosen)
+    for epoch in range(1, chosen.fields.epochs + 1):
+        bare_epoch(model, optimizer, chosen, epoch)
+        plain_validation(model, chosen)
+    return model
+
+
+def our_train(chosen: Problem) -> list[dict[str, Any]]:
+    """A whole trial by `train`: its rows as they are sent, each with the time it was emitted."""
+    rows: list[dict[str, Any]] = []
+    emitted: list[float] = []
+
+    def emit(row: dict[str, Any]) -> None:
+        rows.append({**row, "trial_id": "0123456789ab", "attempt": 1, "start_epoch": 1})
+        emitted.append(time.perf_counter())
+
+    train(chosen.fields, SEED, chosen.task, chosen.data, chosen.placed, emit=emit)
+    return [{**row, "emitted": at} for row, at in zip(rows, emitted, strict=True)]
+
+
+def same_work(chosen: Problem) -> None:
+    """Both loops must do the same: after two epochs their models agree.
+
+    Raises: AssertionError.
+    """
+    ours, bare = fresh(chosen), fresh(chosen)
+    for epoch in (1, 2):
+        train_epoch(*ours, chosen.fields, chosen.train_set, SEED, epoch, ALONE)
+        bare_epoch(*bare, chosen, epoch)
+    for mine, theirs in zip(ours[0].parameters(), bare[0].parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long something takes."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def epochs_in_turn(
+    chosen: Problem, contenders: dict[str, Callable[[int], object]], repeats: int
+) -> dict[str, list[float]]:
+    """Milliseconds per epoch; contenders take turns epoch by epoch. One figure per repeat."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        taken: dict[str, list[float]] = {name: [] for name in contenders}
+        for epoch in range(1, chosen.fields.epochs + 1):
+            for name, run in contenders.items():
+                taken[name].append(seconds(lambda run=run, epoch=epoch: run(epoch)))
+        for name, values in taken.items():
+            figures[name].append(1e3 * statistics.median(values))
+    return figures
+
+
+def steps(chosen: Problem, repeats: int) -> dict[str, list[float]]:
+    """The training pass alone."""
+    bare, with_metrics, ours = fresh(chosen), fresh(chosen), fresh(chosen)
+    return epochs_in_turn(
+        chosen,
+        {
+            "bare loop": lambda e: bare_epoch(*bare, chosen, e),
+            "bare loop, running metrics": lambda e: bare_epoch(
+                *with_metrics, chosen, e, metrics=True
+            ),
+            "train_epoch": lambda e: train_epoch(
+                *ours, chosen.fields, chosen.train_set, SEED, e, ALONE
+            ),
+        },
+        repeats,
+    )
+
+
+def whole(chosen: Problem, repeats: int) -> dict[str, list[float]]:
+    """A whole trial: model, epochs, validation, and for `train` all of its evidence."""
+    return measure.in_turn(
+        {
+            "bare training": lambda: 1e3 * seconds(lambda: bare_train(chosen)),
+            "train": lambda: 1e3 * seconds(lambda: our_train(chosen)),
+        },
+        repeats,
+    )
+
+
+def evidence(chosen: Problem, repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of an epoch: its training pass and each thing that is not.
+
+    `evidence` is all that `train` does beyond training steps and one plain validation pass, from
+    one emitted row to the next, and the row's way into a record batch and through pickle.
+    """
+    figures: dict[str, list[float]] = {}
+    our_train(chosen)
+    pa.RecordBatch.from_pylist([], EPOCHS)  # pyarrow looks for pandas at the first one
+    for _ in range(repeats):
+        model, _optimizer = fresh(chosen)
+        rows = our_train(chosen)
+        emitted = [row.pop("emitted") for row in rows]
+        cycles = np.diff(emitted)
+        training = np.array([row["train_s"] for row in rows[1:]])
+        many = (rows * ROWS_PER_BATCH)[:ROWS_PER_BATCH]
+        send = seconds(
+            lambda many=many: pickle.dumps(pa.RecordBatch.from_pylist(many, EPOCHS), protocol=5)
+        )
+        plain = _median(lambda model=model: plain_validation(model, chosen))
+        exact = _median(
+            lambda model=model: evaluate(model, chosen.placed.validation, ALONE, nullcontext())
+        )
+        subset = _median(
+            lambda model=model: evaluate(model, chosen.placed.train_eval, ALONE, nullcontext())
+        )
+        beyond = statistics.median(cycles - training) - plain
+        parts = {
+            "training pass": statistics.median(training),
+            "plain validation": plain,
+            "evidence": beyond + send / ROWS_PER_BATCH,
+            "training subset": subset,
+            "validation, exact - plain": exact - plain,
+            "sums, norms, row": beyond - subset - (exact - plain),
+            "sending": send / ROWS_PER_BATCH,
+        }
+        for name, value in parts.items():
+            figures.setdefault(name, []).append(1e3 * value)
+    return figures
+
+
+def _median(run: Callable[[], object], times: int = 5) -> float:
+    return statistics.median(seconds(run) for _ in range(times))
+
+
+def data_paths(chosen: Problem, repeats: int) -> dict[str, list[float]]:
+    """The same training pass, fed by tensors and by DataLoaders in this process."""
+    assert isinstance(chosen.data.train, Arrays)
+    split = DatasetSplit(Pairs(chosen.data.train), chosen.train_set.n, CPU)
+    tensors, datasets, loaded = fresh(chosen), fresh(chosen), fresh(chosen)
+    loader = DataLoader(
+        TensorDataset(*chosen.train_set), batch_size=chosen.fields.batch_size, shuffle=True
+    )
+
+    def loader_epoch() -> None:
+        model, optimizer = loaded
+        model.train()
+        for x, y in loader:
+            optimizer.zero_grad()
+            functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    return epochs_in_turn(
+        chosen,
+        {
+            "tensors (train_epoch)": lambda e: train_epoch(
+                *tensors, chosen.fields, chosen.train_set, SEED, e, ALONE
+            ),
+            "DatasetSplit (train_epoch)": lambda e: train_epoch(
+                *datasets, chosen.fields, split, SEED, e, ALONE
+            ),
+            "DataLoader, workers=0, bare loop": lambda e: loader_epoch(),
+        },
+        repeats,
+    )
+
+
+def fetching(chosen: Problem, repeats: int) -> dict[str, list[float]]:
+    """The batches of an epoch alone, without training on them."""
+    assert isinstance(chosen.data.train, Arrays)
+    split = DatasetSplit(Pairs(chosen.data.train), chosen.train_set.n, CPU)
+    size = chosen.fields.batch_size
+    loader = DataLoader(TensorDataset(*chosen.train_set), batch_size=size, shuffle=True)
+
+    sizes = [len(index) for index in torch.arange(chosen.train_set.n).split(size)]
+
+    def consume(batches: Iterable[Any]) -> None:
+        for _ in batches:
+            pass
+
+    def fetch(source: Split) -> None:
+        consume(source.shuffled(torch.randperm(source.n), sizes))
+
+    return epochs_in_turn(
+        chosen,
+        {
+            "tensors": lambda e: fetch(chosen.train_set),
+            "DatasetSplit": lambda e: fetch(split),
+            "DataLoader, workers=0": lambda e: consume(loader),
+        },
+        repeats,
+    )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = measure.options(__doc__)
+    parser.set_defaults(repeats=9)
+    asked = parser.parse_args()
+    repeats = 2 if asked.short else asked.repeats
+    torch.set_num_threads(1)
+    print(measure.machine(), "1 torch thread", sep="; ")
+    chosen = problems(short=asked.short)
+    for one in chosen:
+        same_work(one)
+        title = f"Training pass: {one.name}"
+        print(measure.table(title, steps(one, repeats), "bare loop", "ms per epoch"))
+        title = f"Whole trial of {one.fields.epochs} epochs: {one.name}"
+        print(measure.table(title, whole(one, repeats), "bare training", "ms"), flush=True)
+    rows: list[list[str]] = []
+    names: list[str] = []
+    for one in chosen:
+        found = evidence(one, repeats)
+        training = statistics.median(found["training pass"])
+        shares = [100 * value / training for value in found["evidence"]]
+        rows.append(
+            [one.name, f"{measure.spread(shares)} %", *(measure.spread(v) for v in found.values())]
+        )
+        names = list(found)
+    head = ["", "evidence / training pass", *(f"{name}, ms" for name in names)]
+    print(measure.grid("Evidence of an epoch", head, rows))
+    for one in chosen[:3]:
+        title = f"Data path, with training: {one.name}"
+        paths = data_paths(one, repeats)
+        print(measure.table(title, paths, "tensors (train_epoch)", "ms per epoch"))
+        title = f"Data path, batches alone: {one.name}"
+        print(measure.table(title, fetching(one, repeats), "tensors", "ms per epoch"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
