@@ -1,5 +1,6 @@
 """The one process that owns the store's writer, and the sender that workers talk to it with."""
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +61,7 @@ class Recorder:
         self.writer = StoreWriter(self.store)
         self.writer.add_sweep(record)
         self._clock = clock
-        self._flushed_at = clock()
+        self._flushed_at = -math.inf  # the first rows become a segment at once
         self._trials = {trial.trial_id: trial for trial in trials}
         self._constants = constants
         self._attempts = attempts_in(self.store)
@@ -185,8 +186,9 @@ class Recorder:
         self.writer.append("trials", pa.RecordBatch.from_pylist([row], TRIALS))
 
     def _flush_if_due(self) -> None:
-        waited = self._clock() - self._flushed_at
-        if waited >= FLUSH_SECONDS or self.writer.num_pending_rows >= FLUSH_ROWS:
+        pending = self.writer.num_pending_rows
+        due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
+        if pending and due:
             self.flush()
 
 
@@ -225,7 +227,7 @@ class Sender:
         self._clock = clock
         self.attempt: int = ray.get(recorder.claim.remote(trial_id))
         self._rows: list[dict[str, Any]] = []
-        self._sent_at = clock()
+        self._sent_at = -math.inf  # the first row goes at once
         self._in_flight: deque[Any] = deque()
         self._val_accuracy = float("nan")
 

@@ -48,19 +48,24 @@ def finish(recorder, trial_id, accuracy=0.9, status="completed"):
 
 def test_a_trial_is_complete_only_when_its_rows_are_in_segments(start, trials, tmp_path):
     recorder, store = start(), Store(tmp_path / "store")
-    finish(recorder, trials[0].trial_id)
-    assert finished_in(store) == set()
+    first, second = trials[0].trial_id, trials[1].trial_id
+    finish(recorder, first)
+    assert finished_in(store) == {first}  # the first rows become a segment at once
+    finish(recorder, second)
+    assert finished_in(store) == {first}
     recorder.flush()
-    assert finished_in(store) == {trials[0].trial_id}
-    assert store.read("epochs").num_rows == 2
+    assert finished_in(store) == {first, second}
+    assert store.read("epochs").num_rows == 4
 
 
 def test_segments_appear_by_themselves_after_a_while(start, trials, tmp_path, clock):
-    recorder = start()
+    recorder, store = start(), Store(tmp_path / "store")
     finish(recorder, trials[0].trial_id)
+    finish(recorder, trials[1].trial_id)
     clock.now += FLUSH_SECONDS
+    assert len(finished_in(store)) == 1
     recorder.progress()
-    assert finished_in(Store(tmp_path / "store")) == {trials[0].trial_id}
+    assert len(finished_in(store)) == 2
 
 
 def test_what_is_done_is_not_to_do_for_this_recorder_and_the_next(start, trials):
@@ -74,8 +79,10 @@ def test_what_is_done_is_not_to_do_for_this_recorder_and_the_next(start, trials)
 
 def test_the_next_recorder_recovers_what_the_last_one_had_only_logged(start, trials):
     ids = [trial.trial_id for trial in trials]
-    finish(start(), ids[0])  # never flushed: as if the process had died here
-    assert start().todo(ids) == ids[1:]
+    recorder = start()
+    finish(recorder, ids[0])
+    finish(recorder, ids[1])  # logged and never flushed: as if the process had died here
+    assert start().todo(ids) == ids[2:]
 
 
 def test_a_process_death_is_charged_to_the_claimed_trial_alone(start, trials):
