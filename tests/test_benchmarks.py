@@ -36,6 +36,10 @@ CASES = {
             *("| 1 sender, `Sender`", "| 8 senders, `Sender`"),
         ],
     ),
+    "startup": (
+        [],
+        ["| python -c pass |", "| raysweep --help |", "| first row in a segment |"],
+    ),
     "plan_scale": ([], ["| 1,000 trials |", "| 2 trials: start-up |", "| 20 trials |"]),
     "analysis_scale": ([], ["analyze, s", "write_report, s", "page, MB", "| 100 trials x 20"]),
 }
