@@ -74,17 +74,13 @@ def worker_loop(config: dict[str, Any]) -> None:
     placed = place(data, group.device)
     rows: list[dict[str, Any]] = []
 
-    def emit(row: dict[str, Any]) -> None:
-        rows.append(row)
-        if config["report"]:
-            ray_train.report({"val_correct": row["val_correct"]})
-
     for rate, size, seed in config["points"]:
         fields = Hyperparameters(epochs=config["epochs"], learning_rate=rate, batch_size=size)
-        train(fields, seed, task, data, placed, group=group, wrap=prepare_model, emit=emit)
-        # `emit` is for rank 0 alone, and every worker has to report as often.
-        for _ in range(config["epochs"] if config["report"] and group.rank > 0 else 0):
-            ray_train.report({})
+        train(fields, seed, task, data, placed, group=group, wrap=prepare_model, emit=rows.append)
+        # A report waits for every worker's, and `emit` is for rank 0 alone: so all report after
+        # the trial, as often as it has epochs.
+        for epoch in range(config["epochs"] if config["report"] else 0):
+            ray_train.report({"epoch": epoch})
     if group.rank == 0:
         name = f"{config['folder']}/rows-{time.time_ns()}.parquet"
         pq.write_table(pa.Table.from_pylist(rows, EPOCHS), name)
