@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import ray
 from ray._private import auto_init_hook
+from ray.util import get_node_ip_address
 
 from raysweep.capacity import Node
 from raysweep.errors import InputError
@@ -81,7 +82,7 @@ def _answers(address: str) -> bool:
 
 @contextlib.contextmanager
 def connect(
-    address: str | None, modules: Sequence[Path] = (), *, dashboard: bool = False
+    address: str | None, modules: Sequence[Path] = (), *, groups: bool = False
 ) -> Iterator[Cluster]:
     """Attach to `address`, or to a cluster that `ray start` left running here, or start Ray.
 
@@ -89,7 +90,9 @@ def connect(
 
     Args:
         modules: files or packages of the user that all nodes need.
-        dashboard: of a Ray that starts here; Ray Train needs it to clean up after a killed group.
+        groups: whether Ray Train will start worker groups. It asks Ray's state API, at the address
+            in RAY_ADDRESS, whether a group's controller lives: without dashboard and address each
+            group ends 12 s late, and one whose controller was killed holds its resources for ever.
 
     Raises: InputError when the cluster can't be reached.
     """
@@ -104,12 +107,16 @@ def connect(
         environment["py_modules"] = [str(path) for path in modules]
     settings: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if running:
-        environment["env_vars"] = WORKER_ENVIRONMENT
+        environment["env_vars"] = WORKER_ENVIRONMENT | {"RAY_ADDRESS": running}
     else:
         # The processes of a Ray that starts here inherit these, which saves each the second that
         # a runtime environment takes; the dashboard takes another, and a share of the cores.
         os.environ.update(WORKER_ENVIRONMENT)
-        settings["include_dashboard"] = dashboard
+        settings["include_dashboard"] = groups
+        if groups:
+            port = _free_port()
+            os.environ["RAY_GCS_SERVER_PORT"] = str(port)
+            environment["env_vars"] = {"RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
     if environment:
         settings["runtime_env"] = environment
     try:
@@ -121,10 +128,18 @@ def connect(
             f"the Ray cluster at {running} does not let this process in. One with token auth needs "
             f"RAY_AUTH_MODE=token and its token here: {error}"
         ) from error
+    finally:
+        os.environ.pop("RAY_GCS_SERVER_PORT", None)
     try:
         yield Cluster(ray.get_runtime_context().gcs_address, running is None, nodes())
     finally:
         ray.shutdown()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def nodes() -> tuple[Node, ...]:

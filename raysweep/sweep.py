@@ -89,7 +89,7 @@ def run_sweep(
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "ray.tune")
-        with cluster.connect(address, modules, dashboard=spec.resources.workers > 1) as connected:
+        with cluster.connect(address, modules, groups=spec.resources.workers > 1) as connected:
             slots, speed = capacity.slots(spec.resources, connected.nodes), judged.result()
             planned = packs.plan(
                 plan.left,

@@ -30,7 +30,7 @@ def local_ray():
     from raysweep import cluster
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    with cluster.connect("local", modules=[HERE / "odd_tasks.py"]) as connected:
+    with cluster.connect("local", modules=[HERE / "odd_tasks.py"], groups=True) as connected:
         yield connected
 
 

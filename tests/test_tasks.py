@@ -127,17 +127,26 @@ def test_a_model_is_looked_at_without_being_run(digits):
     task, data, _ = digits
     fields = Hyperparameters(dropout=0.5, width=100, depth=1)
     assert traits(task, data, fields) == (False, False)
-    # Two matrix products, forward, and backward for weights and for the hidden layer's output:
-    # 2 x 6400 and 2 x 1000 forward; 6400 x 2 for the first weights, 1000 x 2 twice.
-    assert flops_per_example(task, data, fields) == 2 * (2 * 6400 + 3 * 1000)
+    assert flops_per_example(task, data, fields) == 6 * (64 * 100 + 100 + 100 * 10 + 10)
+    # Bytes of 8 x 8 through a convolution of 3 x 3 and a linear layer, counted by torch: forward,
+    # and backward for weights; for the input of the linear layer, too.
+    conv = Task(
+        lambda folder: data,
+        lambda trial, data: nn.Sequential(
+            nn.Unflatten(0, (-1, 1)), nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 62, 10)
+        ),
+    )
+    counted = flops_per_example(conv, data, fields)
+    assert counted == 2 * (2 * 62 * 4 * 3 + 3 * 4 * 62 * 10)
     assert traits(odd_tasks.batch_norm, data, Hyperparameters()).batch_norm
 
 
 def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
     _, data, _ = digits
-    unlucky = Hyperparameters(width=13)
-    assert flops_per_example(odd_tasks.unlucky, data, unlucky) == 0.0
-    raises = Task(odd_tasks.load, lambda trial, data: 1 / 0)  # pyright: ignore[reportArgumentType]
-    assert traits(raises, data, unlucky) == (False, True)
+    trial = Hyperparameters()
+    raises = Task(odd_tasks.load, lambda trial, data: nn.Conv1d(3, 3, 3))  # wrong shape of input
+    assert flops_per_example(raises, data, trial) == 0.0
+    breaks = Task(odd_tasks.load, lambda trial, data: 1 / 0)  # pyright: ignore[reportArgumentType]
+    assert traits(breaks, data, trial) == (False, True)
     huge = Task(odd_tasks.load, lambda trial, data: nn.Linear(64, 10**12))
     assert traits(huge, data, Hyperparameters()) == (False, False)
