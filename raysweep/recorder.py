@@ -63,6 +63,7 @@ class Recorder:
         self._clock = clock
         self._flushed_at = -math.inf  # the first rows become a segment at once
         self._trials = {trial.trial_id: trial for trial in trials}
+        self._points = {trial.config_id: trial.point for trial in trials}
         self._constants = constants
         self._attempts = attempts_in(self.store)
         self._done = finished_in(self.store) & self._trials.keys()
@@ -150,7 +151,6 @@ class Recorder:
         self._flush_if_due()
         means = {key: sum(values) / len(values) for key, values in self._accuracies.items()}
         best = max(means, key=means.__getitem__, default=None)
-        points = {trial.config_id: trial.point for trial in self._trials.values()}
         return Progress(
             planned=len(self._trials),
             done=len(self._done),
@@ -158,7 +158,7 @@ class Recorder:
             running=len(self._claimed),
             diverged=self._diverged,
             failures=tuple(self._failures.values()),
-            best_point=None if best is None else points[best],
+            best_point=None if best is None else self._points[best],
             best_accuracy=0.0 if best is None else means[best],
             best_num_seeds=0 if best is None else len(self._accuracies[best]),
         )

@@ -23,7 +23,7 @@ from raysweep import capacity, cluster, packs
 from raysweep.errors import InputError, RaysweepError
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
-from raysweep.recorder import Failure, Progress, Recorder
+from raysweep.recorder import Failure, Progress, Recorder, one_line
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
 from raysweep.worker import Assignment, train_pack
@@ -73,18 +73,17 @@ def run_sweep(
     Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
     """
     store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
+    _check_writable(store.root)
     plan = plan or make_plan(spec, store)
     modules = [plan.source.module_path] if plan.source.module_path else []
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
-        _make_folder(store.root)
         record = sweep_record(plan, (cluster.local_node(),), command, started)
         Recorder(store.root, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
-    _make_folder(store.root)
     with ThreadPoolExecutor(1) as beside:
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
@@ -101,7 +100,8 @@ def run_sweep(
             try:
                 return _run(plan, store, planned, slots, record, show)
             except RayError as error:
-                raise RaysweepError(f"Ray failed: {' '.join(str(error).split())}") from error
+                cause = getattr(error, "cause", None) or error
+                raise RaysweepError(one_line(cause, "in Ray; the store is whole")) from error
 
 
 def _run(
@@ -156,13 +156,12 @@ def _run(
     return Result(store, progress.planned, trained, len(plan.done), progress.failures)
 
 
-def _make_folder(root: Path) -> None:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        raise InputError(f"the store {root} can't be written: {error.strerror}") from error
+def _check_writable(root: Path) -> None:
+    """Raises: InputError when the store could not be made or written; nothing is made here."""
+    there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        reason = "may not be written" if there.is_dir() else "is no folder"
+        raise InputError(f"the store {root} can't be written: {there} {reason}")
 
 
 def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:

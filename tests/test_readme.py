@@ -43,8 +43,10 @@ def test_the_map_names_every_module_and_nothing_else():
             folder = Path(name)
         assert (ROOT / (folder / name if line.startswith(" ") else name)).exists(), name
         named.add(name.rstrip("/"))
-    modules = {path.name for path in (ROOT / "raysweep").iterdir() if path.name[0] != "_"}
-    assert modules <= named, modules - named
+    for package in ("raysweep", "analysis"):
+        files = {path.name for path in (ROOT / package).iterdir() if path.name[0] != "_"}
+        modules = {name for name in files if "." not in name or name.endswith(".py")}
+        assert modules <= named, modules - named
 
 
 def test_make_targets_exist():
