@@ -24,9 +24,9 @@ def digits():
     return source.task, data, place(data, torch.device("cpu"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray():
-    """A Ray of two CPUs that all tests of this session share; sweeps in them attach to it."""
+    """A Ray that all tests of a file share; sweeps in them use it."""
     from raysweep import cluster
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
