@@ -31,7 +31,6 @@ class Progress(NamedTuple):
 
     planned: int
     done: int
-    trained_seconds: float  # of the trials that this invocation finished
     running: int
     diverged: int
     failures: tuple[Failure, ...]
@@ -68,7 +67,6 @@ class Recorder:
         self._attempts = attempts_in(self.store)
         self._done = finished_in(self.store) & self._trials.keys()
         self._diverged = 0
-        self._seconds = 0.0
         self._claimed: dict[str, int] = {}
         self._deaths: Counter[str] = Counter()
         self._failures: dict[str, Failure] = {}
@@ -128,7 +126,6 @@ class Recorder:
         self._claimed.pop(trial_id, None)
         self._done.add(trial_id)
         self._diverged += columns["status"] == "diverged"
-        self._seconds += columns["seconds"]
         if columns["status"] == "completed":
             config_id = self._trials[trial_id].config_id
             self._accuracies.setdefault(config_id, []).append(val_accuracy)
@@ -154,7 +151,6 @@ class Recorder:
         return Progress(
             planned=len(self._trials),
             done=len(self._done),
-            trained_seconds=self._seconds,
             running=len(self._claimed),
             diverged=self._diverged,
             failures=tuple(self._failures.values()),

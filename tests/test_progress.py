@@ -11,7 +11,6 @@ from raysweep.spec import EarlyStopping
 MIDDLE = Progress(
     planned=10,
     done=4,
-    trained_seconds=8.0,
     running=2,
     diverged=1,
     failures=(),
