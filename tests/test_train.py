@@ -3,6 +3,7 @@
 import itertools
 import math
 import multiprocessing
+import os
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def rows_of(task, data, seed=0, *, group=ALONE, wrap=lambda model: model, **fiel
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], outcome
 
 
-def _worker(rank, world_size, task_name, fields, init_file, queue):
+def _worker(rank, world_size, task_name, fields, init_file, queue, all_found):
     import odd_tasks
 
     dist.init_process_group(
@@ -45,21 +46,30 @@ def _worker(rank, world_size, task_name, fields, init_file, queue):
     found = rows_of(task, task.load(None), group=group, wrap=DistributedDataParallel, **fields)
     state = found[1].best_state or {}
     queue.put((rank, found[0], {name: value.tolist() for name, value in state.items()}))
-    dist.barrier()
-    dist.destroy_process_group()
+    all_found.wait()
+    # An interpreter that is torn down beside gloo's threads aborts now and then.
+    os._exit(0)
 
 
 def run_group(world_size, task_name, fields, tmp_path):
     """What every rank found: (its rows, its best weights), by rank."""
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    spawn = multiprocessing.get_context("spawn")
+    queue, all_found = spawn.SimpleQueue(), spawn.Event()
     init_file = tmp_path / f"{world_size}{task_name}{fields['batch_size']}"
-    arguments = (world_size, task_name, fields, init_file, queue)
+    arguments = (world_size, task_name, fields, init_file, queue, all_found)
     context = start_processes(
         _worker, arguments, nprocs=world_size, join=False, start_method="spawn"
     )
-    found = sorted(queue.get() for _ in range(world_size))
     assert context is not None
+    found = []
+    while len(found) < world_size:
+        if not queue.empty():
+            found.append(queue.get())
+        else:
+            context.join(timeout=0.1)  # raises what a worker raised
+    all_found.set()
     context.join()
+    found.sort()
     return [(rows, state) for _, rows, state in found]
 
 
