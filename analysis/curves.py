@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -21,18 +22,51 @@ class Curves:
     trial_ids: list[str]
     val_accuracy: Floats  # (N, T), a fraction
     val_loss: Floats  # (N, T), a mean
+    refined_loss: Floats  # (N, T), the mean loss at the temperature fitted to each epoch
     train_accuracy: Floats  # (N, T), eval mode
     train_n: Floats  # (N,), examples in the fixed training subset
     val_n: Floats  # (N,)
-    flips: Floats  # (N, T), examples whose correctness changed since the epoch before
+    to_wrong: Floats  # (N, T), examples that are wrong now and were right the epoch before
+    to_right: Floats  # (N, T), the other way round
     lr: Floats  # (N, T)
     block_accuracy: Floats  # (N, T, K); K = 0 without blocks
+    block_loss: Floats  # (N, T, K), means; K = 0 without them
     block_weight: Floats  # (N, K), shares of the validation examples; sums to 1
 
     @property
     def num_epochs(self) -> int:
         """T."""
         return self.val_accuracy.shape[1]
+
+    @property
+    def flips(self) -> Floats:
+        """(N, T), examples whose correctness changed since the epoch before."""
+        return self.to_wrong + self.to_right
+
+    @classmethod
+    def of_accuracy(cls, accuracy: Floats, **known: Any) -> Self:
+        """Curves of validation accuracy (N, T) at a constant learning rate.
+
+        What is not given in `known` (other fields of this class) is missing: NaN, or K = 0.
+        """
+        shape = accuracy.shape
+        missing, none = np.full(shape, np.nan), np.full(shape[0], np.nan)
+        fields = {
+            "trial_ids": [str(number) for number in range(shape[0])],
+            "val_accuracy": accuracy,
+            "val_loss": missing,
+            "refined_loss": missing,
+            "train_accuracy": missing,
+            "train_n": none,
+            "val_n": none,
+            "to_wrong": missing,
+            "to_right": missing,
+            "lr": np.ones(shape),
+            "block_accuracy": np.empty((*shape, 0)),
+            "block_loss": np.empty((*shape, 0)),
+            "block_weight": np.empty((shape[0], 0)),
+        }
+        return cls(**(fields | known))
 
 
 def curves(raw: pl.DataFrame) -> Iterator[Curves]:
@@ -71,34 +105,48 @@ def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curv
         values = matrix(rows[name])
         return np.max(np.where(np.isnan(values), 0.0, values), axis=1)
 
-    blocks, weight = _blocks(rows, place, shape)
+    blocks, block_loss, weight = _blocks(rows, place, shape)
     return Curves(
         trial_ids=trial_ids,
         val_accuracy=matrix(rows["val_accuracy"]),
         val_loss=matrix(rows["val_loss"]),
+        refined_loss=matrix(rows["val_nll_at_temperature"]),
         train_accuracy=matrix(rows["train_eval_accuracy"]),
         train_n=constant("train_eval_n"),
         val_n=constant("val_n"),
-        flips=matrix(rows["flip_to_wrong"] + rows["flip_to_right"]),
+        to_wrong=matrix(rows["flip_to_wrong"]),
+        to_right=matrix(rows["flip_to_right"]),
         lr=matrix(rows["lr"]),
         block_accuracy=blocks,
+        block_loss=block_loss,
         block_weight=weight,
     )
 
 
 def _blocks(
     rows: pl.DataFrame, place: NDArray[np.int64], shape: tuple[int, int]
-) -> tuple[Floats, Floats]:
-    """Accuracy (N, T, K) and weight (N, K) of the blocks; K = 0 unless all rows have them."""
+) -> tuple[Floats, Floats, Floats]:
+    """Accuracy and loss (N, T, K) and weight (N, K) of the blocks; K = 0 unless all rows have
+    them."""
     num_trials, num_epochs = shape
     sizes = rows["val_block_n"].list.len()
     num_blocks = sizes.max()
+    none = np.empty((*shape, 0))
     if sizes.null_count() or sizes.min() != num_blocks or not isinstance(num_blocks, int):
-        return np.empty((*shape, 0)), np.empty((num_trials, 0))
-    correct = rows["val_block_correct"].explode().to_numpy().reshape(-1, num_blocks)
+        return none, none, np.empty((num_trials, 0))
     count = rows["val_block_n"].explode().to_numpy().reshape(-1, num_blocks)
-    accuracy = np.full((num_trials * num_epochs, num_blocks), np.nan)
-    accuracy[place] = correct / np.maximum(count, 1)  # an empty block has weight 0
+
+    def means(sums: pl.Series) -> Floats:
+        out = np.full((num_trials * num_epochs, num_blocks), np.nan)
+        values = sums.explode().cast(pl.Float64).to_numpy().reshape(-1, num_blocks)
+        out[place] = values / np.maximum(count, 1)  # an empty block has weight 0
+        return out.reshape(*shape, num_blocks)
+
     weight = np.zeros((num_trials, num_blocks))
     weight[rows["row"].to_numpy()] = count / count.sum(axis=1, keepdims=True)
-    return accuracy.reshape(*shape, num_blocks), weight
+    losses = rows["val_block_loss_sum"]
+    return (
+        means(rows["val_block_correct"]),
+        none if losses.null_count() else means(losses),
+        weight,
+    )

@@ -19,7 +19,8 @@ EPOCH_COLUMNS = (
     "trial_id", "weights_kind", "epoch", "attempt", "start_epoch", "status", "lr", "wall_s",
     "train_loss", "train_accuracy", "train_eval_n", "train_eval_correct", "train_eval_loss_sum",
     "val_n", "val_correct", "val_loss_sum", "val_block_n", "val_block_correct",
-    "flip_to_wrong", "flip_to_right", "grad_norm", "param_norm", "update_norm",
+    "val_block_loss_sum", "val_nll_at_temperature", "flip_to_wrong", "flip_to_right",
+    "grad_norm", "param_norm", "update_norm",
 )  # fmt: skip
 KEY = ("trial_id", "weights_kind", "epoch")
 _CASTS = pl.ScanCastOptions(integer_cast=["upcast", "allow-float"])

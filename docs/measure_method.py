@@ -60,18 +60,13 @@ def ar1(rng: np.random.Generator, shape: tuple[int, ...], correlation: float) ->
 
 def of_accuracy(accuracy: Floats, loss: Floats | None = None) -> Curves:
     """Curves (N, T) at a constant learning rate, without blocks or flips."""
-    num, length = accuracy.shape
-    return Curves(
-        trial_ids=[str(i) for i in range(num)],
-        val_accuracy=accuracy,
+    sizes = np.full(len(accuracy), 1000.0)
+    return Curves.of_accuracy(
+        accuracy,
         val_loss=np.ones_like(accuracy) if loss is None else loss,
         train_accuracy=np.ones_like(accuracy),
-        train_n=np.full(num, 1000.0),
-        val_n=np.full(num, 1000.0),
-        flips=np.full_like(accuracy, np.nan),
-        lr=np.ones_like(accuracy),
-        block_accuracy=np.empty((num, length, 0)),
-        block_weight=np.empty((num, 0)),
+        train_n=sizes,
+        val_n=sizes,
     )
 
 

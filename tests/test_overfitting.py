@@ -41,10 +41,16 @@ def epochs_frame(trial_id, right, train_right, losses=None):
             "val_block_correct": [
                 np.bincount(block, weights=row, minlength=20).astype(int).tolist() for row in right
             ],
+            "val_block_loss_sum": None,
+            "val_nll_at_temperature": None,
             "flip_to_wrong": 0,
             "flip_to_right": 0,
         },
-        schema_overrides={"epoch": pl.Int32},
+        schema_overrides={
+            "epoch": pl.Int32,
+            "val_block_loss_sum": pl.List(pl.Float64),
+            "val_nll_at_temperature": pl.Float64,
+        },
     )
 
 
