@@ -157,12 +157,14 @@ class SenderProcess:
             """Time in which a batch takes as long as a sender waits for one."""
             return rows / self._load.batch_rows * Sender.SECONDS
 
-        sender = Sender(self._recorder, trial_id, clock)
+        sender = Sender(self._recorder, clock)
+        sender.start(trial_id)
         most = 0
         for rows in range(1, self._load.batches_each * self._load.batch_rows + 1):
             sender.emit(epoch_row(rows))
             most = max(most, len(sender._in_flight))
         sender.finish({"status": "completed", "seconds": 1.0, "epochs_run": rows}, None)
+        sender.drain()
         return most
 
 

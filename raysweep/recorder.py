@@ -207,29 +207,42 @@ def attempts_in(store: Store) -> dict[str, int]:
 
 
 class Sender:
-    """Rows of one trial on their way to the recorder: small batches, bounded in flight."""
+    """A worker's line to the recorder, for one trial after another: rows go in small batches.
+
+    Calls of one process arrive in their order, so a trial's end need not have arrived when the
+    next trial is claimed. What is in flight is bounded: a slow disk slows training down rather
+    than filling memory.
+    """
 
     SECONDS = 2.0
     MAX_IN_FLIGHT = 8
 
-    def __init__(self, recorder: Any, trial_id: str, clock: Callable[[], float]) -> None:
+    def __init__(self, recorder: Any, clock: Callable[[], float] = time.perf_counter) -> None:
         """Args: recorder: handle of the actor."""
         # Only workers of a running sweep send; the rest of this file works without Ray.
         import ray
 
         self._ray = ray
         self._recorder = recorder
-        self._trial_id = trial_id
         self._clock = clock
-        self.attempt: int = ray.get(recorder.claim.remote(trial_id))
-        self._rows: list[dict[str, Any]] = []
-        self._sent_at = -math.inf  # the first row goes at once
         self._in_flight: deque[Any] = deque()
-        self._val_accuracy = float("nan")
+        self._trial_id = ""
+        self._claim: Any = None  # the number of this attempt, or the reference to it
+        self._rows: list[dict[str, Any]] = []
+        self._sent_at = -math.inf
+        self._val_accuracy = math.nan
+
+    def start(self, trial_id: str) -> None:
+        """Claim a trial; the rows that follow are its rows."""
+        # Its number is first needed with the first row: training need not wait for it.
+        self._trial_id, self._claim = trial_id, self._recorder.claim.remote(trial_id)
+        self._rows = []
+        self._sent_at = -math.inf  # the first row goes at once
+        self._val_accuracy = math.nan
 
     def emit(self, row: Mapping[str, Any]) -> None:
         """Take one epoch's row; it is sent with the next batch."""
-        keys = {"trial_id": self._trial_id, "attempt": self.attempt, "start_epoch": 1}
+        keys = {"trial_id": self._trial_id, "attempt": self._attempt(), "start_epoch": 1}
         self._rows.append({**row, **keys})
         self._val_accuracy = row["val_correct"] / row["val_n"]
         if self._clock() - self._sent_at >= self.SECONDS:
@@ -237,20 +250,25 @@ class Sender:
             self._send(self._recorder.append.remote(self._take()))
 
     def finish(self, outcome: Mapping[str, Any], checkpoint: bytes | None) -> None:
-        """Send the last rows and the result."""
-        self._send(
-            self._recorder.finish.remote(
-                self._trial_id, self.attempt, self._take(), outcome, self._val_accuracy, checkpoint
-            )
-        )
+        """Send the trial's last rows and its result."""
+        arguments = self._take(), outcome, self._val_accuracy, checkpoint
+        self._send(self._recorder.finish.remote(self._trial_id, self._attempt(), *arguments))
+
+    def drain(self) -> None:
+        """Wait until the recorder has all that was sent."""
         self._ray.get(list(self._in_flight))
+        self._in_flight.clear()
+
+    def _attempt(self) -> int:
+        if not isinstance(self._claim, int):
+            self._claim = self._ray.get(self._claim)
+        return self._claim
 
     def _take(self) -> pa.RecordBatch:
         rows, self._rows = self._rows, []
         return pa.RecordBatch.from_pylist(rows, EPOCHS)
 
     def _send(self, reference: Any) -> None:
-        # Bounded: a slow disk slows training down rather than filling memory.
         self._in_flight.append(reference)
         while len(self._in_flight) > self.MAX_IN_FLIGHT:
             self._ray.get(self._in_flight.popleft())

@@ -48,17 +48,35 @@ def train_pack(pack: Sequence[Trial], given: Assignment) -> None:
     on_gpu = given.resources.gpus_per_worker > 0
     group = Group(device=torch.device("cuda" if on_gpu else "cpu"))
     by_id = {trial.trial_id: trial for trial in pack}
-    for trial_id in ray.get(given.recorder.todo.remote(list(by_id))):
-        _train_trial(by_id[trial_id], given, group, wrap=lambda model: model)
+    todo = ray.get(given.recorder.todo.remote(list(by_id)))
+    _train_trials([by_id[trial_id] for trial_id in todo], given, group, wrap=lambda model: model)
+
+
+def _train_trials(
+    trials: Sequence[Trial],
+    given: Assignment,
+    group: Group,
+    wrap: Callable[[nn.Module], nn.Module],
+) -> None:
+    torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
+    sender = Sender(given.recorder) if group.rank == 0 else None
+    for trial in trials:
+        _train_trial(trial, given, group, wrap, sender)
+    if sender is not None:
+        sender.drain()
 
 
 def _train_trial(
-    trial: Trial, given: Assignment, group: Group, wrap: Callable[[nn.Module], nn.Module]
+    trial: Trial,
+    given: Assignment,
+    group: Group,
+    wrap: Callable[[nn.Module], nn.Module],
+    sender: Sender | None,
 ) -> None:
-    torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
     clock = time.perf_counter
     started = clock()
-    sender = Sender(given.recorder, trial.trial_id, clock) if group.rank == 0 else None
+    if sender is not None:
+        sender.start(trial.trial_id)
     try:
         data, placed = _placed(given.data.hex(), given.data, group.device)
         outcome = train(
@@ -159,5 +177,4 @@ def _worker_loop(config: dict[str, Any]) -> None:
     context = ray_train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), get_device())
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    for trial in config["pack"]:
-        _train_trial(trial, config["given"], group, wrap=prepare_model)
+    _train_trials(config["pack"], config["given"], group, wrap=prepare_model)
