@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import measure
@@ -86,20 +86,20 @@ def worker_loop(config: dict[str, Any]) -> None:
         pq.write_table(pa.Table.from_pylist(rows, EPOCHS), name)
 
 
-def start_ray(*, tuned: bool) -> None:
-    """A Ray of as many CPUs as one group needs. tuned: with the settings that raysweep gives it."""
+@contextlib.contextmanager
+def ray_started(*, tuned: bool) -> Iterator[None]:
+    """A Ray on this machine. tuned: started as raysweep starts it, else as its own pages say."""
     import ray
 
-    from raysweep.cluster import WORKER_ENVIRONMENT
+    from raysweep.cluster import connect
 
-    if ray.is_initialized():
+    if tuned:
+        with connect("local", groups=True):
+            yield
         return
-    ray.init(
-        address="local",
-        num_cpus=WORKERS,
-        log_to_driver=False,
-        runtime_env={"env_vars": dict(WORKER_ENVIRONMENT) if tuned else {}},
-    )
+    ray.init(address="local", num_cpus=WORKERS, log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 def fit(chosen: list[Point], epochs: int, *, report: bool) -> float:
@@ -130,8 +130,8 @@ def fit(chosen: list[Point], epochs: int, *, report: bool) -> float:
 
 def one_group(num_trials: int, epochs: int) -> None:
     """One group start, then nothing but training."""
-    start_ray(tuned=True)
-    fit(points(num_trials), epochs, report=False)
+    with ray_started(tuned=True):
+        fit(points(num_trials), epochs, report=False)
 
 
 def fit_per_trial(num_trials: int, epochs: int, *, documented: bool) -> list[float]:
@@ -139,8 +139,8 @@ def fit_per_trial(num_trials: int, epochs: int, *, documented: bool) -> list[flo
 
     Returns: seconds of each fit().
     """
-    start_ray(tuned=not documented)
-    return [fit([point], epochs, report=documented) for point in points(num_trials)]
+    with ray_started(tuned=not documented):
+        return [fit([point], epochs, report=documented) for point in points(num_trials)]
 
 
 def print_fits(num_trials: int, epochs: int, *, documented: bool) -> None:
@@ -165,8 +165,11 @@ def in_one_process(epochs: int) -> dict[str, list[float]]:
     For one trial, one group start and one fit() per trial are the same thing: it is run once.
     """
     figures: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, contextlib.chdir(folder):
-        start_ray(tuned=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        contextlib.chdir(folder),
+        ray_started(tuned=True),
+    ):
         for name, run in WHOLE.items():
             started = time.perf_counter()
             run(1, epochs)

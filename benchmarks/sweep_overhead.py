@@ -134,9 +134,10 @@ def documented(num_trials: int) -> None:
         ).fit()
 
     folder = os.getcwd()
-    ray.init(address="local", num_cpus=AT_A_TIME, log_to_driver=False)
+    # One CPU more, for the drivers that wait: they must not take what their workers need.
+    ray.init(address="local", num_cpus=AT_A_TIME + 1, log_to_driver=False)
     tuner = tune.Tuner(
-        tune.with_resources(driver, {"CPU": 0}),
+        tune.with_resources(driver, {"CPU": 0.01}),
         param_space={"point": tune.grid_search(points(num_trials))},
         tune_config=tune.TuneConfig(max_concurrent_trials=AT_A_TIME),
         run_config=tune.RunConfig(storage_path=folder, name="tune", verbose=0),
