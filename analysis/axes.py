@@ -55,11 +55,11 @@ def label(value: Any) -> str:
 
 
 def axes_of(record: dict[str, Any]) -> tuple[Axis, ...]:
-    """The axes with more than one level, in the order of a trial's fields."""
+    """The axes with more than one level, in the order of a trial's fields, foreign ones last."""
     axes = record["spec"]["axes"]
     return tuple(
         Axis(name, tuple(axes[name]), _distinct(axes[name]))
-        for name in Hyperparameters.model_fields
+        for name in dict.fromkeys([*Hyperparameters.model_fields, *axes])
         if len(axes.get(name, ())) > 1
     )
 
