@@ -12,9 +12,6 @@ from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters
 from raysweep.store import Store
 
-One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame
-Source: TypeAlias = One | Sequence[One]
-
 
 class Table(NamedTuple):
     """A tidy frame and what to call it."""
@@ -23,20 +20,24 @@ class Table(NamedTuple):
     curves: pl.DataFrame
 
 
+One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame | Table
+Source: TypeAlias = One | Sequence[One]
+
+
 def opened(source: Source) -> list[Store | Table]:
     """Stores, and tidy frames with what they are called.
 
     Raises: InputError when something is not there.
     """
-    several = isinstance(source, Sequence) and not isinstance(source, str)
-    parts = [_open(one) for one in (source if several else [source])]  # pyright: ignore[reportArgumentType]
+    one = isinstance(source, One)
+    parts = [_open(source)] if one else [_open(part) for part in source]
     if not parts:
         raise InputError("nothing to analyze: the list of sources is empty")
     return parts
 
 
 def _open(source: One) -> Store | Table:
-    if isinstance(source, Store):
+    if isinstance(source, Store | Table):
         return source
     if isinstance(source, pl.DataFrame):
         return Table("curves", source)
