@@ -44,7 +44,9 @@ def label(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int | float):
-        return f"{value:g}"
+        short_form = f"{value:g}"
+        # Six digits are a value that somebody chose; more come out of a logarithmic grid.
+        return short_form if float(short_form) == value else f"{value:.3g}"
     if isinstance(value, dict):  # early stopping
         parts = [str(value.get("metric", "on"))]
         parts += [f"{title(key)} {label(value[key])}" for key in ("patience",) if key in value]

@@ -1,5 +1,7 @@
 """A file with a table in it -> a frame: CSV, Parquet, and JSON lines."""
 
+import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +29,8 @@ def read(path: Path, *, texts: Sequence[str] = ("trial_id",)) -> pl.DataFrame:
             return _with_numbers(pl.read_csv(path, infer_schema=False, glob=False), texts)
         if suffix in (".parquet", ".pq"):
             return pl.read_parquet(path, glob=False)
-        return pl.read_ndjson(path, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return _from_lines(path)
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{path} can't be read as a table: {first}") from error
 
@@ -45,3 +47,20 @@ def _with_numbers(table: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
                     break
         columns.append(column)
     return pl.DataFrame(columns)
+
+
+_SPELT = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def _from_lines(path: Path) -> pl.DataFrame:
+    """One JSON object a line; numbers that are not finite may be spelt as text."""
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    plain = [
+        {
+            name: _SPELT.get(value, value) if isinstance(value, str) else value
+            for name, value in row.items()
+            if not isinstance(value, dict)
+        }
+        for row in rows
+    ]
+    return pl.DataFrame(plain, infer_schema_length=None, strict=False)
