@@ -1,5 +1,7 @@
 """Several stores are analyzed as one sweep of all their trials."""
 
+from typing import Any
+
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -10,7 +12,7 @@ from analysis.report import render
 from raysweep.errors import InputError
 
 
-def sweep(name="s", *, epochs=20, seeds=2, rates=(0.1, 0.2), **base):
+def sweep(name="s", *, epochs=20, seeds: Any = 2, rates=(0.1, 0.2), **base):
     return Sweep(
         spec(name, axes={"learning_rate": list(rates)}, epochs=epochs, seeds=seeds, **base)
     )

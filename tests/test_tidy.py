@@ -46,7 +46,7 @@ def test_every_promised_column_is_there_and_the_jitter_is_estimated():
     for name, kind in TRIAL_COLUMNS.items():
         assert trials.schema[name] == kind or trials.schema[name].is_integer(), name
     assert trials["num_epochs"].to_list() == [T] * 4
-    assert np.sqrt((trials["hf_sd"] ** 2).mean()) == pytest.approx(0.01, rel=0.2)
+    assert np.sqrt(np.square(trials["hf_sd"].to_numpy()).mean()) == pytest.approx(0.01, rel=0.2)
     assert trials["pop_var"].null_count() == trials["gap"].null_count() == 4
 
 
