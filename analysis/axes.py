@@ -44,7 +44,9 @@ def label(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int | float):
-        return f"{value:g}"
+        short_form = f"{value:g}"
+        # Six digits are a value that somebody chose; more come out of a logarithmic grid.
+        return short_form if float(short_form) == value else f"{value:.3g}"
     if isinstance(value, dict):  # early stopping
         parts = [str(value.get("metric", "on"))]
         parts += [f"{title(key)} {label(value[key])}" for key in ("patience",) if key in value]
@@ -55,11 +57,11 @@ def label(value: Any) -> str:
 
 
 def axes_of(record: dict[str, Any]) -> tuple[Axis, ...]:
-    """The axes with more than one level, in the order of a trial's fields."""
+    """The axes with more than one level, in the order of a trial's fields, foreign ones last."""
     axes = record["spec"]["axes"]
     return tuple(
         Axis(name, tuple(axes[name]), _distinct(axes[name]))
-        for name in Hyperparameters.model_fields
+        for name in dict.fromkeys([*Hyperparameters.model_fields, *axes])
         if len(axes.get(name, ())) > 1
     )
 

@@ -24,8 +24,8 @@ class Curves:
     val_loss: Floats  # (N, T), a mean
     refined_loss: Floats  # (N, T), the mean loss at the temperature fitted to each epoch
     train_accuracy: Floats  # (N, T), eval mode
-    train_n: Floats  # (N,), examples in the fixed training subset
-    val_n: Floats  # (N,)
+    train_n: Floats  # (N,), examples in the fixed training subset; NaN if not known
+    val_n: Floats  # (N,), the same of the validation set
     to_wrong: Floats  # (N, T), examples that are wrong now and were right the epoch before
     to_right: Floats  # (N, T), the other way round
     lr: Floats  # (N, T)
@@ -70,15 +70,22 @@ class Curves:
 
 
 def curves(raw: pl.DataFrame) -> Iterator[Curves]:
-    """All trials in groups of the same number of epochs; one empty group where there are none.
+    """All trials in groups of the same number of epochs and blocks; one empty group where there
+    are none.
 
     Args: raw: epochs of raw weights, as frames.read gives them.
     """
-    lengths = raw.group_by("trial_id").agg(pl.col("epoch").max().alias("length"))
-    lengths = lengths.sort("length", "trial_id")
+    sizes = pl.col("val_block_n").list.len()
+    lengths = raw.group_by("trial_id").agg(
+        pl.col("epoch").max().alias("length"),
+        # Trials without blocks apart: a group has them where all its rows do.
+        pl.when(sizes.null_count() == 0).then(sizes.max()).fill_null(0).alias("num_blocks"),
+    )
+    lengths = lengths.sort("length", "num_blocks", "trial_id")
     if not lengths.height:
         yield padded(raw, lengths["trial_id"], 1)
-    for (length,), group in lengths.group_by("length", maintain_order=True):
+    groups = lengths.group_by("length", "num_blocks", maintain_order=True)
+    for (length, _), group in groups:
         assert isinstance(length, int)
         for chunk in group["trial_id"].to_frame().iter_slices(max(1, ROWS_AT_ONCE // length)):
             yield padded(raw, chunk["trial_id"], length)
@@ -103,7 +110,9 @@ def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curv
     def constant(name: str) -> Floats:
         # Of any epoch that has it: the validation set and the training subset are fixed.
         values = matrix(rows[name])
-        return np.max(np.where(np.isnan(values), 0.0, values), axis=1)
+        known = np.isfinite(values)
+        most = np.max(np.where(known, values, 0.0), axis=1)
+        return np.where(known.any(axis=1), most, np.nan)
 
     blocks, block_loss, weight = _blocks(rows, place, shape)
     return Curves(

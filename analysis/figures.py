@@ -9,7 +9,7 @@ from analysis import charts
 from analysis.axes import Axis, short
 from analysis.effects import is_clear
 from analysis.results import Analysis
-from analysis.words import fixed, interval_text, number, with_limits
+from analysis.words import fixed, interval_text, number, pp, with_limits
 
 MAX_MEASURED = 48  # configurations in the figure with a row for each
 MAX_UNSORTED = 6  # up to so many stand in the order of the plan, more in that of their jitter
@@ -134,10 +134,14 @@ def _maps_finding(analysis: Analysis) -> str:
     known = analysis.configurations.drop_nulls("hf_sd").sort("hf_sd", maintain_order=True)
     if not known.height:
         return "Too few epochs to measure the jitter."
-    ratio = known["hf_sd"][-1] / max(known["hf_sd"][0], 1e-9)
+    low, high = known["hf_sd"][0], known["hf_sd"][-1]
+    # A curve that hardly moves makes no factor.
+    differs = f"goes from {pp(low)} to {pp(high)} pp"
+    if low > 5e-5:
+        differs = f"differs by a factor of {high / low:.1f}"
     fallen = known.filter(pl.col("drop_low") > 0).height
     return (
-        f"Over the grid the jitter differs by a factor of {ratio:.1f}; accuracy falls from its "
+        f"Over the grid the jitter {differs}; accuracy falls from its "
         f"peak (lower limit above 0) in {fallen} of {known.height} configurations."
     )
 

@@ -218,7 +218,7 @@ def components(trials: Curves) -> pl.DataFrame:
             "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "num_epochs": np.isfinite(trials.val_accuracy).sum(axis=1),
             "num_usable_epochs": num_usable,
-            "val_n": trials.val_n.astype(np.int64),
+            "val_n": np.nan_to_num(trials.val_n).astype(np.int64),
             "hf_var": np.where(enough, hf_var, np.nan),
             "hf_df": np.where(enough, hf_df, np.nan),
             "finite_var": np.where(

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from raysweep.errors import InputError
 from raysweep.store import SCHEMAS, Store, Table
@@ -19,7 +21,9 @@ EPOCH_COLUMNS = (
     "trial_id", "weights_kind", "epoch", "attempt", "start_epoch", "status", "lr", "wall_s",
     "train_loss", "train_accuracy", "train_eval_n", "train_eval_correct", "train_eval_loss_sum",
     "val_n", "val_correct", "val_loss_sum", "val_block_n", "val_block_correct",
-    "val_block_loss_sum", "val_nll_at_temperature", "flip_to_wrong", "flip_to_right",
+    "val_block_loss_sum", "flip_to_wrong", "flip_to_right", "repeat_correct",
+    "temperature", "val_nll_at_temperature", "brier", "ece",
+    "gns_small_sq", "gns_big_sq", "gns_b_small", "gns_b_big", "gns_steps",
     "grad_norm", "param_norm", "update_norm",
 )  # fmt: skip
 KEY = ("trial_id", "weights_kind", "epoch")
@@ -97,29 +101,38 @@ def read(store: Store) -> Frames:
     return Frames(record, trials, epochs, quality)
 
 
-def scan(store: Store, table: Table, columns: Sequence[str] | None = None) -> Scan:
-    """All rows of the live files that can be read, in the order of writing."""
+def scan(
+    store: Store,
+    table: Table,
+    columns: Sequence[str] | None = None,
+    *,
+    trial_id: str | None = None,
+) -> Scan:
+    """All rows of the live files that can be read, in the order of writing; or one trial's."""
+    kept = pl.lit(True) if trial_id is None else pl.col("trial_id") == trial_id
     for _ in range(_MAX_LISTINGS):
         try:
-            return _scan_files(store.live_files(table), table, columns)
+            return _scan_files(store.live_files(table), table, columns, kept)
         except FileNotFoundError:
             continue  # a new writer removed what an older one had superseded: list again
     raise InputError(f"{store.root / table}: its files vanish faster than they can be read")
 
 
-def _scan_files(paths: list[Path], table: Table, columns: Sequence[str] | None) -> Scan:
+def _scan_files(
+    paths: list[Path], table: Table, columns: Sequence[str] | None, kept: pl.Expr
+) -> Scan:
     # A file without bytes would read as no rows.
     empty = [path for path in paths if path.stat().st_size == 0]
     whole = [path for path in paths if path not in empty]
     try:
-        return Scan(_collect(whole, table, columns), [_name(path) for path in empty])
+        return Scan(_collect(whole, table, columns, kept), [_name(path) for path in empty])
     except FileNotFoundError:
         raise
     except (pl.exceptions.PolarsError, OSError):
-        readable, corrupt = [_collect([], table, columns)], empty
+        readable, corrupt = [_collect([], table, columns, kept)], empty
         for path in whole:
             try:
-                readable.append(_collect([path], table, columns))
+                readable.append(_collect([path], table, columns, kept))
             except FileNotFoundError:
                 raise
             except (pl.exceptions.PolarsError, OSError):
@@ -127,7 +140,9 @@ def _scan_files(paths: list[Path], table: Table, columns: Sequence[str] | None) 
         return Scan(pl.concat(readable), sorted(_name(path) for path in corrupt))
 
 
-def _collect(paths: list[Path], table: Table, columns: Sequence[str] | None) -> pl.DataFrame:
+def _collect(
+    paths: list[Path], table: Table, columns: Sequence[str] | None, kept: pl.Expr
+) -> pl.DataFrame:
     empty = pl.from_arrow(SCHEMAS[table].empty_table())
     assert isinstance(empty, pl.DataFrame)
     names = list(columns or empty.columns)
@@ -141,11 +156,34 @@ def _collect(paths: list[Path], table: Table, columns: Sequence[str] | None) -> 
         cast_options=_CASTS,
         glob=False,
     )
-    return rows.select(names).collect()
+    return rows.filter(kept).select(names).collect()
 
 
 def _name(path: Path) -> str:
     return f"{path.parent.name}/{path.name}"
+
+
+def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:
+    """Live epochs of one trial's raw weights with columns that `read` leaves on disk.
+
+    Those are heavy: `val_correct_bits`, `val_class_n`, `val_class_correct`.
+    """
+    wanted = ("attempt", "start_epoch", *KEY, *columns)
+    rows = scan(store, "epochs", wanted, trial_id=trial_id).rows
+    rows = live_epochs(rows).filter(pl.col("weights_kind") == "raw")
+    return rows.sort("epoch").select("epoch", *columns)
+
+
+def bits(store: Store, trial_id: str) -> NDArray[np.bool_] | None:
+    """Which validation examples a trial got right after each epoch.
+
+    Returns: (T, n), in validation order; None unless every epoch has it.
+    """
+    rows = evidence(store, trial_id, ["val_n", "val_correct_bits"])
+    if not rows.height or rows["val_correct_bits"].null_count():
+        return None
+    packed = np.frombuffer(b"".join(rows["val_correct_bits"]), np.uint8).reshape(rows.height, -1)
+    return np.unpackbits(packed, axis=1, count=rows["val_n"][0]).astype(bool)
 
 
 def live_epochs(rows: pl.DataFrame) -> pl.DataFrame:
@@ -223,11 +261,11 @@ def _quality(
         ("trials completed", status["completed"], ""),
         ("trials diverged", status["diverged"], "kept in the curves, left out of every estimate"),
         ("trials failed", status["failed"], "; ".join(f"{n} x {e}" for e, n in errors.items())),
-        ("trials missing", len(missing), _some(missing)),
-        ("trials with missing epochs", len(holes), _some(holes)),
+        ("trials missing", len(missing), some(missing)),
+        ("trials with missing epochs", len(holes), some(holes)),
         ("epochs without a finite validation loss", num_unfinite, ""),
         ("epoch rows superseded by a later attempt", num_superseded, "not used"),
-        ("files that can't be read", len(corrupt), _some(corrupt)),
+        ("files that can't be read", len(corrupt), some(corrupt)),
         ("finished trials of other sweeps", others, f"{num_sweeps - 1} earlier sweeps; not used"),
     ]
     return pl.DataFrame(
@@ -237,6 +275,7 @@ def _quality(
     )
 
 
-def _some(names: list[str], most: int = 5) -> str:
+def some(names: list[str], most: int = 5) -> str:
+    """The first few names, and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

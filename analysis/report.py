@@ -88,6 +88,7 @@ def render(analysis: Analysis) -> str:
     return template.render(
         record=analysis.record,
         analysis=analysis,
+        subtitle=subtitle(analysis),
         answer=findings.answer(analysis),
         summary=findings.summary(analysis),
         knobs=_knob_tables(analysis),
@@ -196,6 +197,26 @@ def configuration_table(analysis: Analysis) -> pl.DataFrame:
     )
 
 
+def subtitle(analysis: Analysis) -> str:
+    """What was trained, in one line."""
+    spec, num_points = analysis.record["spec"], analysis.points.height
+    num_seeds = len(spec["seeds"])
+    grid = f"{num_points} configuration{'s' * (num_points != 1)}"
+    num_trials = len(analysis.record["trials"])
+    if num_trials == num_points * num_seeds:
+        grid += f" × {num_seeds} seed{'s' * (num_seeds != 1)}"
+    else:
+        grid += f", {num_trials} trials"
+    return " · ".join(filter(None, [spec["task"], grid, _sizes(analysis)]))
+
+
+def _sizes(analysis: Analysis) -> str:
+    found = (("n_train", "training"), ("n_val", "validation"))
+    sizes = [(analysis.trials[column].max(), words) for column, words in found]
+    known = " and ".join(f"{size:,} {words}" for size, words in sizes if size)
+    return f"{known} examples" if known else ""
+
+
 def provenance(analysis: Analysis) -> list[tuple[str, str]]:
     """What made these numbers."""
     record, trials = analysis.record, analysis.trials
@@ -206,14 +227,10 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         for node in record["hardware"]["nodes"]
     ]
     base = {name: value for name, value in spec["base"].items() if name not in spec["axes"]}
-    sizes = [
-        f"{int(trials[column].max() or 0):,} {words}"  # pyright: ignore[reportArgumentType]
-        for column, words in (("n_train", "training"), ("n_val", "validation"))
-    ]
     entries = [
         ("command", " ".join(record.get("command", []))),
         ("task", str(spec["task"])),
-        ("examples", " and ".join(sizes)),
+        ("examples", _sizes(analysis)),
         ("validation set", ", ".join(sorted(set(trials["val_digest"].drop_nulls())))),
         ("held fixed", ", ".join(f"{title(name)} {label(value)}" for name, value in base.items())),
         ("seeds", ", ".join(str(seed) for seed in spec["seeds"])),
@@ -221,6 +238,9 @@ def provenance(analysis: Analysis) -> list[tuple[str, str]]:
         ("git commit", record.get("git_commit") or "not a git checkout"),
         ("nodes", "; ".join(nodes)),
         ("started", str(record.get("started_at", ""))),
-        ("training time", f"{float(trials['seconds'].sum() or 0):.0f} s in all trials"),
+        ("training time", f"{trials['seconds'].sum():.0f} s in all trials"),
     ]
+    if not record["versions"]:
+        # Curves that others logged tell what they vary, and nothing of where they come from.
+        entries = [entry for entry in entries if entry[0] in ("examples", "held fixed")]
     return [entry for entry in entries if entry[1]]

@@ -1,33 +1,74 @@
-"""A store -> all that the analysis knows about its latest sweep."""
+"""A source -> all that the analysis knows about it: `analyze`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from analysis import fluctuation, frames, overfitting
+from analysis import fluctuation, overfitting, sources
 from analysis.axes import Axis, axes_of, points
-from analysis.curves import curves
+from analysis.curves import Curves, curves
 from analysis.effects import effects
+from analysis.sources import Source
 from analysis.stats import mean_interval, pooled_df
+from raysweep.errors import InputError
+from raysweep.spec import nested_fields
 from raysweep.store import Store
+
+# What `Analysis.trials` has at least; a column that nothing could be estimated of is null.
+TRIAL_COLUMNS: dict[str, pl.DataType] = {
+    **dict.fromkeys(("trial_id", "config_id"), pl.String()),
+    **dict.fromkeys(("seed", "num_epochs", "num_usable_epochs"), pl.Int64()),
+    **dict.fromkeys(
+        ("hf_sd", "hf_sd_low", "hf_sd_high", "hf_df", "trend_ratio", "plateau_sd", "pop_var",
+         "pop_var_low", "pop_var_high", "fin_sd", "finite_share", "finite_share_low",
+         "finite_share_high", "p_no_population_movement", "churn", "gap", "gap_low", "gap_high",
+         "gap_slope"),
+        pl.Float64(),
+    ),
+    **dict.fromkeys(("peak_epoch", "tied_from_epoch"), pl.Int64()),
+    **dict.fromkeys(
+        ("drop", "drop_low", "drop_high", "harm_p", "loss_rise", "refined_loss_rise",
+         "best_naive", "best_nested", "optimism"),
+        pl.Float64(),
+    ),
+    **dict.fromkeys(("noise", "overfit", "status", "reason"), pl.String()),
+}  # fmt: skip
+# What may not have been recorded, by a column of the epochs, and what is then not known.
+EVIDENCE = {
+    "train_eval_accuracy": ("training accuracy in eval mode", "no gap"),
+    "val_loss": ("validation loss", "overfitting that only the loss shows is not seen"),
+    "val_nll_at_temperature": (
+        "loss at the fitted temperature",
+        "over-confidence and harm can't be told apart in the loss",
+    ),
+    "val_n": ("size of the validation set", "its part of the jitter is not known"),
+    "val_block_n": (
+        "validation blocks",
+        "the jitter can't be split into the network's and the validation set's, and the best epoch "
+        "is the naive one",
+    ),
+    "flip_to_wrong": ("flips of predictions", "no churn"),
+}
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Tidy frames of one sweep. Accuracies are fractions; limits are two-sided 95 %.
+    """Tidy frames of one source. Accuracies are fractions; limits are two-sided 95 %.
 
-    record: the sweep's own record: spec, versions, hardware, command
+    record: the sweep's own record: spec, versions, hardware, command; of a frame of curves what
+        it tells
     axes: what varies, with levels in the order of the spec
     points: one row per planned configuration: config_id, point (its words), a label per axis
-    trials: one row per finished trial; estimates are null unless it completed
+    trials: one row per finished trial, with TRIAL_COLUMNS, its hyperparameters and more; estimates
+        are null unless it completed
     configurations: one row per planned configuration, pooled over its completed seeds
     epochs: one live row per trial, epoch and weights_kind
     effects: paired contrasts of the levels of each axis (see analysis.effects)
     quality: check, count, detail
+    stores: where bits and class counts can be read with analysis.frames; none for curves
     """
 
     record: dict[str, Any]
@@ -38,16 +79,28 @@ class Analysis:
     epochs: pl.DataFrame
     effects: pl.DataFrame
     quality: pl.DataFrame
+    stores: tuple[Store, ...] = ()
 
 
-def analyze(source: Store | Path | str) -> Analysis:
-    """Analyze the latest sweep of a store.
+def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
+    """Analyze the latest sweep of a store, of several stores together, or curves of other tools.
 
-    Raises: InputError when there is no store, or no trial of the sweep has finished.
+    Args:
+        source: a store or its folder; a tidy Polars frame, lazy or not, or the path of one (.csv,
+            .parquet), with a row per trial and epoch and the columns of analysis.columns; or a
+            sequence of stores, or of frames.
+        config: of a frame, the columns that are hyperparameters; by default all columns that are
+            not known and constant within every trial.
+
+    Raises: InputError when there is no such source, no trial of it has finished, or a frame is not
+        valid.
     """
-    store = source if isinstance(source, Store) else Store.existing(source)
-    record, trials, epochs, quality = frames.read(store)
+    parts = sources.opened(source)
+    record, trials, epochs, quality = sources.read(parts, config=config)
     axes = axes_of(record)
+    _refuse_names(
+        (set(TRIAL_COLUMNS) & set(trials.columns)) - {"trial_id", "config_id", "seed", "status"}
+    )
     labels = points(record, axes)
     completed = trials.filter(pl.col("status") == "completed")
     raw = epochs.filter(pl.col("weights_kind") == "raw").join(
@@ -55,19 +108,18 @@ def analyze(source: Store | Path | str) -> Analysis:
     )
     components, measures = _per_trial(raw, completed)
     crossfit, drops = overfitting.crossfit(raw, completed.select("trial_id", "config_id"))
-    estimates = (
-        completed.select("trial_id", "restored_val_correct", "n_val")
-        .join(fluctuation.summarise(components), on="trial_id", how="left")
-        .join(measures, on="trial_id", how="left")
-        .join(crossfit, on="trial_id", how="left")
-        .with_columns((pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy"))
-        .with_columns(
+    # A row per trial from every module; those of a whole configuration go to _configurations.
+    per_trial = [fluctuation.summarise(components).drop("val_n"), measures, crossfit]
+    for measured in per_trial:
+        trials = _joined(trials, measured, "trial_id")
+    trials = _complete(
+        trials.with_columns(
+            (pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy")
+        ).with_columns(
             pl.coalesce("restored_accuracy", "final_accuracy").alias("kept_accuracy"),
             pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),
         )
-        .drop("restored_val_correct", "n_val", "val_n")
     )
-    trials = trials.join(estimates, on="trial_id", how="left", maintain_order="left")
     configurations = _configurations(trials, components, drops, labels, axes, record)
     paired = trials.filter(pl.col("status") == "completed").with_columns(
         pl.coalesce("drop_crossfit", "drop").alias("drop")
@@ -80,19 +132,61 @@ def analyze(source: Store | Path | str) -> Analysis:
         configurations=configurations,
         epochs=epochs,
         effects=effects(paired, configurations, labels, axes),
-        quality=quality,
+        quality=pl.concat([quality, _not_recorded(epochs)]),
+        stores=tuple(part for part in parts if isinstance(part, Store)),
     )
 
 
-def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _joined(table: pl.DataFrame, measured: pl.DataFrame, on: str) -> pl.DataFrame:
+    """A table with what a module measured beside it.
+
+    Raises: InputError when a hyperparameter has the name of a measure.
+    """
+    _refuse_names(set(table.columns) & set(measured.columns) - {on})
+    return table.join(measured, on=on, how="left", maintain_order="left")
+
+
+def _refuse_names(taken: set[str]) -> None:
+    if taken:
+        name = min(taken)
+        raise InputError(f"column {name!r} of the curves has the name of a measure: rename it")
+
+
+def _complete(trials: pl.DataFrame) -> pl.DataFrame:
+    """With all TRIAL_COLUMNS."""
+    return trials.with_columns(
+        pl.lit(None, kind).alias(name)
+        for name, kind in TRIAL_COLUMNS.items()
+        if name not in trials.columns
+    )
+
+
+def _not_recorded(epochs: pl.DataFrame) -> pl.DataFrame:
+    """What can't be estimated for want of evidence: check, count of trials, detail."""
+    raw = epochs.filter(pl.col("weights_kind") == "raw")
+    without = raw.group_by("trial_id").agg(pl.col(list(EVIDENCE)).null_count() == pl.len())
+    counts = without.select(pl.col(list(EVIDENCE)).sum()).row(0)
+    return pl.DataFrame(
+        [
+            (f"trials without {words}", count, loss)
+            for (words, loss), count in zip(EVIDENCE.values(), counts, strict=True)
+            if count
+        ],
+        schema={"check": pl.String, "count": pl.Int64, "detail": pl.String},
+        orient="row",
+    )
+
+
+def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]:
+    """What each module measures on trials of the same length, a row per trial."""
     num_train = dict(completed.select("trial_id", "n_train").iter_rows())
-    components: list[pl.DataFrame] = []
-    measures: list[pl.DataFrame] = []
-    for group in curves(raw):
-        components.append(fluctuation.components(group))
+
+    def measured(group: Curves) -> list[pl.DataFrame]:
         sizes = np.array([num_train[trial_id] or 0 for trial_id in group.trial_ids], float)
-        measures.append(overfitting.measures(group, sizes))
-    return pl.concat(components), pl.concat(measures)
+        return [fluctuation.components(group), overfitting.measures(group, sizes)]
+
+    by_module = zip(*(measured(group) for group in curves(raw)), strict=True)
+    return [pl.concat(frames) for frames in by_module]
 
 
 def _configurations(
@@ -104,11 +198,12 @@ def _configurations(
     record: dict[str, Any],
 ) -> pl.DataFrame:
     """Pooled over the completed seeds of each planned configuration."""
+    nested = {name for name, kind in nested_fields() if kind}
     varied = [
         name
         for axis in axes
         for name in trials.columns
-        if name == axis.name or name.startswith(f"{axis.name}_")
+        if name == axis.name or (axis.name in nested and name.startswith(f"{axis.name}_"))
     ]
     planned = pl.DataFrame(
         {"config_id": [config_id for _, config_id, _ in record["trials"]]}
@@ -126,14 +221,14 @@ def _configurations(
     jitter = fluctuation.summarise(
         fluctuation.pool(components.join(config_of, on="trial_id"), "config_id")
     )
+    table = labels.select("config_id", "point")
+    num_seeds = planned.agg(pl.len().cast(pl.Int64).alias("num_seeds"))
+    for measured in (num_seeds, status, jitter, _means(completed), drops):
+        table = _joined(table, measured, "config_id")
     return (
-        labels.select("config_id", "point")
-        .join(planned.agg(pl.len().cast(pl.Int64).alias("num_seeds")), on="config_id", how="left")
-        .join(status, on="config_id", how="left", maintain_order="left")
-        .with_columns(pl.col("^num_.*$").fill_null(0))
-        .join(jitter, on="config_id", how="left", maintain_order="left")
-        .join(_means(completed), on="config_id", how="left", maintain_order="left")
-        .join(drops, on="config_id", how="left", maintain_order="left")
+        table.with_columns(
+            pl.col("^num_(seeds|completed|diverged|failed|stopped_early)$").fill_null(0)
+        )
         .with_columns(pl.col("drop").is_not_null().alias("drop_is_crossfit"))
         .with_columns(
             pl.coalesce(name, f"{name}_naive").alias(name)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SOME_TRIALS_FAILED = 3
 SET_HELP = "Change one thing of the sweep: a dotted path and a YAML value, base.epochs=10."
+COLUMN_HELP = "A column of curves by another name: val_accuracy=my_metric."
 
 app = typer.Typer(
     add_completion=False,
@@ -100,16 +101,51 @@ def status(store: Annotated[Path, typer.Argument(help="Folder of the results.")]
 
 @app.command()
 def report(
-    store: Annotated[Path, typer.Argument(help="Folder of the results.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Folder of the results, several to unite them, or others' curves."),
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="File to write; default: report.html in the store.")
+        Path | None,
+        typer.Option("--output", "--out", help="Default: report.html, in the store if it is one."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help=COLUMN_HELP)
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="The columns of curves that are hyperparameters."),
+    ] = None,
+    epoch_zero: Annotated[
+        str | None, typer.Option(metavar="first|untrained", help="What epoch 0 of curves is.")
     ] = None,
 ) -> None:
-    """Write the report of a store's latest sweep again."""
+    """Write the report of a store's latest sweep again, or of curves that other tools logged."""
     from raysweep.store import Store
 
-    place = Store.existing(store)
-    written = _analysis().write_report(place.root, output or place.report)
+    _analysis()
+    from analysis import analyze, importers, write_report
+    from analysis.sources import Table
+
+    curves = [path for path in sources if importers.is_foreign(path)]
+    if len(curves) < len(sources) and (columns or config or epoch_zero):
+        raise InputError("--column, --config and --epoch-zero are for curves, not for stores")
+    if epoch_zero not in (None, "first", "untrained"):
+        raise InputError(f"--epoch-zero {epoch_zero!r}: it is first or untrained")
+    mapped = dict(map(_pair, columns or []))
+    parts: list[Any] = []
+    for path in sources:
+        if path not in curves:
+            parts.append(Store.existing(path))
+            continue
+        found = importers.read(path, columns=mapped, epoch_zero=epoch_zero)
+        parts.append(Table(path.stem, found.curves))
+        for note in found.notes:
+            _say(f"{path}: {note}")
+    found = analyze(parts, config=config.split(",") if config else None)
+    one_store = len(parts) == 1 and not curves
+    place = parts[0].report if one_store else Path("report.html")
+    written = write_report(found, output or place)
     _say(f"report: {written.resolve()}")
 
 
@@ -254,6 +290,13 @@ def _analysis() -> ModuleType:
             "Run from another folder, or rename that package"
         )
     return analysis
+
+
+def _pair(setting: str) -> tuple[str, str]:
+    ours, sign, theirs = setting.partition("=")
+    if not sign:
+        raise InputError(f"--column {setting!r}: OURS=THEIRS is expected")
+    return ours, theirs
 
 
 def _count(number: int, noun: str) -> str:

@@ -164,6 +164,23 @@ def test_a_foreign_package_called_analysis_is_one_clear_error(tmp_path):
     assert run.stderr.count("\n") == 1
 
 
+def test_curves_of_another_tool_get_a_report_and_their_errors_one_line(tmp_path):
+    lines = "".join(f"{epoch},{80 + epoch % 3}\n" for epoch in range(20))
+    (tmp_path / "log.csv").write_text("epoch,val_acc\n" + lines)
+    command = [RAYSWEEP, "report", "log.csv", "--out", "page.html"]
+    for more, code, words in (
+        ([], 2, "the epochs start at 0"),
+        (["--epoch-zero", "first", "--column", "val_acc"], 2, "OURS=THEIRS is expected"),
+        (["--epoch-zero", "first"], 0, "val_accuracy is 'val_acc'"),
+    ):
+        run = subprocess.run(
+            [*command, *more], capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+        assert run.returncode == code, run.stderr
+        assert words in run.stdout + run.stderr
+    assert (tmp_path / "page.html").stat().st_size > 100_000
+
+
 SLOW = """
 name: slow
 task: odd_tasks:slow

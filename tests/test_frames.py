@@ -4,13 +4,14 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
 from simulated import Curve, Sweep, spec
 
 from analysis import analyze
-from analysis.frames import KEY, live_epochs, scan
+from analysis.frames import KEY, bits, evidence, live_epochs, scan
 from raysweep.errors import InputError
 from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter
 
@@ -188,6 +189,32 @@ def test_derived_columns_are_ratios_of_counts(tmp_path):
     row = analyze(write(small(), tmp_path)).epochs.row(5, named=True)
     assert row["val_accuracy"] == row["val_correct"] / row["val_n"]
     assert row["churn"] == (row["flip_to_wrong"] + row["flip_to_right"]) / row["val_n"]
+
+
+def test_bits_of_one_trial_are_those_of_its_live_epochs(tmp_path):
+    store = write(small(), tmp_path)
+    rows = store.read("epochs").to_pylist()
+    trial_id = rows[0]["trial_id"]
+    assert bits(store, trial_id) is None  # none were recorded
+    rng = np.random.default_rng(0)
+    right = rng.random((12, 500)) < 0.7
+    stale = ~right
+    writer = StoreWriter(store)
+    for attempt, values in ((2, stale), (3, right)):
+        again = [
+            row | {"attempt": attempt, "val_correct_bits": np.packbits(values[row["epoch"] - 1]),
+                   "val_class_n": [250, 250]}
+            for row in rows if row["trial_id"] == trial_id
+        ]  # fmt: skip
+        again = [r | {"val_correct_bits": r["val_correct_bits"].tobytes()} for r in again]
+        writer.append("epochs", pa.RecordBatch.from_pylist(again, EPOCHS))
+    writer.flush()
+    found = bits(store, trial_id)
+    assert found is not None
+    assert found.dtype == bool
+    np.testing.assert_array_equal(found, right)
+    classes = evidence(store, trial_id, ["val_class_n"])
+    assert classes["val_class_n"].to_list() == [[250, 250]] * 12
 
 
 @pytest.mark.parametrize(

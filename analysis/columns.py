@@ -1,0 +1,199 @@
+"""The columns of a tidy frame of curves: their names, their types, and what is refused."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from raysweep.errors import InputError
+
+REQUIRED = ("trial_id", "epoch", "val_accuracy")
+ACCURACIES = ("val_accuracy", "train_accuracy", "train_accuracy_running")
+LOSSES = (
+    "val_loss",
+    "val_refined_loss",  # at the temperature fitted to the epoch
+    "train_loss",  # eval mode
+    "train_loss_running",  # as accumulated while training
+    "initial_train_loss",  # eval mode, before the first step
+)
+COUNTS = (
+    "num_val",
+    "num_train",
+    "num_train_eval",  # examples that train_accuracy was measured on
+    "flip_to_wrong",
+    "flip_to_right",
+)
+LISTS = ("val_block_n", "val_block_correct", "val_block_loss_sum")
+PER_TRIAL = ("seed", "initial_train_loss", "num_val", "num_train", "num_train_eval")
+KNOWN = (*REQUIRED, "seed", "learning_rate", *ACCURACIES[1:], *LOSSES, *COUNTS, *LISTS)
+_TYPES: dict[str, pl.DataType] = {
+    "trial_id": pl.String(),
+    "epoch": pl.Int64(),
+    "seed": pl.Int64(),
+    "learning_rate": pl.Float64(),
+    **dict.fromkeys((*ACCURACIES, *LOSSES), pl.Float64()),
+    **dict.fromkeys(COUNTS, pl.Int64()),
+    **dict.fromkeys(LISTS, pl.List(pl.Float64())),
+}
+_ROUNDED = 1e-3  # how far an accuracy may be from that of its blocks
+
+
+def checked(curves: pl.DataFrame) -> pl.DataFrame:
+    """The same rows with typed columns, sorted by trial and epoch.
+
+    Raises: InputError naming the column, the trial, the epoch and the value.
+    """
+    _check_names(curves)
+    curves = _typed(curves)
+    _check_epochs(curves)
+    _check_values(curves)
+    return curves.sort("trial_id", "epoch", maintain_order=True)
+
+
+def _check_names(curves: pl.DataFrame) -> None:
+    if not curves.height:
+        raise InputError("the curves have no row")
+    for wanted in REQUIRED:
+        if wanted not in curves.columns:
+            near = _nearest(wanted, curves.columns, 0.6)
+            hint = f"; is it {near!r}? Rename it, or use analysis.importers" if near else ""
+            raise InputError(
+                f"the curves have no column {wanted!r}{hint}. Columns: {_names(curves.columns)}"
+            )
+    for name in curves.columns:
+        near = _nearest(name, KNOWN, 0.87) if name not in KNOWN else None
+        if near and near not in curves.columns:
+            raise InputError(
+                f"column {name!r} of the curves is not known; did you mean {near!r}? "
+                f"Known: {_names(KNOWN)}"
+            )
+
+
+def _nearest(name: str, names: Sequence[str], cutoff: float) -> str | None:
+    return next(iter(difflib.get_close_matches(name, names, 1, cutoff)), None)
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+
+
+def _typed(curves: pl.DataFrame) -> pl.DataFrame:
+    """Known columns with their types. Raises: InputError with the first value that has another."""
+    for name, kind in _TYPES.items():
+        if name not in curves.columns:
+            continue
+        given = curves[name]
+        if name in LISTS and given.dtype == pl.String:  # a list in a CSV file
+            try:
+                given = given.str.json_decode(pl.List(pl.Float64()))
+            except pl.exceptions.PolarsError as error:
+                raise InputError(f"column {name!r}: a list such as [12, 9, 14]: {error}") from error
+        try:
+            cast = given.cast(kind, strict=False)
+        except pl.exceptions.PolarsError as error:
+            raise InputError(f"column {name!r} holds {given.dtype}, not numbers") from error
+        lost = given.is_not_null() & cast.is_null()
+        if kind == pl.Int64() and given.dtype.is_float():
+            lost |= (given != cast.cast(pl.Float64)).fill_null(False)
+        if lost.any():
+            what = "whole numbers" if kind == pl.Int64() else "numbers"
+            raise InputError(
+                f"column {name!r} holds {given.filter(lost)[0]!r}, where {what} are expected"
+            )
+        curves = curves.with_columns(cast.alias(name))
+    return curves
+
+
+def _check_epochs(curves: pl.DataFrame) -> None:
+    for name in (*REQUIRED, "seed"):
+        if name in curves.columns and curves[name].null_count():
+            row = curves.filter(pl.col(name).is_null()).row(0, named=True)
+            hint = (
+                "; leave out epochs without an evaluation, and write NaN where it was not finite"
+                if name == "val_accuracy"
+                else ""
+            )
+            raise InputError(f"column {name!r} is empty {_where(row)}{hint}")
+    first = curves.group_by("trial_id", maintain_order=True).agg(pl.col("epoch").min())
+    wrong = first.filter(pl.col("epoch") != 1)
+    if wrong.height:
+        row = wrong.row(0, named=True)
+        raise InputError(
+            f"the epochs of trial {row['trial_id']!r} start at {row['epoch']}; they are counted "
+            "from 1, after one pass over the training set. The training loss before it belongs "
+            "into the column 'initial_train_loss'"
+        )
+    twice = curves.filter(curves.select("trial_id", "epoch").is_duplicated())
+    if twice.height:
+        row = twice.row(0, named=True)
+        raise InputError(f"there is more than one row {_where(row)}: {twice.height} rows in all")
+
+
+def _where(row: dict[str, Any]) -> str:
+    return f"at epoch {row['epoch']} of trial {row['trial_id']!r}"
+
+
+def _refuse(curves: pl.DataFrame, wrong: pl.Expr, name: str, rule: str) -> None:
+    """Raises: InputError with the first row in which something is wrong."""
+    found = curves.filter(wrong).head(1)
+    if found.height:
+        row = found.row(0, named=True)
+        raise InputError(f"{name} is {row[name]} {_where(row)}: {rule}")
+
+
+def _check_values(curves: pl.DataFrame) -> None:
+    present = set(curves.columns)
+    for name in (n for n in ACCURACIES if n in present):
+        value = pl.col(name)
+        top = curves.select(value.filter(value.is_finite()).max()).item() or 0.0
+        rule = "accuracies are fractions between 0 and 1"
+        if top > 1.5:
+            rule += "; this looks like percent: divide it by 100"
+        _refuse(curves, value.is_finite() & (value == top) & (value > 1 + 1e-6), name, rule)
+        _refuse(curves, value < 0, name, rule)
+    for name in (n for n in LOSSES if n in present):
+        holes = pl.col(name).is_null() & pl.col(name).is_not_null().any().over("trial_id")
+        rule = (
+            "other epochs of it have one. Write NaN where the loss was not finite, or leave out "
+            "the column"
+        )
+        _refuse(curves, holes, name, rule)
+    for name in (n for n in COUNTS if n in present):
+        least = 0 if name.startswith("flip") else 1
+        _refuse(curves, pl.col(name) < least, name, f"at least {least} is expected")
+    for name in (n for n in PER_TRIAL if n in present):
+        changed = pl.col(name).ne_missing(pl.col(name).first().over("trial_id"))
+        _refuse(curves, changed, name, "one value per trial is expected")
+    _check_pairs(present)
+    if "flip_to_wrong" in present and "num_val" in present:
+        flips = pl.col("flip_to_wrong") + pl.col("flip_to_right")
+        _refuse(curves, flips > pl.col("num_val"), "flip_to_wrong", "more flips than num_val")
+    if "val_block_n" in present:
+        _check_blocks(curves)
+
+
+def _check_pairs(present: set[str]) -> None:
+    for one, other in (
+        ("flip_to_wrong", "flip_to_right"),
+        ("flip_to_right", "flip_to_wrong"),
+        ("val_block_n", "val_block_correct"),
+        ("val_block_correct", "val_block_n"),
+        ("val_block_loss_sum", "val_block_n"),
+    ):
+        if one in present and other not in present:
+            raise InputError(f"column {one!r} needs {other!r} beside it")
+
+
+def _check_blocks(curves: pl.DataFrame) -> None:
+    length = pl.col("val_block_n").list.len()
+    for name in (n for n in LISTS[1:] if n in curves.columns):
+        optional = pl.col(name).is_null() & (name == "val_block_loss_sum")
+        other = pl.col(name).list.len().ne_missing(length) & ~optional
+        _refuse(curves, other, name, "as many blocks as val_block_n are expected")
+    size, right = (pl.col(name).list.sum() for name in ("val_block_n", "val_block_correct"))
+    off = (right / size - pl.col("val_accuracy")).abs() > _ROUNDED
+    rule = "the blocks say another accuracy"
+    _refuse(curves, pl.col("val_accuracy").is_finite() & off, "val_accuracy", rule)
+    if "num_val" in curves.columns:
+        _refuse(curves, size != pl.col("num_val"), "num_val", "the blocks add up to another number")
