@@ -114,7 +114,7 @@ def _split(
             + 4 * np.maximum(along - tau * K / c, 0)
             + 2 * tau * K / c
         )
-        total_df = np.fmin(2 * total**2 / spread, hf_df)
+        total_df = np.where(K > 0, np.fmin(2 * total**2 / spread, hf_df), np.nan)
         # Some blocks hold more of the examples that flip: v is known less well than c nu says.
         unlike = K / c * ((energy - w * v[:, None]) ** 2).sum(axis=1)
         student = (stats.norm.ppf(_UPPER) / stats.t.ppf(_UPPER, c)) ** 2
