@@ -1,6 +1,7 @@
 """How much a validation curve jitters around its own trend, and how much of that is only the
 finite validation set: one row per trial, pooled per configuration, as published columns."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -97,7 +98,9 @@ def components(trials: Curves) -> pl.DataFrame:
         pl.Series("num_flips", np.where(counted > 0, flips, _least_flips(trials, usable))),
         pl.Series("num_curves", np.ones(num_trials)),
         pl.Series("level", trials.val_accuracy[:, last].mean(axis=1)),
-        _lists("block_gram", gram.reshape(num_trials, math.prod(gram.shape[1:])), enough & has_blocks),
+        _lists(
+            "block_gram", gram.reshape(num_trials, math.prod(gram.shape[1:])), enough & has_blocks
+        ),
         _lists("block_weight", w, enough & has_blocks),
         _lists("block_level", trials.block_accuracy[:, last].mean(axis=1), enough & has_blocks),
     )
