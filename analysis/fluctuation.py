@@ -61,6 +61,7 @@ def components(trials: Curves) -> pl.DataFrame:
     blocks, w = np.nan_to_num(trials.block_accuracy), trials.block_weight
     has_blocks = blocks.shape[2] > 0
     gram = block_gram(blocks, w, labels)
+    num_pairs = math.prod(gram.shape[1:])
     finite_var = split_of_blocks(gram, w, hf_df).finite_var if has_blocks else np.nan
     least, most = flip_bounds(trials.flips, trials.val_n, hf_var, labels)
     wander = plateau(accuracy, labels)
