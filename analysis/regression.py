@@ -126,10 +126,10 @@ def fit_gamma(
     scale = float(variance.mean())
     y, v = variance / scale, known / scale
     _, s, Vt = np.linalg.svd(X, full_matrices=False)
-    Vt = Vt[s > 1e-9 * s[0]]
+    Vt: Floats = Vt[s > 1e-9 * s[0]].astype(float)
     Z = X @ Vt.T
     start = np.log(np.maximum(y - v, 0.1 * np.maximum(y, 1e-6)))
-    theta = np.linalg.lstsq(Z, start / 2, rcond=None)[0]
+    theta: Floats = np.linalg.lstsq(Z, start / 2, rcond=None)[0].astype(float)
 
     def loss(theta: Floats) -> float:
         mean = np.exp(np.clip(2 * (Z @ theta), -700, 700)) + v
@@ -157,7 +157,7 @@ def fit_gamma(
     spare = float(num_clusters - Z.shape[1])
     covariance = np.full((X.shape[1], X.shape[1]), np.nan)
     if converged and spare >= 1:
-        inverse = np.linalg.inv(information)
+        inverse = np.linalg.inv(information).astype(float)
         scores = _scores(J, r, inverse, cluster)
         shrink = (num_clusters - 1) / num_clusters
         covariance = Vt.T @ (inverse @ (scores.T @ scores) @ inverse * shrink) @ Vt

@@ -42,19 +42,20 @@ def test_a_known_slope_is_recovered_though_the_finite_part_is_as_large():
     assert found.schema == SCHEMA
     assert term(found, "learning_rate")["estimate"] == pytest.approx(0.5, rel=0.1)
     assert term(found, "batch_size")["estimate"] == pytest.approx(-0.5, rel=0.1)
-    assert term(found, "dropout 0.5")["estimate"] == pytest.approx(0.3, abs=0.05)
+    assert term(found, "dropout 0.5")["estimate"] == pytest.approx(0.3, abs=0.15)
     assert found["reason"].null_count() == found.height
 
 
+@pytest.mark.slow
 def test_the_slope_is_unbiased_and_its_limits_cover():
     slopes, covered = [], []
-    for seed in range(200):
-        phases, trials = sweep(np.random.default_rng([2, seed]), between=0.2, num_seeds=2)
+    for seed in range(300):
+        phases, trials = sweep(np.random.default_rng([5, seed]), between=0.2, num_seeds=2)
         row = term(regress(phases, trials, ["dropout"]), "learning_rate")
         slopes.append(row["estimate"])
         covered.append(row["low"] < 0.5 < row["high"])
     assert np.mean(slopes) == pytest.approx(0.5, rel=0.03)
-    assert 0.90 < np.mean(covered) < 0.99
+    assert 0.95 - 0.04 < np.mean(covered) < 0.95 + 0.04  # three standard errors of so many sweeps
 
 
 def test_dropping_what_reads_negative_would_have_biased_the_slope():
