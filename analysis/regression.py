@@ -14,15 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.contrasts import MIN_POINTS, contrast_variance, usable_segments
 from analysis.curves import Curves
-from analysis.fluctuation import (
-    MIN_EXAMPLES,
-    MIN_FLIPS,
-    MIN_POINTS,
-    contrast_variance,
-    finite_variance,
-    usable_segments,
-)
+from analysis.decomposition import MIN_EXAMPLES, MIN_FLIPS, block_gram, split_of_blocks
 from analysis.stats import mean_interval
 
 Floats = NDArray[np.float64]
@@ -75,7 +69,8 @@ def phase_variances(trials: Curves) -> pl.DataFrame:
             continue
         masked = np.where(here, 0, -1)[enough]
         variance, df = contrast_variance(accuracy[enough], masked)
-        finite = finite_variance(blocks[enough], trials.block_weight[enough], masked)
+        weight = trials.block_weight[enough]
+        finite = split_of_blocks(block_gram(blocks[enough], weight, masked), weight, df).finite_var
         mean_log = np.where(here, log_lr, 0.0)[enough].sum(axis=1) / num[enough]
         part = pl.DataFrame(
             {
