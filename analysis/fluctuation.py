@@ -99,9 +99,7 @@ def components(trials: Curves) -> pl.DataFrame:
         pl.Series("num_flips", np.where(counted > 0, flips, _least_flips(trials, usable))),
         pl.Series("num_curves", np.ones(num_trials)),
         pl.Series("level", trials.val_accuracy[:, last].mean(axis=1)),
-        _lists(
-            "block_gram", gram.reshape(num_trials, math.prod(gram.shape[1:])), enough & has_blocks
-        ),
+        _lists("block_gram", gram.reshape(num_trials, num_pairs), enough & has_blocks),
         _lists("block_weight", w, enough & has_blocks),
         _lists("block_level", trials.block_accuracy[:, last].mean(axis=1), enough & has_blocks),
     )
