@@ -5,13 +5,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.curves import Curves
-from analysis.fluctuation import MIN_EXAMPLES
 from analysis.overfitting import block_variance
 from analysis.stats import mean_interval
 from analysis.tied import block_deviations, tied_with_best
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+MIN_EXAMPLES = 100  # of the validation set, for the tied set
 
 
 def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
@@ -43,7 +44,7 @@ def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
 
 
 def _frame(ids: pl.Series, numbers: dict[str, Floats], tied: NDArray[np.bool_]) -> pl.DataFrame:
-    known = tied.any(axis=1)
+    known: NDArray[np.bool_] = np.asarray(tied.any(axis=1))
     epochs = {
         "tied_from_epoch": tied.argmax(axis=1) + 1,
         "tied_to_epoch": tied.shape[1] - tied[:, ::-1].argmax(axis=1),
@@ -90,5 +91,5 @@ def held_out_twice(blocks: Floats, weight: Floats) -> Floats:
 def _weighted(blocks: Floats, weight: Floats) -> tuple[Floats, Floats]:
     """Blocks times their weights (N, T, K), and accuracy (N, T); -inf where an epoch is missing."""
     parts = blocks * weight[:, None, :]
-    missing = np.isnan(parts).any(axis=2)
+    missing = np.asarray(np.isnan(parts).any(axis=2))
     return np.where(missing[:, :, None], 0.0, parts), np.where(missing, -np.inf, parts.sum(axis=2))

@@ -27,6 +27,7 @@ SCHEMA = {
     "behind_low": pl.Float64,  # limits of how far it is behind the best, each one-sided
     "behind_high": pl.Float64,
 }
+_NO_NESTED = pl.DataFrame(schema=SCHEMA).drop("num_seeds", "score_naive")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def ranking(
     )
     reads = _reads(used, trials)
     nested = pl.DataFrame(schema=SCHEMA) if reads is None else _nested(reads, seed)
-    frame = naive.join(nested.drop("num_seeds", "score_naive", strict=False), on="config_id", how="left")
+    frame = naive.join(
+        nested.drop("num_seeds", "score_naive", strict=False), on="config_id", how="left"
+    )
     frame = frame.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
     frame = frame.with_columns(pl.col(pl.Float64).fill_nan(None)).sort(
         "rank", pl.col("score_naive").neg(), "config_id", nulls_last=True
@@ -114,11 +117,12 @@ def _reads(used: pl.DataFrame, trials: pl.DataFrame) -> _Reads | None:
             (pl.col("trial_id").rank("ordinal").over("config_id").cast(pl.Int64) - 1).alias("seed"),
         )
     )
-    shape = (place["row"].max() + 1, place["seed"].max() + 1, weights.shape[1])
+    row, number = place["row"].to_numpy(), place["seed"].to_numpy()
+    shape = (row.max() + 1, number.max() + 1, weights.shape[1])
 
     def stacked(parts: list[Floats]) -> Floats:
         out = np.full(shape, np.nan)
-        out[place["row"].to_numpy(), place["seed"].to_numpy()] = np.concatenate(parts)
+        out[row, number] = np.concatenate(parts)
         return out
 
     return _Reads(
@@ -200,7 +204,9 @@ def _winner(reads: _Reads, frame: pl.DataFrame) -> Winner:
     return Winner(
         config_id=frame["config_id"][0],
         num_configurations=frame["score_nested"].count(),
-        naive=frame.filter(pl.col("score_nested").is_not_null())["score_naive"].max(),
+        naive=float(
+            frame.filter(pl.col("score_nested").is_not_null())["score_naive"].to_numpy().max()
+        ),
         nested=nested,
         nested_low=float(low[0]),
         nested_high=float(high[0]),
