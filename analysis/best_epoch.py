@@ -1,5 +1,7 @@
 """Which epochs are as good as the best one, and how good the best one really is."""
 
+import itertools
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -13,16 +15,18 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MIN_EXAMPLES = 100  # of the validation set, for the tied set
+NUM_FOLDS = 5  # with more, the choice hardly changes between folds, and the score scatters more
+NUM_PARTITIONS = 8
 
 
 def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
     """One row per trial; accuracies are fractions, epochs count from 1; null without blocks.
 
-    best_nested: accuracy of the best epoch, chosen on all blocks but one and read on that one,
-    averaged over blocks; with limits for other validation sets, these weights kept. optimism:
-    the highest accuracy minus best_nested, never negative. tied_from_epoch, tied_to_epoch,
-    num_tied: the first and the last of the epochs that can't be told from the best, and how many
-    they are.
+    best_nested: accuracy of the best epoch, chosen on four fifths of the blocks and read on the
+    fifth left out, in turn and for NUM_PARTITIONS ways to cut them; with limits for other
+    validation sets, these weights kept. optimism: the highest accuracy minus best_nested, never
+    negative. tied_from_epoch, tied_to_epoch, num_tied: the first and the last of the epochs that
+    can't be told from the best, and how many they are.
     """
     num_trials, _, num_blocks = trials.block_accuracy.shape
     ids = pl.Series("trial_id", trials.trial_ids, dtype=pl.String)
@@ -30,12 +34,12 @@ def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
         none = np.full(num_trials, np.nan)
         return _frame(ids, dict.fromkeys(("best_nested", "low", "high", "optimism"), none),
                       np.zeros(trials.val_accuracy.shape, bool))  # fmt: skip
-    reads, _ = held_out(trials.block_accuracy, trials.block_weight)
-    nested = (trials.block_weight * reads).sum(axis=1)
-    variance, used = block_variance(reads, trials.block_weight)
+    weight = trials.block_weight
+    nested = (held_out(trials.block_accuracy, weight, seed).mean(axis=1) * weight).sum(axis=1)
+    variance, used = block_variance(at_best(trials.block_accuracy, weight), weight)
     low, high = mean_interval(nested, np.sqrt(variance), used - 1)
     naive = np.where(np.isnan(trials.val_accuracy), -np.inf, trials.val_accuracy).max(axis=1)
-    deviations = block_deviations(trials.block_accuracy, trials.block_weight)
+    deviations = block_deviations(trials.block_accuracy, weight)
     tied = tied_with_best(trials.val_accuracy, deviations, seed)
     tied &= (trials.val_n >= MIN_EXAMPLES)[:, None]
     return _frame(
@@ -58,38 +62,58 @@ def _frame(ids: pl.Series, numbers: dict[str, Floats], tied: NDArray[np.bool_]) 
     )
 
 
-def held_out(blocks: Floats, weight: Floats) -> tuple[Floats, Ints]:
-    """Accuracy of each block at the epoch that is best on all the others, and that epoch from 0.
+def folds(num_blocks: int, seed: int = 0) -> Ints:
+    """Which fold each block is in, for every partition (NUM_PARTITIONS, K)."""
+    rng = np.random.default_rng(seed)
+    dealt = np.arange(num_blocks) % min(NUM_FOLDS, num_blocks)
+    return np.stack([rng.permutation(dealt) for _ in range(NUM_PARTITIONS)])
 
-    Args: blocks: (N, T, K), NaN where an epoch is missing; weight: (N, K). Returns: (N, K) both;
-        NaN where no epoch has a value.
+
+def held_out(blocks: Floats, weight: Floats, seed: int = 0) -> Floats:
+    """Accuracy of each block at the epoch that is best on the other folds, for every partition.
+
+    Args: blocks: (N, T, K), NaN where an epoch is missing; weight: (N, K).
+    Returns: (N, NUM_PARTITIONS, K); NaN where no epoch has a value.
     """
-    parts, total = _weighted(blocks, weight)
-    chosen = np.argmax(total[:, :, None] - parts, axis=1)
-    return np.take_along_axis(blocks, chosen[:, None, :], axis=1)[:, 0], chosen
+    fold = folds(weight.shape[1], seed)
+    each, total = _sums_of_folds(blocks, weight, fold)
+    chosen = np.argmax(total[:, None, None] - each, axis=3)  # (N, P, F)
+    epoch = np.take_along_axis(chosen, np.broadcast_to(fold, (len(chosen), *fold.shape)), axis=2)
+    return np.take_along_axis(blocks, epoch, axis=1)
 
 
-def held_out_twice(blocks: Floats, weight: Floats) -> Floats:
-    """For each block: what held_out would give as the mean if that block didn't exist.
+def held_out_twice(blocks: Floats, weight: Floats, seed: int = 0) -> Floats:
+    """For each fold: what held_out would give as a mean if that fold didn't exist.
 
-    So whole procedures that pick by the nested score can be judged on the block left out.
+    So whole procedures that pick by the nested score can be judged on the fold left out.
 
-    Args: as held_out. Returns: (N, K).
+    Args: as held_out. Returns: (N, NUM_PARTITIONS, F).
     """
-    parts, total = _weighted(blocks, weight)
-    rows = np.arange(len(blocks))
-    sums = np.zeros(weight.shape)
-    for k in range(weight.shape[1]):
-        for other in range(k):
-            epoch = np.argmax(total - parts[:, :, k] - parts[:, :, other], axis=1)
-            sums[:, k] += parts[rows, epoch, other]
-            sums[:, other] += parts[rows, epoch, k]
-    with np.errstate(invalid="ignore"):
-        return np.where(np.isfinite(sums), sums, np.nan) / (1 - weight)
+    fold = folds(weight.shape[1], seed)
+    each, total = _sums_of_folds(blocks, weight, fold)
+    num_folds = each.shape[2]
+    sums = np.zeros(each.shape[:3])
+    for f, other in itertools.combinations(range(num_folds), 2):
+        chosen = np.argmax(total[:, None] - each[:, :, f] - each[:, :, other], axis=2)[..., None]
+        sums[:, :, f] += np.take_along_axis(each[:, :, other], chosen, axis=2)[..., 0]
+        sums[:, :, other] += np.take_along_axis(each[:, :, f], chosen, axis=2)[..., 0]
+    left = weight @ np.reshape(fold != np.arange(num_folds)[:, None, None], (-1, fold.shape[1])).T
+    left = left.reshape(len(blocks), num_folds, len(fold)).transpose(0, 2, 1)
+    return np.where(np.isfinite(total).any(axis=1)[:, None, None], sums / left, np.nan)
 
 
-def _weighted(blocks: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Blocks times their weights (N, T, K), and accuracy (N, T); -inf where an epoch is missing."""
-    parts = blocks * weight[:, None, :]
-    missing = np.asarray(np.isnan(parts).any(axis=2))
-    return np.where(missing[:, :, None], 0.0, parts), np.where(missing, -np.inf, parts.sum(axis=2))
+def at_best(blocks: Floats, weight: Floats) -> Floats:
+    """Accuracy of the blocks at the best epoch of all. Args: as held_out. Returns: (N, K)."""
+    total = (blocks * weight[:, None, :]).sum(axis=2)
+    epoch = np.argmax(np.where(np.isnan(total), -np.inf, total), axis=1)
+    return blocks[np.arange(len(blocks)), epoch]
+
+
+def _sums_of_folds(blocks: Floats, weight: Floats, fold: Ints) -> tuple[Floats, Floats]:
+    """What each fold adds to accuracy (N, P, F, T), and accuracy (N, T), -inf where missing."""
+    parts = (blocks * weight[:, None, :]).transpose(0, 2, 1)
+    total = parts.sum(axis=1)
+    is_in = np.asarray(fold[:, None, :] == np.arange(fold.max() + 1)[:, None])  # (P, F, K)
+    each = is_in.reshape(-1, fold.shape[1]).astype(float) @ np.nan_to_num(parts)
+    total = np.where(np.isnan(total), -np.inf, total)
+    return each.reshape(len(blocks), *is_in.shape[:2], -1), total

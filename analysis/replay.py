@@ -5,7 +5,7 @@ same whether or not training went on after it.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.curves import Curves, curves
+from analysis.curves import Curves
 from analysis.overfitting import block_variance
 from analysis.stats import mean_interval, pooled_df
 
@@ -71,11 +71,12 @@ SCHEMA = {
     "pareto": pl.Boolean,  # no other rule with this kind of regret saves more and loses less
     "reason": pl.String,  # why numbers are null
 }
+CROSS_FITTED, NAIVE = "cross-fitted", "naive"
 BASELINE = Policy("val_loss", "none", 10, 0.0, 0)
 
 
 class _Played(NamedTuple):
-    """A policy on N trials."""
+    """A policy on N trials of one kind."""
 
     stop: Floats  # (N,), epochs trained, mean over folds
     saved: Floats  # (N,), share of the stored epochs
@@ -85,107 +86,104 @@ class _Played(NamedTuple):
 
 
 def replay(
-    raw: pl.DataFrame, trials: pl.DataFrame, rules: Sequence[Policy] | None = None
+    groups: Iterable[Curves], rules: Sequence[Policy] | None = None, *, censored: bool = False
 ) -> pl.DataFrame:
     """One row per policy, columns as SCHEMA.
 
     With blocks the rule sees four fifths of them, and both the kept epoch and the best one of the
     whole curve (chosen on what the rule sees) are read on the fifth left out, in turn: regret has
-    no luck in it and can be negative. Without blocks it is read where it was chosen: naive.
+    no luck in it and can be negative. Without blocks it is read where it was chosen: naive. Where
+    some trials have blocks, the others are left out.
 
-    Trials that stopped early are left out where others ran to their end. Where all stopped, a
-    policy that would have gone on is null.
-
-    Args: raw: epochs of raw weights; trials: trial_id of those to use, and stopped_early if known.
+    Args: groups: the trials, as curves() gives them; see replayable() for which. censored: they
+        all stopped early, so a policy that would have gone on is null.
     """
     rules = policies() if rules is None else rules
-    used = raw.join(_whole(trials), on="trial_id", how="semi", maintain_order="left").filter(
-        pl.col("val_accuracy").is_not_null().any().over("trial_id")
-    )
-    censored = "stopped_early" in trials.columns and bool(trials["stopped_early"].all())
-    crossfitted = {"val_accuracy": _same_blocks(used, "val_block_correct")}
-    crossfitted["val_loss"] = crossfitted["val_accuracy"] and _same_blocks(
-        used, "val_block_loss_sum"
-    )
-    known = {name: used[name].is_not_null().any() for name in crossfitted}
-    wanted = [rule for rule in dict.fromkeys([*rules, BASELINE]) if known[rule.metric]]
-    played: dict[Policy, list[_Played]] = {rule: [] for rule in wanted}
+    wanted = list(dict.fromkeys([*rules, BASELINE]))
+    played: dict[tuple[Policy, str], list[_Played]] = {}
     weights: list[Floats] = []
-    for group in curves(used) if used.height else ():
+    for group in groups:
         weights.append(group.block_weight)
-        for rule, result in _play(group, wanted, crossfitted):
-            played[rule].append(result)
-    whole = {rule: _joined(parts) for rule, parts in played.items() if parts}
-    weight = _shared(weights)
-    rows = []
+        for rule, kind, result in _play(group, wanted):
+            played.setdefault((rule, kind), []).append(result)
+    weight = _shared([part for part in weights if part.shape[1]])
+    base = {kind: parts for (rule, kind), parts in played.items() if rule == BASELINE}
+    rows: list[dict[str, object]] = []
     for rule in rules:
-        kind = "cross-fitted" if crossfitted[rule.metric] else "naive"
+        kind = CROSS_FITTED if (rule, CROSS_FITTED) in played else NAIVE
         row: dict[str, object] = asdict(rule) | {"regret_kind": kind, "num_trials": 0}
-        if rule not in whole:
+        if (rule, kind) not in played:
             row["reason"] = f"no {rule.metric} was recorded"
-        elif censored and whole[rule].ran_out:
-            row["reason"] = "trials stopped before this rule would have"
         else:
-            row |= _summary(whole[rule], weight)
-            base = whole.get(BASELINE)
-            comparable = crossfitted[BASELINE.metric] == crossfitted[rule.metric]
-            if base is not None and comparable and not (censored and base.ran_out):
-                row |= _difference(whole[rule], base, weight)
+            whole = _joined(played[rule, kind])
+            against = _joined(base[kind]) if kind in base else None
+            if censored and whole.ran_out:
+                row["reason"] = "trials stopped before this rule would have"
+            else:
+                row |= _summary(whole, weight)
+                if against and not (censored and against.ran_out):
+                    row |= _difference(whole, against, weight)
         rows.append(row)
     frame = pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
     return _with_pareto(frame.with_columns(pl.col(pl.Float64).fill_nan(None)))
 
 
-def _whole(trials: pl.DataFrame) -> pl.DataFrame:
-    if "stopped_early" not in trials.columns or trials["stopped_early"].all():
-        return trials
-    return trials.filter(~pl.col("stopped_early").fill_null(False))
+def replayable(trials: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
+    """The trials that ran to their end, and False; all of them, and True, where none did.
+
+    Args: trials: with stopped_early.
+    """
+    whole = trials.filter(~pl.col("stopped_early").fill_null(False))
+    return (whole, False) if whole.height else (trials, trials.height > 0)
 
 
-def _same_blocks(used: pl.DataFrame, column: str) -> bool:
-    sizes = used[column].list.len()
-    return bool(used.height and not sizes.null_count() and sizes.min() == sizes.max() != 0)
-
-
-def _play(
-    trials: Curves, rules: Sequence[Policy], crossfitted: dict[str, bool]
-) -> Iterator[tuple[Policy, _Played]]:
+def _play(trials: Curves, rules: Sequence[Policy]) -> Iterator[tuple[Policy, str, _Played]]:
+    """Rules whose metric is there, on the trials that have an accuracy."""
     curve = {"val_accuracy": trials.val_accuracy, "val_loss": trials.val_loss}
     blocks = {"val_accuracy": trials.block_accuracy, "val_loss": trials.block_loss}
-    seen: dict[str, Floats] = {}
-    for name, values in curve.items():
-        seen[name] = (
-            _without_folds(blocks[name], trials.block_weight)
-            if crossfitted[name]
-            else values[:, None]
-        )
-    best = np.argmax(_filled(seen["val_accuracy"]), axis=2)
+    has_blocks = {name: part.shape[2] >= NUM_FOLDS for name, part in blocks.items()}
+    known = [rule for rule in rules if np.isfinite(curve[rule.metric]).any()]
     for (metric, smoother, min_delta), group in itertools.groupby(
-        sorted(rules, key=_by_path), key=_by_path
+        sorted(known, key=_by_path), key=_by_path
     ):
-        values = _smoothed(seen[metric], smoother)
+        folded = has_blocks["val_accuracy"] and has_blocks[metric]
+        seen = _without_folds(blocks[metric], trials.block_weight) if folded else \
+            curve[metric][:, None]  # fmt: skip
+        values = _smoothed(seen, smoother)
         path = _best_so_far(values if metric == "val_accuracy" else -values, min_delta)
+        top = _highest(trials, folded=folded)
         for rule in group:
             stop, ran_out = _stops(path, rule.patience, rule.min_epochs)
             kept = np.take_along_axis(path, stop[:, :, None], axis=2)[:, :, 0]
-            if crossfitted[metric]:
-                lost = _read(trials.block_accuracy, best) - _read(trials.block_accuracy, kept)
-                regret = (lost * trials.block_weight).sum(axis=1)
-            else:
-                lost = np.empty((len(kept), 0))
-                top = _filled(trials.val_accuracy).max(axis=1)
-                regret = top - trials.val_accuracy[np.arange(len(kept)), kept[:, 0]]
-            trained = stop.mean(axis=1) + 1
-            yield (
-                rule,
-                _Played(
-                    trained,
-                    1 - trained / trials.num_epochs,
-                    regret,
-                    np.nansum(lost, axis=0),
-                    bool(ran_out.any()),
-                ),
-            )
+            lost = top - _read(trials, kept, folded=folded)
+            weight = trials.block_weight if folded else np.ones((len(kept), 1))
+            regret = (lost * weight).sum(axis=1)
+            there = np.isfinite(regret)
+            trained = stop[there].mean(axis=1) + 1
+            yield rule, CROSS_FITTED if folded else NAIVE, _Played(
+                trained,
+                1 - trained / trials.num_epochs,
+                regret[there],
+                lost[there].sum(axis=0) if folded else np.empty(0),
+                bool(ran_out[there].any()),
+            )  # fmt: skip
+
+
+def _highest(trials: Curves, *, folded: bool) -> Floats:
+    """Accuracy of the best epoch: (N, K), each block's at the epoch chosen without its fold; or
+    (N, 1), naive."""
+    seen = trials.val_accuracy[:, None]
+    if folded:
+        seen = _without_folds(trials.block_accuracy, trials.block_weight)
+    return _read(trials, np.argmax(_filled(seen), axis=2), folded=folded)
+
+
+def _read(trials: Curves, epoch: Ints, *, folded: bool) -> Floats:
+    """Accuracy at these epochs (N, F): each block at its fold's (N, K), or all there is (N, 1)."""
+    if not folded:
+        return np.take_along_axis(trials.val_accuracy, epoch, axis=1)
+    fold = np.arange(trials.block_weight.shape[1]) % NUM_FOLDS
+    return np.take_along_axis(trials.block_accuracy, epoch[:, None, fold], axis=1)[:, 0]
 
 
 def _by_path(rule: Policy) -> tuple[Metric, Smoother, float]:
@@ -202,12 +200,6 @@ def _without_folds(blocks: Floats, weight: Floats) -> Floats:
     kept = [weight * (fold != number) for number in range(NUM_FOLDS)]
     shares = np.stack([part / part.sum(axis=1, keepdims=True) for part in kept], axis=1)
     return shares @ blocks.transpose(0, 2, 1)
-
-
-def _read(blocks: Floats, epoch: Ints) -> Floats:
-    """Each block at the epoch (N, F) that was chosen without its fold. Returns: (N, K)."""
-    fold = np.arange(blocks.shape[2]) % NUM_FOLDS
-    return np.take_along_axis(blocks, epoch[:, fold][:, None, :], axis=1)[:, 0]
 
 
 def _smoothed(values: Floats, smoother: Smoother) -> Floats:
@@ -264,9 +256,9 @@ def _shared(weights: Sequence[Floats]) -> Floats | None:
 def _summary(result: _Played, weight: Floats | None) -> dict[str, object]:
     regret, low, high = _mean(result.regret, result.of_blocks, weight)
     return {
-        "num_trials": int(np.isfinite(result.regret).sum()),
-        "mean_stop_epoch": float(result.stop.mean()),
-        "saved_share": float(result.saved.mean()),
+        "num_trials": len(result.regret),
+        "mean_stop_epoch": float(result.stop.mean()) if len(result.stop) else np.nan,
+        "saved_share": float(result.saved.mean()) if len(result.saved) else np.nan,
         "regret": regret,
         "regret_low": low,
         "regret_high": high,
@@ -281,7 +273,6 @@ def _difference(result: _Played, base: _Played, weight: Floats | None) -> dict[s
 
 def _mean(values: Floats, of_blocks: Floats, weight: Floats | None) -> tuple[float, float, float]:
     """Mean over trials with limits: the spread of trials, and the blocks that they share."""
-    values = values[np.isfinite(values)]
     num = len(values)
     if num < 2:
         return float(values.mean()) if num else np.nan, np.nan, np.nan
@@ -290,7 +281,9 @@ def _mean(values: Floats, of_blocks: Floats, weight: Floats | None) -> tuple[flo
         variance, used = block_variance(of_blocks[None] / num, weight[None])
         parts.append((variance, used - 1))
     variance, df = pooled_df(parts)
-    low, high = mean_interval(values.mean(), np.sqrt(variance), df)
+    # Trials that agree to the last example tell nothing about their spread.
+    se = np.where(variance > 1e-24, np.sqrt(variance), np.nan)
+    low, high = mean_interval(values.mean(), se, df)
     return float(values.mean()), float(low[0]), float(high[0])
 
 

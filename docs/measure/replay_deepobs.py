@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from analysis.curves import curves
 from analysis.replay import policies, replay
 
 
@@ -21,13 +22,10 @@ def main(folder: Path) -> None:
     )
     raw = tidy(rows)
     for (problem,), group in raw.group_by("problem", maintain_order=True):
-        trials = group.select("trial_id").unique(maintain_order=True)
-        found = replay(
-            group,
-            trials,
-            policies(min_deltas=(0.0,), min_epochs=(0,), smoothers=("none", "ema")),
-        )
-        sys.stdout.write(f"\n{problem}: {trials.height} runs, {group['epoch'].max()} epochs\n\n")
+        rules = policies(min_deltas=(0.0,), min_epochs=(0,), smoothers=("none", "ema"))
+        found = replay(curves(group), rules)
+        num_runs = group["trial_id"].n_unique()
+        sys.stdout.write(f"\n{problem}: {num_runs} runs, {group['epoch'].max()} epochs\n\n")
         lines = ["metric | smoother | patience | saved | naive regret, pp | against patience 10, pp",
                  "--- | --- | ---: | ---: | ---: | ---:"]  # fmt: skip
         for row in found.iter_rows(named=True):
@@ -46,9 +44,7 @@ def tidy(rows: pl.DataFrame) -> pl.DataFrame:
     """The columns that the curves need, of runs with accuracy that stayed finite and learned."""
     finite = pl.col("val_loss").is_finite() & pl.col("val_accuracy").is_finite()
     learned = pl.col("val_accuracy").max() > 2 * pl.col("val_accuracy").first()
-    missing = {name: pl.Float64 for name in (
-        "val_n", "train_eval_n", "flip_to_wrong", "flip_to_right",
-        "val_nll_at_temperature")}  # fmt: skip
+    missing = dict.fromkeys(("val_n", "train_eval_n", "flip_to_wrong", "flip_to_right", "val_nll_at_temperature"), pl.Float64)  # fmt: skip
     lists = ("val_block_n", "val_block_correct", "val_block_loss_sum")
     return (
         rows.filter(pl.col("val_accuracy").is_not_null())
