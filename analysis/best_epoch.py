@@ -99,7 +99,8 @@ def held_out_twice(blocks: Floats, weight: Floats, seed: int = 0) -> Floats:
         sums[:, :, other] += np.take_along_axis(each[:, :, f], chosen, axis=2)[..., 0]
     left = weight @ np.reshape(fold != np.arange(num_folds)[:, None, None], (-1, fold.shape[1])).T
     left = left.reshape(len(blocks), num_folds, len(fold)).transpose(0, 2, 1)
-    return np.where(np.isfinite(total).any(axis=1)[:, None, None], sums / left, np.nan)
+    known = np.reshape(np.isfinite(total).any(axis=1), (-1, 1, 1))
+    return np.where(known, sums / left, np.nan)
 
 
 def at_best(blocks: Floats, weight: Floats) -> Floats:

@@ -176,17 +176,17 @@ def _nested(reads: _Reads, num_seeds: Floats, seed: int) -> dict[str, Any]:
 
 
 def _seed_variance(reads: _Reads, means: Floats, num_seeds: Floats) -> tuple[Floats, Floats]:
-    """Between seeds: variance of population accuracy (signed), and of the scores. Both (C,).
+    """Between seeds: variance that blocks don't show (signed), and of the scores. Both (C,).
 
     What each seed's own errors on the validation examples add is read off the blocks, as the
     interaction of seed and block, and taken off: the blocks' variance has it already.
     """
     w = reads.weight
-    per_seed = reads.best @ w  # (C, S)
-    centre = _mean_over_seeds(per_seed)
-    rest = reads.best - per_seed[:, :, None] - (means - centre[:, None])[:, None]
+    at_peak = reads.best @ w  # (C, S)
+    rest = reads.best - at_peak[:, :, None] - (means - (means @ w)[:, None])[:, None]
+    per_seed = reads.outer.mean(axis=2) @ w
     below = np.maximum(num_seeds - 1, 1)
-    total = np.nansum((per_seed - centre[:, None]) ** 2, axis=1) / below
+    total = np.nansum((per_seed - _mean_over_seeds(per_seed)[:, None]) ** 2, axis=1) / below
     own = np.nansum(w**2 * rest**2, axis=(1, 2)) / (1 - (w**2).sum()) / below
     return total - own, total
 

@@ -100,7 +100,7 @@ def _trace_and_df(deviations: Floats) -> tuple[Floats, Floats]:
     c = deviations.shape[2] - 1.0
     gram = X.transpose(0, 2, 1) @ X
     trace = np.trace(gram, axis1=1, axis2=2)
-    square = c**2 / ((c - 1) * (c + 2)) * ((gram**2).sum(axis=(1, 2)) - trace**2 / c)
+    square = c**2 / (max(c - 1, 1) * (c + 2)) * ((gram**2).sum(axis=(1, 2)) - trace**2 / c)
     directions = np.divide(trace**2, square, out=np.ones_like(trace), where=square > 0)
     return trace, c * np.maximum(directions, 1)
 
