@@ -24,6 +24,7 @@ class Curves:
     val_loss: Floats  # (N, T), a mean
     refined_loss: Floats  # (N, T), the mean loss at the temperature fitted to each epoch
     train_accuracy: Floats  # (N, T), eval mode
+    train_loss: Floats  # (N, T), eval mode, a mean
     train_n: Floats  # (N,), examples in the fixed training subset; NaN if not known
     val_n: Floats  # (N,), the same of the validation set
     to_wrong: Floats  # (N, T), examples that are wrong now and were right the epoch before
@@ -57,6 +58,7 @@ class Curves:
             "val_loss": missing,
             "refined_loss": missing,
             "train_accuracy": missing,
+            "train_loss": missing,
             "train_n": none,
             "val_n": none,
             "to_wrong": missing,
@@ -121,6 +123,7 @@ def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curv
         val_loss=matrix(rows["val_loss"]),
         refined_loss=matrix(rows["val_nll_at_temperature"]),
         train_accuracy=matrix(rows["train_eval_accuracy"]),
+        train_loss=matrix(rows["train_eval_loss"]),
         train_n=constant("train_eval_n"),
         val_n=constant("val_n"),
         to_wrong=matrix(rows["flip_to_wrong"]),

@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 
 
 MIN_WINDOW = 3
+MIN_SLOPE = 5  # epochs
 
 
 def window(num_epochs: int) -> int:
@@ -26,27 +27,24 @@ def window(num_epochs: int) -> int:
 def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
     """One row per trial.
 
-    gap, drop, loss_rise (a fraction of the smallest), best_naive, peak_epoch, last_accuracy,
-    final_accuracy (mean of the last window) and final_loss. `train_drop`: the naive fall of the
-    training accuracy; where it is large, training came apart. `late_gain`: the last window mean
-    minus the first of the last third; where it is large, training is not done. `gap_set_var` (with
-    gap_set_df): the part of the gap's variance that trials with the same validation set share.
-    `drop`: the largest window mean minus the last: naive, never negative, to be read with its
-    interval only. Accuracies are fractions.
+    gap, gap_slope (a fraction per epoch), drop, best_naive, peak_epoch, last_accuracy,
+    final_accuracy (mean of the last window) and final_loss; the rises of the loss, see _rises.
+    `train_drop`: the naive fall of the training accuracy; where it is large, training came apart.
+    `late_gain`: the last window mean minus the first of the last third; where it is large, training
+    is not done. `gap_set_var` (with gap_set_df): the part of the gap's variance that trials with
+    the same validation set share. `drop`: the largest window mean minus the last: naive, never
+    negative, to be read with its interval only. Accuracies are fractions.
 
     Args: num_train: (N,) size of the training set that the training subset was drawn from.
     """
     width = window(trials.num_epochs)
     accuracy = _window_means(trials.val_accuracy, width)
-    loss = _window_means(trials.val_loss, width)
+    final_loss = _window_means(trials.val_loss, width)[:, -1]
     trained = _window_means(trials.train_accuracy, width)
     long = trials.num_epochs >= 2 * width
     late = min(trials.num_epochs * 2 // 3, trials.num_epochs - width)
     best = np.nanargmax(np.nan_to_num(trials.val_accuracy, nan=-1.0), axis=1)
     rows = np.arange(len(best))
-    least = np.min(np.where(np.isnan(loss), np.inf, loss), axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rise = (loss[:, -1] - least) / least
     frame = pl.DataFrame(
         {
             "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
@@ -54,11 +52,12 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "peak_epoch": best + 1,
             "last_accuracy": trials.val_accuracy[:, -1],
             "final_accuracy": accuracy[:, -1],
-            "final_loss": loss[:, -1],
+            "final_loss": final_loss,
             "train_drop": np.where(long, (trained - trained[:, -1:]).max(axis=1), np.nan),
             "late_gain": np.where(long, accuracy[:, -1] - accuracy[:, late], np.nan),
-            "loss_rise": np.where(np.isfinite(rise) & long, rise, np.nan),
+            **_rises(trials, width),
             **_gap(trials, num_train),
+            **_gap_slope(trials),
             **_drop(trials, accuracy, width),
         }
     )
@@ -68,6 +67,56 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
 def _window_means(values: Floats, width: int) -> Floats:
     """(N, T) -> (N, T - width + 1); NaN where an epoch of the window is missing."""
     return np.lib.stride_tricks.sliding_window_view(values, width, axis=1).mean(axis=-1)
+
+
+def _rises(trials: Curves, width: int) -> dict[str, Floats]:
+    """How far the validation loss ends above its smallest window mean, and what made it rise.
+
+    loss_rise, refined_loss_rise: each from its own smallest window mean, as a fraction of that:
+    naive, never negative. calibration_rise: the part of loss_rise that a temperature would mend;
+    both are taken between the same two windows, so that loss_rise - calibration_rise is the part
+    that discrimination lost, below 0 where it still gained. loss_min_epoch, refined_min_epoch: the
+    last epoch of the smallest window.
+    """
+    loss = _window_means(trials.val_loss, width)
+    refined = _window_means(trials.refined_loss, width)
+    rows = np.arange(len(loss))
+    found: dict[str, Floats] = {}
+    for name, curve in (("loss", loss), ("refined", refined)):
+        at = np.argmin(np.where(np.isnan(curve), np.inf, curve), axis=1)
+        least = curve[rows, at]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rise = (curve[:, -1] - least) / least
+            over = loss - refined
+            mended = (over[:, -1] - over[rows, at]) / least
+        known = np.isfinite(rise) & (trials.num_epochs >= 2 * width)
+        rise_name = "loss_rise" if name == "loss" else "refined_loss_rise"
+        found[rise_name] = np.where(known, rise, np.nan)
+        found[f"{name}_min_epoch"] = np.where(known, at + float(width), np.nan)
+        if name == "loss":
+            found["calibration_rise"] = np.where(known & np.isfinite(mended), mended, np.nan)
+    return found
+
+
+def _gap_slope(trials: Curves) -> dict[str, Floats]:
+    """Theil-Sen slope of the gap over the last third, per epoch, with limits.
+
+    The limits are Student's with the standard error of a least-squares slope, inflated for lag-1
+    autocorrelation. NaN with fewer than MIN_SLOPE epochs there, or where one is missing.
+    """
+    num = trials.num_epochs // 3
+    missing = np.full(len(trials.val_accuracy), np.nan)
+    if num < MIN_SLOPE:
+        return dict.fromkeys(("gap_slope", "gap_slope_low", "gap_slope_high"), missing)
+    gap = (trials.train_accuracy - trials.val_accuracy)[:, -num:]
+    time = np.arange(num) - (num - 1) / 2
+    first, second = np.triu_indices(num, 1)
+    slope = np.median((gap[:, second] - gap[:, first]) / (second - first), axis=1)
+    residual = gap - gap.mean(axis=1, keepdims=True) - slope[:, None] * time
+    excess = inflation(np.nan_to_num(residual), np.full(len(gap), num), 2)
+    variance = (residual**2).sum(axis=1) / (num - 2) * excess / (time @ time)
+    low, high = mean_interval(slope, np.sqrt(variance), num - 2)
+    return {"gap_slope": slope, "gap_slope_low": low, "gap_slope_high": high}
 
 
 def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
@@ -115,10 +164,10 @@ def _variance_of_mean(values: Floats) -> Floats:
     num = values.shape[1]
     centred = values - values.mean(axis=1, keepdims=True)
     variance = (centred**2).sum(axis=1) / max(num - 1, 1)
-    return variance * _inflation(centred, np.full(len(values), num), 1) / num
+    return variance * inflation(centred, np.full(len(values), num), 1) / num
 
 
-def _inflation(residual: Floats, num: NDArray[np.int64], num_fitted: int) -> Floats:
+def inflation(residual: Floats, num: NDArray[np.int64], num_fitted: int) -> Floats:
     """(1 + r) / (1 - r), r being the lag-1 autocorrelation with its bias taken off, in [0, 0.9].
 
     Args: residual: (N, T), 0 where not used; num: (N,) how many are used; num_fitted:
@@ -145,7 +194,7 @@ def _drop(trials: Curves, means: Floats, width: int) -> dict[str, Floats]:
     used = usable_segments(trials) >= 0
     df = np.maximum(used.sum(axis=1) - 3.0, 1)
     residual = quadratic_residuals(trials.val_accuracy, used)
-    variance = (residual**2).sum(axis=1) / df * _inflation(residual, used.sum(axis=1), 3) / width
+    variance = (residual**2).sum(axis=1) / df * inflation(residual, used.sum(axis=1), 3) / width
     num_apart = max(trials.num_epochs // width - 1, 1)
     half = (stats.t.ppf(1 - 0.025 / num_apart, df) * np.sqrt(2 * variance))[:, None]
     # The last window falls from itself by nothing, and that is certain.

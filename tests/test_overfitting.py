@@ -14,10 +14,12 @@ from simulated import (
 )
 
 from analysis import analyze, findings
-from analysis.curves import curves
+from analysis.curves import Curves, curves
 from analysis.frames import derive
 from analysis.overfitting import crossfit, measures, window
 from analysis.results import _means
+from analysis.simulate import Scenario, ar1
+from analysis.simulate import simulate as simulate_population
 
 
 def epochs_frame(trial_id, right, train_right, losses=None):
@@ -214,3 +216,59 @@ def test_one_seed_has_the_naive_fall_with_its_own_limits(tmp_path):
     assert row["drop_low"] <= row["drop"] <= row["drop_high"]
     assert row["gap_low"] < row["gap"] < row["gap_high"]
     assert row["final_accuracy_low"] is None  # one seed says nothing about others
+
+
+def test_the_slope_of_the_gap_is_that_of_a_straight_line():
+    time = np.arange(30)
+    found = measures(
+        Curves.of_accuracy(
+            np.full((1, 30), 0.8), train_accuracy=0.8 + 0.002 * time[None], train_n=np.ones(1)
+        ),
+        np.ones(1),
+    ).row(0, named=True)
+    assert found["gap_slope"] == pytest.approx(0.002)
+    assert found["gap_slope_low"] == pytest.approx(0.002)
+    short = measures(Curves.of_accuracy(np.full((1, 12), 0.8)), np.ones(1))
+    assert short["gap_slope"][0] is None
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3])
+@pytest.mark.parametrize("num_epochs", [20, 60])
+def test_the_limits_of_the_gaps_slope_cover_it(num_epochs, correlation):
+    noise = 0.01 * ar1(np.random.default_rng(0), (1500, num_epochs), correlation).astype(float)
+    trained = np.broadcast_to(0.9 + 0.001 * np.arange(num_epochs), noise.shape)
+    sizes = np.full(1500, 1000.0)
+    made = Curves.of_accuracy(0.9 + noise, train_accuracy=trained, train_n=sizes)
+    found = measures(made, sizes)
+    assert found["gap_slope"].to_numpy().mean() == pytest.approx(0.001, abs=3e-4)
+    covered = ((found["gap_slope_low"] <= 0.001) & (found["gap_slope_high"] >= 0.001)).mean()
+    assert isinstance(covered, float)
+    assert 0.91 < covered < 0.99
+
+
+def test_a_rise_of_the_loss_is_split_into_confidence_and_discrimination():
+    """The loss doubles from its minimum; refined, it ends a tenth higher."""
+    loss = np.concatenate([np.full(10, 1.0), np.full(10, 2.0)])[None]
+    refined = np.concatenate([np.full(10, 0.9), np.full(10, 1.1)])[None]
+    curve = Curves.of_accuracy(np.full((1, 20), 0.8), val_loss=loss, refined_loss=refined)
+    row = measures(curve, np.ones(1)).row(0, named=True)
+    assert row["loss_rise"] == pytest.approx(1.0)
+    assert row["calibration_rise"] == pytest.approx(0.8)
+    assert row["refined_loss_rise"] == pytest.approx(0.2 / 0.9)
+    assert (row["loss_min_epoch"], row["refined_min_epoch"]) == (3, 3)
+    unrefined = Curves.of_accuracy(np.full((1, 20), 0.8), val_loss=loss)
+    row = measures(unrefined, np.ones(1)).row(0, named=True)
+    assert row["loss_rise"] == pytest.approx(1.0)
+    assert row["calibration_rise"] is None
+    assert row["refined_loss_rise"] is None
+
+
+def test_over_confidence_raises_the_loss_and_not_the_refined_loss():
+    world = Scenario(num_epochs=40, over_confidence=2.0, num_val=1000, num_train_eval=20)
+    made = simulate_population(world, 40, np.random.default_rng(1))
+    found = measures(made.curves, np.full(40, 1e6))
+    means = [found[name].to_numpy().mean() for name in
+             ("loss_rise", "calibration_rise", "refined_loss_rise")]  # fmt: skip
+    assert means[0] > 0.25
+    assert means[1] > 0.85 * means[0]
+    assert means[2] < 0.1
