@@ -85,7 +85,7 @@ def ranking(
     num_seeds = np.isfinite(reads.naive).sum(axis=1)
     naive = _mean_over_seeds(reads.naive)
     columns = {"config_id": reads.config_ids, "num_seeds": num_seeds, "score_naive": naive}
-    with_blocks = reads.outer.shape[-1] > 1
+    with_blocks = bool(np.isfinite(reads.best).any())
     if with_blocks:
         columns |= _nested(reads, num_seeds, seed)
     frame = pl.DataFrame(
@@ -157,7 +157,10 @@ def _nested(reads: _Reads, num_seeds: Floats, seed: int) -> dict[str, Any]:
     spread, total = _seed_variance(reads, means, num_seeds)
     block_var, num_blocks = block_variance(means, np.broadcast_to(reads.weight, means.shape))
     variance, df = pooled_df(
-        [(np.maximum(spread, 0) / num_seeds, num_seeds - 1.0), (block_var, num_blocks - 1)]
+        [
+            (np.maximum(spread, 0) / np.maximum(num_seeds, 1), num_seeds - 1.0),
+            (block_var, num_blocks - 1),
+        ]
     )
     low, high = mean_interval(scores, np.sqrt(variance), df)
     found = {"score_nested": scores, "score_nested_low": low, "score_nested_high": high}
@@ -169,7 +172,7 @@ def _nested(reads: _Reads, num_seeds: Floats, seed: int) -> dict[str, Any]:
     for _ in range(2):
         own_var, own_df = _pooled_spread(spread[tied], total[tied], num_seeds[tied])
         tied, behind_low, behind_high = distance_to_best(
-            scores, deviations, own_var / num_seeds, own_df, seed
+            scores, deviations, own_var / np.maximum(num_seeds, 1), own_df, seed
         )
         found |= {"tied_with_best": tied, "behind_low": behind_low, "behind_high": behind_high}
     return found

@@ -96,6 +96,18 @@ def test_without_blocks_there_are_naive_scores_and_no_winner():
     assert ranking([], {})[0].height == 0
 
 
+def test_a_configuration_without_any_accuracy_has_no_rank():
+    curves, config_of, _ = sweep(3, 2, np.random.default_rng(4), num_epochs=12, num_val=400)
+    curves.val_accuracy[:2] = curves.block_accuracy[:2] = np.nan
+    frame, winner = ranking([curves], config_of)
+    last = frame.row(2, named=True)
+    assert (last["config_id"], last["rank"], last["num_seeds"]) == ("000", None, 0)
+    assert last["score_nested"] is None
+    assert not last["tied_with_best"]
+    assert winner is not None
+    assert winner.num_configurations == 2
+
+
 def test_different_validation_sets_are_not_compared():
     rng = np.random.default_rng(3)
     curves, config_of, _ = sweep(2, 2, rng, num_epochs=12, num_val=400)

@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
         found = replay(curves(group), rules)
         num_runs = group["trial_id"].n_unique()
         sys.stdout.write(f"\n{problem}: {num_runs} runs, {group['epoch'].max()} epochs\n\n")
-        lines = ["metric | smoother | patience | saved | naive regret, pp | against patience 10, pp",
+        lines = ["metric | smoother | patience | saved | naive regret, pp | minus baseline, pp",
                  "--- | --- | ---: | ---: | ---: | ---:"]  # fmt: skip
         for row in found.iter_rows(named=True):
             assert row["regret_kind"] == "naive"
@@ -44,7 +44,8 @@ def tidy(rows: pl.DataFrame) -> pl.DataFrame:
     """The columns that the curves need, of runs with accuracy that stayed finite and learned."""
     finite = pl.col("val_loss").is_finite() & pl.col("val_accuracy").is_finite()
     learned = pl.col("val_accuracy").max() > 2 * pl.col("val_accuracy").first()
-    missing = dict.fromkeys(("val_n", "train_eval_n", "flip_to_wrong", "flip_to_right", "val_nll_at_temperature"), pl.Float64)  # fmt: skip
+    missing = ("val_n", "train_eval_n", "flip_to_wrong", "flip_to_right",
+               "val_nll_at_temperature")  # fmt: skip
     lists = ("val_block_n", "val_block_correct", "val_block_loss_sum")
     return (
         rows.filter(pl.col("val_accuracy").is_not_null())
@@ -53,7 +54,7 @@ def tidy(rows: pl.DataFrame) -> pl.DataFrame:
             (pl.col("epoch") - pl.col("epoch").min().over("trial_id") + 1).alias("epoch"),
             pl.col("train_acc").alias("train_eval_accuracy"),
             pl.col("train_loss").alias("train_eval_loss"),
-            *[pl.lit(None, kind).alias(name) for name, kind in missing.items()],
+            *[pl.lit(None, pl.Float64).alias(name) for name in missing],
             *[pl.lit(None, pl.List(pl.Float64)).alias(name) for name in lists],
         )
         .sort("problem", "trial_id", "epoch")

@@ -96,7 +96,8 @@ def best(rng: np.random.Generator) -> tuple[str, list[str], list[list[object]]]:
                     found[f"best_nested{end}"].to_numpy() for end in ("", "_low", "_high")
                 )
                 naive = made.val_accuracy.max(axis=1)
-                rows.append([f"{n:,}", T, f"{jitter / PP:g}", _mean(naive - truth), _mean(nested - truth),
+                rows.append([f"{n:,}", T, f"{jitter / PP:g}",
+                             _mean(naive - truth), _mean(nested - truth),
                              f"{np.mean((low <= truth) & (truth <= high)):.3f}",
                              _mean(accuracy[:, 0].max(axis=1) - truth)])  # fmt: skip
     head = ["n", "T", "jitter of the population, pp", "bias of naive, pp", "bias of nested, pp",
@@ -134,7 +135,7 @@ def tied_sets(rng: np.random.Generator) -> tuple[str, list[str], list[list[objec
                                  f"{found.sum(axis=1).mean():.1f}",
                                  f"{pairwise[:, top].mean():.3f}"])  # fmt: skip
     head = ["accuracy", "n", "T", "memory", "a best epoch is in", "all best epochs are in",
-            "tied_from_epoch ≤ first best", "mean size", "pairwise with the winner: is in"]  # fmt: skip
+            "tied_from_epoch ≤ first best", "mean size", "in by a pairwise test"]  # fmt: skip
     return "Epochs tied with the best", head, rows
 
 
@@ -286,8 +287,7 @@ def regrets(rng: np.random.Generator) -> tuple[str, list[str], list[list[object]
     rows: list[list[object]] = []
     R = 100
     for name, world in worlds.items():
-        # Each validation set judges 12 trials; the truth is what the population makes of the
-        # same choice, read on 100 sets at once.
+        # The truth is what the population makes of the rule when it sees the whole set.
         parts: dict[tuple[int, str], list[float]] = {}
         for _ in range(R):
             made = simulate(world, 1, rng)
@@ -300,7 +300,8 @@ def regrets(rng: np.random.Generator) -> tuple[str, list[str], list[list[object]
                 truth = float(np.mean(top - at(made.accuracy, _kept(made.curves, rule))))
                 low, high = cross["regret_low"][i], cross["regret_high"][i]
                 for key, value in (("truth", truth), ("cross", cross["regret"][i]),
-                                   ("naive", naive["regret"][i]), ("saved", cross["saved_share"][i]),
+                                   ("naive", naive["regret"][i]),
+                                   ("saved", cross["saved_share"][i]),
                                    ("covered", low is None or low <= truth <= high)):  # fmt: skip
                     parts.setdefault((i, key), []).append(float(value))
         for i, rule in enumerate(rules):
