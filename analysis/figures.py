@@ -7,7 +7,7 @@ import polars as pl
 
 from analysis import charts
 from analysis.axes import Axis, short
-from analysis.effects import is_clear
+from analysis.paired import is_clear
 from analysis.results import Analysis
 from analysis.words import fixed, interval_text, number, pp, with_limits
 
@@ -200,7 +200,7 @@ def measures(analysis: Analysis) -> Figure | None:
 
 def effects(analysis: Analysis) -> Figure | None:
     """Intervals of what each knob did; None when nothing varies."""
-    pooled = analysis.effects.filter(pl.col("scope") == "pooled")
+    pooled = analysis.contrasts.filter(pl.col("scope") == "pooled")
     stopping = any(axis.name == "early_stopping" for axis in analysis.axes)
     titles = {
         "jitter": "jitter, ratio",
@@ -221,7 +221,7 @@ def effects(analysis: Analysis) -> Figure | None:
         "{} {} against {}", pl.col("axis").str.replace_all("_", " "), "level", "reference"
     ) + pl.when(pl.col("given") == "").then(pl.lit("")).otherwise(pl.format(", at {}", "given"))
     labelled = (
-        analysis.effects.with_columns(
+        analysis.contrasts.with_columns(
             contrast.alias("contrast"),
             pl.col("axis").replace_strict(order, return_dtype=pl.Int64).alias("place"),
             is_clear().alias("clear"),

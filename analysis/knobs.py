@@ -63,7 +63,7 @@ def asked_of(axis: Axis) -> tuple[str, ...]:
 
 def _contrasts(analysis: Analysis, axis: Axis) -> list[tuple[str, dict[str, Row]]]:
     """(what is held, response -> row of effects) for the last level against the first."""
-    pooled = analysis.effects.filter(
+    pooled = analysis.contrasts.filter(
         (pl.col("axis") == axis.name)
         & (pl.col("scope") == "pooled")
         & (pl.col("level") == axis.labels[-1])

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis import fluctuation, overfitting, sources
+from analysis import best_epoch, fluctuation, overfitting, prechelt, recovery, sources
 from analysis.axes import Axis, axes_of, points
+from analysis.causes import Causes, causes
 from analysis.curves import Curves, curves
-from analysis.effects import effects
+from analysis.paired import contrasts
 from analysis.sources import Source
 from analysis.stats import mean_interval, pooled_df
 from raysweep.errors import InputError
@@ -66,7 +67,8 @@ class Analysis:
         are null unless it completed
     configurations: one row per planned configuration, pooled over its completed seeds
     epochs: one live row per trial, epoch and weights_kind
-    effects: paired contrasts of the levels of each axis (see analysis.effects)
+    contrasts: paired differences between the levels of each axis (see analysis.paired)
+    causes: what pools all trials: attribution, ranking, replay and more (see analysis.causes)
     quality: check, count, detail
     stores: where bits and class counts can be read with analysis.frames; none for curves
     """
@@ -77,9 +79,20 @@ class Analysis:
     trials: pl.DataFrame
     configurations: pl.DataFrame
     epochs: pl.DataFrame
-    effects: pl.DataFrame
+    contrasts: pl.DataFrame
+    causes: Causes
     quality: pl.DataFrame
     stores: tuple[Store, ...] = ()
+
+    @property
+    def effects(self) -> pl.DataFrame:
+        """Which axis explains how much of each response (see analysis.attribution)."""
+        return self.causes.attribution
+
+    @property
+    def stopping(self) -> pl.DataFrame:
+        """Early-stopping rules replayed on the stored curves (see analysis.replay)."""
+        return self.causes.stopping
 
 
 def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
@@ -106,10 +119,10 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     raw = epochs.filter(pl.col("weights_kind") == "raw").join(
         completed.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
     )
-    components, measures = _per_trial(raw, completed)
+    components, *measures = _per_trial(raw, completed)
     crossfit, drops = overfitting.crossfit(raw, completed.select("trial_id", "config_id"))
     # A row per trial from every module; those of a whole configuration go to _configurations.
-    per_trial = [fluctuation.summarise(components).drop("val_n"), measures, crossfit]
+    per_trial = [fluctuation.summarise(components).drop("val_n"), *measures, crossfit]
     for measured in per_trial:
         trials = _joined(trials, measured, "trial_id")
     trials = _complete(
@@ -131,7 +144,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         trials=trials,
         configurations=configurations,
         epochs=epochs,
-        effects=effects(paired, configurations, labels, axes),
+        contrasts=contrasts(paired, configurations, labels, axes),
+        causes=causes(record, trials, epochs, raw, labels, [axis.name for axis in axes]),
         quality=pl.concat([quality, _not_recorded(epochs)]),
         stores=tuple(part for part in parts if isinstance(part, Store)),
     )
@@ -183,7 +197,13 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
 
     def measured(group: Curves) -> list[pl.DataFrame]:
         sizes = np.array([num_train[trial_id] or 0 for trial_id in group.trial_ids], float)
-        return [fluctuation.components(group), overfitting.measures(group, sizes)]
+        return [
+            fluctuation.components(group),
+            overfitting.measures(group, sizes),
+            best_epoch.measures(group),
+            prechelt.measures(group),
+            recovery.measures(group),
+        ]
 
     by_module = zip(*(measured(group) for group in curves(raw)), strict=True)
     return [pl.concat(frames) for frames in by_module]

@@ -23,7 +23,7 @@ from known import (
 from analysis import overfitting, results
 from analysis.axes import Axis
 from analysis.curves import curves
-from analysis.effects import DIFFERENCES, effects
+from analysis.paired import DIFFERENCES, contrasts
 
 
 def main() -> None:
@@ -169,7 +169,7 @@ def paired(rng: np.random.Generator) -> Table:
         ).with_columns(
             pl.lit(0.0).alias(name) for name in DIFFERENCES if name != "final_accuracy"
         )  # fmt: skip
-        found = effects(trials, spread, labels, axes).filter(
+        found = contrasts(trials, spread, labels, axes).filter(
             (pl.col("axis") == "batch_size")
             & (pl.col("scope") == "pooled")
             & (pl.col("response") == "final_accuracy")

@@ -15,7 +15,7 @@ from simulated import (
 
 from analysis import analyze, findings, knobs
 from analysis.axes import Axis, axes_of, points
-from analysis.effects import DIFFERENCES, effects
+from analysis.paired import DIFFERENCES, contrasts
 
 
 def table(axes, num_seeds, value):
@@ -55,7 +55,7 @@ def test_differences_are_paired_so_that_what_seeds_share_cancels():
     trials = table(
         axes, 5, lambda point, seed: shared[seed] + (point["dropout"] == "0.5") + rng.normal(0, 0.1)
     )
-    (row,) = of(effects(*trials, axes), response="final_accuracy").iter_rows(named=True)
+    (row,) = of(contrasts(*trials, axes), response="final_accuracy").iter_rows(named=True)
     assert row["estimate"] == pytest.approx(1, abs=0.2)
     assert row["high"] - row["low"] < 1
     assert row["num_pairs"] == 5
@@ -70,7 +70,9 @@ def test_the_interval_of_a_paired_difference_covers():
     ]
     rng = np.random.default_rng(2)
     trials = table(axes, 3, lambda point, seed: 2.0 * (point["batch_size"] == "512") + rng.normal())
-    found = of(effects(*trials, axes), axis="batch_size", response="final_accuracy", scope="pooled")
+    found = of(
+        contrasts(*trials, axes), axis="batch_size", response="final_accuracy", scope="pooled"
+    )
     assert found.height == 100
     covered = found.filter(pl.col("low") < 2, pl.col("high") > 2).height / 100
     assert abs(covered - 0.95) < 2.5 * np.sqrt(0.05 * 0.95 / 100)
@@ -92,7 +94,7 @@ def test_batch_size_is_never_a_marginal_effect():
             + 0.01 * seed * (p["dropout"] == "0")
         ),
     )
-    found = effects(*trials, axes)
+    found = contrasts(*trials, axes)
     pooled = of(found, axis="batch_size", response="final_accuracy", scope="pooled")
     assert pooled["given"].to_list() == [
         f"lr {lr} · lr scaling {scaling}"
@@ -106,14 +108,14 @@ def test_batch_size_is_never_a_marginal_effect():
 
 def test_each_slice_is_told_where_there_are_few():
     axes = [axis("dropout", "0", "0.5"), axis("weight_decay", "0", "1")]
-    found = effects(*table(axes, 2, lambda p, s: float(p["weight_decay"] == "1")), axes)
+    found = contrasts(*table(axes, 2, lambda p, s: float(p["weight_decay"] == "1")), axes)
     slices = of(found, axis="dropout", response="final_accuracy", scope="slice")
     assert slices["given"].to_list() == ["wd 0", "wd 1"]
 
 
 def test_one_seed_gives_an_estimate_without_an_interval():
     axes = [axis("dropout", "0", "0.5")]
-    found = effects(*table(axes, 1, lambda p, s: float(p["dropout"] == "0.5")), axes)
+    found = contrasts(*table(axes, 1, lambda p, s: float(p["dropout"] == "0.5")), axes)
     (row,) = of(found, response="final_accuracy").iter_rows(named=True)
     assert (row["estimate"], row["low"], row["high"]) == (1.0, None, None)
 
@@ -156,7 +158,9 @@ def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
     said = knob_sentence(analysis)
     assert "Batch size 512 instead of 32 at lr scaling none lowers jitter by" in said
     assert "at lr scaling linear" in said
-    pooled = of(analysis.effects, axis="batch_size", response="jitter", scope="pooled", level="512")
+    pooled = of(
+        analysis.contrasts, axis="batch_size", response="jitter", scope="pooled", level="512"
+    )
     fixed, scaled = pooled.iter_rows(named=True)
     assert fixed["high"] < 1
     assert scaled["low"] < 1 < scaled["high"]
@@ -165,7 +169,7 @@ def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
 def test_the_dropout_recipe_is_answered(tmp_path):
     analysis = analyze(dropout_like().write(tmp_path, practitioner))
     assert "Dropout 0.5 instead of 0 lowers the gap by" in knob_sentence(analysis)
-    (gap,) = of(analysis.effects, response="gap").iter_rows(named=True)
+    (gap,) = of(analysis.contrasts, response="gap").iter_rows(named=True)
     assert gap["high"] < 0
 
 

@@ -41,7 +41,7 @@ SCHEMA = {
 }
 
 
-def effects(
+def contrasts(
     trials: pl.DataFrame,
     configurations: pl.DataFrame,
     points: pl.DataFrame,
