@@ -1,7 +1,6 @@
 """How much a validation curve jitters around its own trend, and how much of that is only the
 finite validation set: one row per trial, pooled per configuration, as published columns."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -61,7 +60,6 @@ def components(trials: Curves) -> pl.DataFrame:
     blocks, w = np.nan_to_num(trials.block_accuracy), trials.block_weight
     has_blocks = blocks.shape[2] > 0
     gram = block_gram(blocks, w, labels)
-    num_pairs = math.prod(gram.shape[1:])
     finite_var = split_of_blocks(gram, w, hf_df).finite_var if has_blocks else np.nan
     least, most = flip_bounds(trials.flips, trials.val_n, hf_var, labels)
     wander = plateau(accuracy, labels)
@@ -99,7 +97,7 @@ def components(trials: Curves) -> pl.DataFrame:
         pl.Series("num_flips", np.where(counted > 0, flips, _least_flips(trials, usable))),
         pl.Series("num_curves", np.ones(num_trials)),
         pl.Series("level", trials.val_accuracy[:, last].mean(axis=1)),
-        _lists("block_gram", gram.reshape(num_trials, num_pairs), enough & has_blocks),
+        _lists("block_gram", gram.reshape(num_trials, blocks.shape[2] ** 2), enough & has_blocks),
         _lists("block_weight", w, enough & has_blocks),
         _lists("block_level", trials.block_accuracy[:, last].mean(axis=1), enough & has_blocks),
     )
@@ -347,7 +345,7 @@ def _split(parts: pl.DataFrame, df: Floats) -> Split:
     return found
 
 
-def _same_blocks(parts: pl.DataFrame) -> Iterator[tuple[Floats, Floats, Floats]]:
+def _same_blocks(parts: pl.DataFrame) -> Iterator[tuple[Labels, Floats, Floats]]:
     """Row numbers, block_gram and block_weight of the rows with equally many blocks."""
     rows = parts.select("block_gram", "block_weight").with_row_index("at").drop_nulls()
     width = pl.col("block_weight").list.len()
