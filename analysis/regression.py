@@ -207,7 +207,7 @@ def regress(
         remarks.append("the finite-set part is unknown and stays in")
     num_trials = rows["trial_id"].n_unique()
     counts = {"num_trials": num_trials, "num_phases": rows.height}
-    columns = _columns(rows, factors)
+    columns = _columns(rows, factors) if rows.height else []
     if not columns:
         return _frame([counts | {"reason": "no knob has two values"}])
     pairs = [(a, b) for a, b in itertools.combinations(columns, 2) if a[0] != b[0]]
