@@ -1,292 +1,353 @@
 """How much a validation curve jitters around its own trend, and how much of that is only the
-finite validation set."""
+finite validation set: one row per trial, pooled per configuration, as published columns."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from analysis.contrasts import (
+    MIN_POINTS,
+    SECOND,
+    THIRD,
+    Floats,
+    Labels,
+    Mask,
+    contrast_variance,
+    contrasts,
+    usable_segments,
+    valid_contrasts,
+)
 from analysis.curves import Curves
+from analysis.decomposition import (
+    MIN_EXAMPLES,
+    MIN_FLIPS,
+    Split,
+    block_gram,
+    flip_bounds,
+    population_step_variance,
+    split_of_blocks,
+)
 from analysis.stats import variance_factors
+from analysis.wander import plateau, plateau_limits
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-# Contrast rows. A quadratic trend leaves little in the first and nothing in the second.
-SECOND = (0.5, -1.0, 0.5)  # Gasser, Sroka, Jennen-Steinmetz 1986, Biometrika 73
-THIRD = (1.0, -3.0, 3.0, -1.0)
-MIN_POINTS = 8  # usable epochs; with fewer, a fluctuation is not estimable
-MIN_EXAMPLES = 100  # of the validation set, for the finite-set part
-MIN_FLIPS = 200  # over the usable epochs, for the same
-_JUMP = math.log(1.25)  # change of the learning rate in one epoch that starts a new segment
-_AFTER_JUMP = 3  # epochs left out after it
-
-# What pool() adds up; summarise() makes the published columns of it.
-PARTS = ("hf_var", "hf_df", "finite_var", "third_var", "plateau_var", "churn", "num_flips")
-
-
-def segments(lr: Floats) -> NDArray[np.int64]:
-    """Which stretch of constant conditions an epoch belongs to; -1 where it is not usable.
-
-    Left out are warm-up, the first max(3, 15 %) epochs of the first segment, and 3 epochs after a
-    jump of the learning rate. Smooth schedules are cut into thirds of training.
-
-    Args: lr: (N, T). Returns: (N, T).
-    """
-    filled = np.where(np.isfinite(lr) & (lr > 0), lr, np.nan)
-    steps = np.diff(np.log(filled), axis=1)
-    steps = np.round(np.nan_to_num(steps), 9)
-    distinct, inverse = np.unique(steps, axis=0, return_inverse=True)
-    labels = [_segments_of_one(row) for row in distinct]
-    return np.reshape(labels, (-1, lr.shape[1])).astype(np.int64)[inverse.reshape(-1)]
-
-
-def _segments_of_one(steps: Floats) -> NDArray[np.int64]:
-    """Args: steps: (T - 1,) changes of log lr. Returns: (T,)."""
-    num_epochs = len(steps) + 1
-    rising = steps > 0
-    warmup = int(np.argmin(rising)) if not rising.all() else 0
-    after = steps[warmup:]
-    labels = np.zeros(num_epochs, np.int64)
-    if len(after) and np.mean(after != 0) > 1 / 3:
-        labels = np.arange(num_epochs) * 3 // num_epochs
-        burn_in = max(3, math.ceil(0.15 * (num_epochs - warmup)))
-    else:
-        jumps = warmup + 1 + np.flatnonzero(np.abs(after) > _JUMP)
-        first = int(jumps[0]) if len(jumps) else num_epochs
-        burn_in = max(3, math.ceil(0.15 * (first - warmup)))
-        for jump in jumps:
-            labels[jump:] += 1
-        for jump in jumps:
-            labels[jump : jump + _AFTER_JUMP] = -1
-    labels[: warmup + burn_in] = -1
-    return labels
-
-
-def usable_epochs(
-    num_epochs: int,
-    *,
-    warmup_epochs: float = 0,
-    schedule: str = "constant",
-    step_epochs: int | None = None,
-) -> int:
-    """How many epochs of a planned trial will count for its fluctuation."""
-    return int((segments(_planned_lr(num_epochs, warmup_epochs, schedule, step_epochs)) >= 0).sum())
-
-
-def planned_df(
-    num_epochs: int,
-    *,
-    num_seeds: int = 1,
-    warmup_epochs: float = 0,
-    schedule: str = "constant",
-    step_epochs: int | None = None,
-) -> float:
-    """Degrees of freedom of the pooled jitter of a planned configuration, about 18/35 an epoch."""
-    labels = segments(_planned_lr(num_epochs, warmup_epochs, schedule, step_epochs))
-    return num_seeds * float(_df(_valid(labels, len(SECOND)), SECOND)[0])
-
-
-def _planned_lr(
-    num_epochs: int, warmup_epochs: float, schedule: str, step_epochs: int | None
-) -> Floats:
-    epoch = np.arange(1, num_epochs + 1)
-    lr = np.ones(num_epochs)
-    if schedule == "step" and step_epochs:
-        lr = 0.1 ** ((epoch - 1) // step_epochs)
-    elif schedule == "cosine":
-        lr = 0.5 * (1 + np.cos(np.pi * epoch / (num_epochs + 1)))
-    return (lr * np.clip(epoch / max(warmup_epochs, 1), 0, 1))[None]
-
-
-def _valid(labels: NDArray[np.int64], width: int) -> Mask:
-    """Which contrasts lie wholly in one segment. Returns: (N, T - width + 1)."""
-    num = max(labels.shape[1] - width + 1, 0)
-    first = labels[:, :num]
-    valid = first >= 0
-    for shift in range(1, width):
-        valid = valid & (labels[:, shift : shift + num] == first)
-    return valid
-
-
-def contrasts(values: Floats, stencil: Sequence[float]) -> Floats:
-    """The rows of DA. Args: values: (N, T, ...). Returns: (N, T - len(stencil) + 1, ...)."""
-    num = max(values.shape[1] - len(stencil) + 1, 0)
-    return sum(
-        (weight * values[:, shift : shift + num] for shift, weight in enumerate(stencil)),
-        np.zeros((values.shape[0], num, *values.shape[2:])),
-    )
-
-
-def _gram(stencil: Sequence[float]) -> list[float]:
-    """Inner products of a contrast row with itself shifted by 0, 1, ..."""
-    w = np.asarray(stencil)
-    return [float(w[: len(w) - lag] @ w[lag:]) for lag in range(len(w))]
-
-
-def _df(valid: Mask, stencil: Sequence[float]) -> Floats:
-    """tr(DD')^2 / tr((DD')^2), with D the valid contrast rows of each trial. Returns: (N,)."""
-    gram = _gram(stencil)
-    num = valid.sum(axis=1).astype(float)
-    square = gram[0] ** 2 * num
-    for lag in range(1, len(stencil)):
-        square = square + 2 * gram[lag] ** 2 * (valid[:, lag:] & valid[:, :-lag]).sum(axis=1)
-    return np.divide((gram[0] * num) ** 2, square, out=np.zeros_like(num), where=num > 0)
-
-
-def contrast_variance(
-    values: Floats, labels: NDArray[np.int64], stencil: Sequence[float] = SECOND
-) -> tuple[Floats, Floats]:
-    """Variance around a smooth trend, s^2 = |DA|^2 / tr(DD'), and its degrees of freedom.
-
-    Args: values, labels: (N, T). Returns: (N,), (N,); NaN without a contrast.
-    Source: Gasser, Sroka, Jennen-Steinmetz 1986 for the stencil SECOND.
-    """
-    valid = _valid(labels, len(stencil))
-    squares = np.where(valid, contrasts(values, stencil) ** 2, 0.0).sum(axis=1)
-    return _over_trace(squares, valid, stencil), _df(valid, stencil)
-
-
-def finite_variance(
-    block_accuracy: Floats, block_weight: Floats, labels: NDArray[np.int64]
-) -> Floats:
-    """The part of contrast_variance that a validation set of this size makes by itself.
-
-    Each contrast of accuracy has, over validation sets, the variance that its blocks show:
-    sum_k w_k^2 (Y_k - r)^2 / (1 - sum_k w_k^2), Y_k being the contrast of block k and r of all.
-
-    Args: block_accuracy: (N, T, K); block_weight: (N, K). Returns: (N,).
-    """
-    valid = _valid(labels, len(SECOND))
-    if block_accuracy.shape[2] < 2:
-        return np.full(len(labels), np.nan)
-    Y = contrasts(block_accuracy, SECOND)
-    w = block_weight[:, None, :]
-    r = (w * Y).sum(axis=2, keepdims=True)
-    v = (w**2 * (Y - r) ** 2).sum(axis=2) / (1 - (w**2).sum(axis=2))
-    return _over_trace(np.where(valid, v, 0.0).sum(axis=1), valid, SECOND)
-
-
-def _over_trace(total: Floats, valid: Mask, stencil: Sequence[float]) -> Floats:
-    trace = _gram(stencil)[0] * valid.sum(axis=1)
-    return np.divide(total, trace, out=np.full_like(total, np.nan), where=trace > 0)
-
-
-def quadratic_residuals(values: Floats, used: Mask) -> Floats:
-    """What a quadratic in time leaves of the used epochs; 0 elsewhere. Args: both (N, T)."""
-    time = np.linspace(-1, 1, values.shape[1])
-    X = used[:, :, None] * np.stack([np.ones_like(time), time, time**2], axis=1)
-    y = np.where(used, values, 0.0)
-    XX = np.einsum("nti,ntj->nij", X, X) + 1e-12 * np.eye(3)
-    beta = np.linalg.solve(XX, np.einsum("nti,nt->ni", X, y)[:, :, None])
-    return np.where(used, y - (X @ beta)[:, :, 0], 0.0)
-
-
-def plateau_variance(values: Floats, labels: NDArray[np.int64]) -> Floats:
-    """Variance around a quadratic over the last segment: jitter and slow wander together.
-
-    Args: values, labels: (N, T). Returns: (N,); NaN with fewer than MIN_POINTS epochs there.
-    """
-    last = labels.max(axis=1, keepdims=True)
-    used = (labels == last) & (last >= 0)
-    num = used.sum(axis=1)
-    squares = (quadratic_residuals(values, used) ** 2).sum(axis=1)
-    return np.where(num >= MIN_POINTS, squares / np.maximum(num - 3, 1), np.nan)
-
-
-def usable_segments(trials: Curves) -> NDArray[np.int64]:
-    """segments() with the epochs that are missing left out."""
-    return np.where(np.isnan(trials.val_accuracy), -1, segments(trials.lr))
+# What pool() averages with weights hf_df, and what it adds up.
+_AVERAGED = (
+    "hf_var", "finite_var", "third_var", "plateau_var", "plateau_hf_var", "plateau_points",
+    "robust_sd", "downward_variation", "lag1_differences", "drawdown", "finite_var_least",
+    "finite_var_most", "pop_step_var",
+)  # fmt: skip
+_SUMMED = ("num_usable_epochs", "hf_df", "num_flips", "turning_count", "turning_num", "turning_var")
+_LISTS = ("block_gram", "block_weight", "block_level")
+_UNPUBLISHED = (
+    "third_var", "plateau_var", "plateau_hf_var", "plateau_points", "num_curves",
+    "finite_var_least", "finite_var_most", "turning_count", "turning_num", "turning_var", "level",
+    *_LISTS,
+)  # fmt: skip
 
 
 def components(trials: Curves) -> pl.DataFrame:
     """One row per trial with what summarise() and pool() need; nothing is left out yet."""
     labels = usable_segments(trials)
     accuracy = np.nan_to_num(trials.val_accuracy)
+    num_trials, num_epochs = accuracy.shape
     hf_var, hf_df = contrast_variance(accuracy, labels)
     usable = labels >= 0
-    num_usable = usable.sum(axis=1)
-    enough = num_usable >= MIN_POINTS
+    enough = usable.sum(axis=1) >= MIN_POINTS
     flips = np.where(usable & np.isfinite(trials.flips), trials.flips, 0.0).sum(axis=1)
     counted = (usable & np.isfinite(trials.flips)).sum(axis=1)
     churn = flips / np.maximum(counted, 1) / np.maximum(trials.val_n, 1)
-    blocks = np.nan_to_num(trials.block_accuracy)
+    blocks, w = np.nan_to_num(trials.block_accuracy), trials.block_weight
+    has_blocks = blocks.shape[2] > 0
+    gram = block_gram(blocks, w, labels)
+    finite_var = split_of_blocks(gram, w, hf_df).finite_var if has_blocks else np.nan
+    least, most = flip_bounds(trials.flips, trials.val_n, hf_var, labels)
+    wander = plateau(accuracy, labels)
+    turning_count, turning_num, turning_var = turning_points(accuracy, labels)
+    last = slice(-min(max(3, num_epochs // 8), num_epochs), None)
     frame = pl.DataFrame(
         {
-            "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
-            "num_epochs": np.isfinite(trials.val_accuracy).sum(axis=1),
-            "num_usable_epochs": num_usable,
-            "val_n": trials.val_n.astype(np.int64),
-            "hf_var": np.where(enough, hf_var, np.nan),
-            "hf_df": np.where(enough, hf_df, np.nan),
-            "finite_var": np.where(
-                enough, finite_variance(blocks, trials.block_weight, labels), np.nan
+            "hf_var": hf_var,
+            "hf_df": hf_df,
+            "finite_var": np.broadcast_to(finite_var, num_trials),
+            "third_var": contrast_variance(accuracy, labels, THIRD)[0],
+            "plateau_var": wander.var,
+            "plateau_hf_var": wander.hf_var,
+            "plateau_points": wander.num_points,
+            "robust_sd": robust_sd(accuracy, labels),
+            "downward_variation": downward_variation(accuracy, labels),
+            "turning_count": turning_count,
+            "turning_num": turning_num,
+            "turning_var": turning_var,
+            "lag1_differences": lag1_differences(accuracy, labels),
+            "drawdown": drawdown(accuracy, labels),
+            "finite_var_least": least,
+            "finite_var_most": most,
+            "pop_step_var": population_step_variance(
+                trials.to_wrong, trials.to_right, trials.val_n, labels
             ),
-            "third_var": np.where(
-                enough, contrast_variance(accuracy, labels, THIRD)[0], np.nan
-            ),
-            "plateau_var": plateau_variance(accuracy, labels),
-            "churn": np.where(counted > 0, churn, np.nan),
-            "num_flips": flips,
         }
-    )  # fmt: skip
+    ).with_columns(pl.when(pl.Series(enough)).then(pl.all()))
+    frame = frame.with_columns(
+        pl.Series("trial_id", trials.trial_ids, pl.String),
+        pl.Series("num_epochs", np.isfinite(trials.val_accuracy).sum(axis=1)),
+        pl.Series("num_usable_epochs", usable.sum(axis=1)),
+        pl.Series("val_n", trials.val_n.astype(np.int64)),
+        pl.Series("churn", np.where(counted > 0, churn, np.nan)),
+        pl.Series("num_flips", np.where(counted > 0, flips, _least_flips(trials, usable))),
+        pl.Series("num_curves", np.ones(num_trials)),
+        pl.Series("level", trials.val_accuracy[:, last].mean(axis=1)),
+        _lists("block_gram", gram.reshape(num_trials, -1), enough & has_blocks),
+        _lists("block_weight", w, enough & has_blocks),
+        _lists("block_level", trials.block_accuracy[:, last].mean(axis=1), enough & has_blocks),
+    )
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
+def _lists(name: str, values: Floats, known: Mask) -> pl.Series:
+    """A column of lists; null where the row is not known. Args: values: (N, M)."""
+    rows = pl.Series(name, values.astype(float), pl.Array(pl.Float64, values.shape[1]))
+    column = pl.when(pl.Series(known)).then(pl.lit(rows.cast(pl.List(pl.Float64))))
+    return pl.select(column.alias(name))[name]
+
+
+def _least_flips(trials: Curves, usable: Mask) -> Floats:
+    """At least so many examples flipped, as their blocks moved by so much. Returns: (N,)."""
+    moved = np.abs(np.diff(trials.block_accuracy, axis=1)) * trials.block_weight[:, None, :]
+    moved = np.where(usable[:, 1:, None], np.nan_to_num(moved), 0.0)
+    return np.round(moved.sum(axis=(1, 2)) * trials.val_n)
+
+
+# --- the shape of a curve; (N, T) accuracy and labels in, (N,) out, NaN without an epoch to count
+
+
+def robust_sd(values: Floats, labels: Labels) -> Floats:
+    """hf_sd with the median of the contrasts in place of their mean square."""
+    e = np.abs(contrasts(values, SECOND))
+    e = np.where(valid_contrasts(labels, len(SECOND)), e, np.inf)
+    num = np.isfinite(e).sum(axis=1)
+    if not e.shape[1]:
+        return np.full(len(e), np.nan)
+    e = np.sort(e, axis=1)
+    middle = [
+        np.take_along_axis(e, np.maximum(index, 0)[:, None], axis=1)[:, 0]
+        for index in ((num - 1) // 2, num // 2)
+    ]
+    median = np.where(num > 0, (middle[0] + middle[1]) / 2, np.nan)
+    return 1.4826 * median / np.sqrt(1.5)
+
+
+def downward_variation(values: Floats, labels: Labels) -> Floats:
+    """Sum of all falls from one epoch to the next."""
+    steps = valid_contrasts(labels, 2)
+    falls = np.where(steps, np.maximum(-np.diff(values, axis=1), 0), 0.0).sum(axis=1)
+    return np.where(steps.any(axis=1), falls, np.nan)
+
+
+def turning_points(values: Floats, labels: Labels) -> tuple[Floats, Floats, Floats]:
+    """Epochs above or below both neighbours, of how many, and the null variance of the count.
+
+    The null is exchangeable epochs: two in three turn. Ties count as if broken by chance.
+    """
+    steps = np.diff(values, axis=1)
+    before, after = np.sign(steps[:, :-1]), np.sign(steps[:, 1:])
+    turns = np.where(before * after != 0, before != after, 0.5)
+    turns = np.where((before == 0) & (after == 0), 2 / 3, turns)
+    valid = valid_contrasts(labels, 3)
+    num = valid.sum(axis=1).astype(float)
+    next_but = [(valid[:, lag:] & valid[:, :-lag]).sum(axis=1) for lag in (1, 2)]
+    variance = 2 / 9 * num - next_but[0] / 18 + next_but[1] / 90
+    return np.where(valid, turns, 0.0).sum(axis=1), num, variance
+
+
+def lag1_differences(values: Floats, labels: Labels) -> Floats:
+    """Lag-1 autocorrelation of epoch-to-epoch differences: -1/2 for independent epochs."""
+    steps = np.diff(values, axis=1)
+    single, double = valid_contrasts(labels, 2), valid_contrasts(labels, 3)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        square = np.where(single, steps**2, 0.0).sum(axis=1) / single.sum(axis=1)
+        product = np.where(double, steps[:, 1:] * steps[:, :-1], 0.0).sum(axis=1)
+        return np.where(square > 0, product / double.sum(axis=1) / square, np.nan)
+
+
+def drawdown(values: Floats, labels: Labels) -> Floats:
+    """The largest fall from an epoch to a later one of the same segment."""
+    usable = labels >= 0
+    lifted = np.where(usable, values + 2.0 * labels, -np.inf)  # a new segment beats all before
+    highest = np.maximum.accumulate(lifted, axis=1)
+    falls = np.where(usable, highest - np.where(usable, lifted, 0.0), 0.0)
+    return np.where(usable.any(axis=1), falls.max(axis=1), np.nan)
+
+
+# --- pooling and publishing
+
+
 def pool(parts: pl.DataFrame, by: str) -> pl.DataFrame:
-    """Components of the trials of a group, their variances weighted by degrees of freedom."""
+    """Components of the trials of a group, averaged with their degrees of freedom as weights.
+
+    Adds seed_var, seed_pop_var and seed_df: variance between the trials of a group.
+    """
     weight = pl.col("hf_df")
     means = [
         ((pl.col(name) * weight).sum() / weight.filter(pl.col(name).is_not_null()).sum()).alias(
             name
         )
-        for name in ("hf_var", "finite_var", "third_var", "plateau_var")
+        for name in _AVERAGED
     ]
     pooled = parts.group_by(by, maintain_order=True).agg(
-        pl.col("num_usable_epochs").sum(),
         pl.col("val_n").max(),
         *means,
-        pl.col("hf_df").sum(),
+        *[pl.col(name).sum() for name in _SUMMED],
         pl.col("churn").mean(),
-        pl.col("num_flips").sum(),
+        (weight.sum() ** 2 / (weight**2).sum()).alias("num_curves"),
+        pl.col("level").var().alias("seed_var"),
+        (pl.col("level").count() - 1.0).alias("seed_df"),
     )
+    pooled = pooled.join(_pool_blocks(parts, by), on=by, how="left", maintain_order="left")
     pooled = pooled.with_columns(pl.col(pl.Float64).fill_nan(None))
-    return pooled.with_columns(pl.when(pl.col("hf_df") > 0).then(pl.col("hf_df")))
+    some = pl.col("hf_df") > 0
+    return pooled.with_columns(
+        pl.when(some).then(pl.col("hf_df")),
+        *[pl.when(pl.col("seed_df") >= 1).then(name) for name in ("seed_df", "seed_pop_var")],
+    )
+
+
+def _pool_blocks(parts: pl.DataFrame, by: str) -> pl.DataFrame:
+    """Lists of each group whose trials have blocks of one number, and its seed_pop_var."""
+    rows = parts.select(by, "hf_df", *_LISTS).drop_nulls()
+    width = pl.col("block_weight").list.len()
+    rows = rows.filter(width.n_unique().over(by) == 1)
+    found: list[pl.DataFrame] = []
+    for _, same in rows.group_by(width.alias("width"), maintain_order=True):
+        same = same.sort(by, maintain_order=True)
+        group = same[by].rle_id().to_numpy()
+        starts = np.flatnonzero(np.diff(group, prepend=-1))
+        weight = same["hf_df"].to_numpy()[:, None]
+        count = np.diff(np.append(starts, len(group)))[:, None]
+        gram, w, level = (_array(same[name]) for name in _LISTS)
+        total = np.add.reduceat(weight, starts)
+        pooled_w = np.add.reduceat(weight * w, starts) / total
+        centred = level - (np.add.reduceat(level, starts) / count)[group]
+        every = np.ones(len(starts), bool)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            spread = np.add.reduceat(centred**2, starts) / (count - 1)
+            whole = (centred * pooled_w[group]).sum(axis=1, keepdims=True)
+            naive = np.add.reduceat(whole**2, starts)[:, 0] / (count[:, 0] - 1)
+            own = (pooled_w**2 * spread).sum(axis=1)
+            seed_pop_var = (naive - own) / (1 - (pooled_w**2).sum(axis=1))
+        found.append(
+            pl.DataFrame(
+                {
+                    by: same[by].gather(starts),
+                    "seed_pop_var": seed_pop_var,
+                    "block_gram": _lists(
+                        "block_gram", np.add.reduceat(weight * gram, starts) / total, every
+                    ),
+                    "block_weight": _lists("block_weight", pooled_w, every),
+                }
+            )
+        )
+    nothing = rows.select(by, pl.lit(0.0).alias("seed_pop_var"), "block_gram", "block_weight")
+    return pl.concat([nothing.clear(), *found])
+
+
+def _array(lists: pl.Series) -> Floats:
+    """(N, M) from a column of lists of one length."""
+    return lists.explode().to_numpy().reshape(len(lists), -1)
 
 
 def summarise(parts: pl.DataFrame) -> pl.DataFrame:
     """The published columns of fluctuation: SDs as fractions of accuracy, shares, limits.
 
-    Adds hf_sd, trend_ratio, plateau_sd, fin_sd, finite_share, pop_var (signed) and `_low`,
-    `_high` of them. The finite-set columns are null below MIN_EXAMPLES or MIN_FLIPS.
+    hf_sd, plateau_sd, fin_sd, finite_share and pop_var (signed) have `_low` and `_high`.
+    fin_sd_least and fin_sd_most are bounds from flips, no limits. The finite-set columns are null
+    below MIN_EXAMPLES or MIN_FLIPS.
     """
-    low, high = variance_factors(parts["hf_df"].to_numpy())
-    nu = pl.col("hf_df")
     known = (pl.col("val_n") >= MIN_EXAMPLES) & (pl.col("num_flips") >= MIN_FLIPS)
-    v = pl.when(known).then(pl.col("finite_var"))
+    v, nu = pl.col("finite_var"), pl.col("hf_df")
     share = pl.when(pl.col("hf_var") > 0).then(v / pl.col("hf_var"))
-    factors = parts.with_columns(
-        pl.Series("factor_low", low).fill_nan(None), pl.Series("factor_high", high).fill_nan(None)
-    )
+    turned = pl.when(pl.col("turning_num") > 0).then(pl.col("turning_num"))
+    found = _with_limits(parts)
+    found = found.with_columns(
+        pl.col("hf_var").sqrt().alias("hf_sd"),
+        *[(pl.col("hf_var") * pl.col(f"hf_{end}")).sqrt().alias(f"hf_sd_{end}") for end in _ENDS],
+        pl.when(pl.col("third_var") > 0)
+        .then(pl.col("hf_var") / pl.col("third_var"))
+        .alias("trend_ratio"),
+        pl.col("plateau_var").sqrt().alias("plateau_sd"),
+        *[pl.col(f"plateau_{end}").sqrt().alias(f"plateau_sd_{end}") for end in _ENDS],
+        (pl.col("turning_count") / turned).alias("turning_rate"),
+        ((pl.col("turning_count") - turned * 2 / 3) / pl.col("turning_var").sqrt()).alias(
+            "turning_z"
+        ),
+        pl.col("finite_var_least").sqrt().alias("fin_sd_least"),
+        pl.col("finite_var_most").sqrt().alias("fin_sd_most"),
+    )  # fmt: skip
     return (
-        factors.with_columns(
-            pl.col("hf_var").sqrt().alias("hf_sd"),
-            (pl.col("hf_var") * pl.col("factor_low")).sqrt().alias("hf_sd_low"),
-            (pl.col("hf_var") * pl.col("factor_high")).sqrt().alias("hf_sd_high"),
-            pl.when(pl.col("third_var") > 0)
-            .then(pl.col("hf_var") / pl.col("third_var"))
-            .alias("trend_ratio"),
-            pl.col("plateau_var").sqrt().alias("plateau_sd"),
-            v.sqrt().alias("fin_sd"),
-            (share * ((nu - 2) / nu).clip(0)).alias("finite_share"),
-            (share / pl.col("factor_high")).alias("finite_share_low"),
-            (share / pl.col("factor_low")).alias("finite_share_high"),
-            (pl.col("hf_var") - v).alias("pop_var"),
-            (pl.col("hf_var") * pl.col("factor_low") - v).alias("pop_var_low"),
-            (pl.col("hf_var") * pl.col("factor_high") - v).alias("pop_var_high"),
+        found.with_columns(
+            pl.when(known).then(column)
+            for column in (
+                v.sqrt().alias("fin_sd"),
+                *[(v * pl.col(f"fin_{end}")).sqrt().alias(f"fin_sd_{end}") for end in _ENDS],
+                (share * ((nu - 2) / nu).clip(0)).alias("finite_share"),
+                (share / pl.col("hf_high")).alias("finite_share_low"),
+                (share / pl.col("hf_low")).alias("finite_share_high"),
+                (pl.col("hf_var") - v).alias("pop_var"),
+                *[
+                    (pl.col("hf_var") * pl.col(f"pop_{end}") - v).alias(f"pop_var_{end}")
+                    for end in _ENDS
+                ],
+                pl.col("p_no_population_movement"),
+                pl.col("finite_df"),
+            )
         )
-        .drop("factor_low", "factor_high", "third_var", "plateau_var")
+        .drop(*_UNPUBLISHED, "^(hf|fin|pop|plateau)_(low|high)$", strict=False)
         .with_columns(pl.col("num_flips").cast(pl.Int64))
     )
+
+
+_ENDS = ("low", "high")
+
+
+def _with_limits(parts: pl.DataFrame) -> pl.DataFrame:
+    """Factors hf_, fin_, pop_ and variances plateau_ of `low` and `high`, p and finite_df."""
+    df = parts["hf_df"].cast(pl.Float64).to_numpy()
+    split = _split(parts, df)
+    wide = plateau_limits(
+        *(parts[name].cast(pl.Float64).to_numpy()
+          for name in ("plateau_var", "plateau_hf_var", "plateau_points", "num_curves"))
+    )  # fmt: skip
+    limits = {
+        "hf": variance_factors(df),
+        "fin": variance_factors(split.finite_df),
+        "pop": variance_factors(split.total_df),
+        "plateau": wide,
+    }
+    columns = [
+        pl.Series(f"{name}_{end}", values)
+        for name, both in limits.items()
+        for end, values in zip(_ENDS, both, strict=True)
+    ]
+    columns += [
+        pl.Series("p_no_population_movement", split.movement_p),
+        pl.Series("finite_df", split.finite_df),
+    ]
+    return parts.with_columns(column.fill_nan(None) for column in columns)
+
+
+def _split(parts: pl.DataFrame, df: Floats) -> Split:
+    """(rows of parts,) each; NaN without blocks."""
+    found = Split(*(np.full(len(df), np.nan) for _ in Split._fields))
+    for at, gram, weight in _same_blocks(parts):
+        some = split_of_blocks(gram.reshape(len(at), weight.shape[1], -1), weight, df[at])
+        for whole, part in zip(found, some, strict=True):
+            whole[at] = part
+    return found
+
+
+def _same_blocks(parts: pl.DataFrame) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """Row numbers, block_gram and block_weight of the rows with equally many blocks."""
+    rows = parts.select("block_gram", "block_weight").with_row_index("at").drop_nulls()
+    width = pl.col("block_weight").list.len()
+    for _, same in rows.group_by(width.alias("width"), maintain_order=True):
+        yield same["at"].to_numpy(), _array(same["block_gram"]), _array(same["block_weight"])

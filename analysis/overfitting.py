@@ -5,8 +5,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.contrasts import MIN_POINTS, quadratic_residuals, usable_segments
 from analysis.curves import ROWS_AT_ONCE, Curves, padded
-from analysis.fluctuation import MIN_POINTS, quadratic_residuals, usable_segments
 from analysis.stats import mean_interval, pooled_df
 
 Floats = NDArray[np.float64]

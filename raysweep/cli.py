@@ -212,7 +212,7 @@ def _explain_plan(plan: "Plan", address: str | None) -> None:
 def _power_statement(spec: "SweepSpec") -> str:
     """Which difference in jitter this sweep can find, said before it costs anything."""
     _analysis()
-    from analysis.fluctuation import planned_df
+    from analysis.contrasts import planned_df
     from analysis.stats import detectable_ratio
 
     base = spec.base

@@ -1,0 +1,164 @@
+"""Which epochs of a curve count, and the contrasts that leave its trend out."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.curves import Curves
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+# Contrast rows. A quadratic trend leaves little in the first and nothing in the second.
+SECOND = (0.5, -1.0, 0.5)  # Gasser, Sroka, Jennen-Steinmetz 1986, Biometrika 73
+THIRD = (1.0, -3.0, 3.0, -1.0)
+MIN_POINTS = 8  # usable epochs; with fewer, a fluctuation is not estimable
+_JUMP = math.log(1.25)  # change of the learning rate in one epoch that starts a new segment
+_AFTER_JUMP = 3  # epochs left out after it
+
+
+def segments(lr: Floats) -> Labels:
+    """Which stretch of constant conditions an epoch belongs to; -1 where it is not usable.
+
+    Left out are warm-up, the first max(3, 15 %) epochs of the first segment, and 3 epochs after a
+    jump of the learning rate. Smooth schedules are cut into thirds of training.
+
+    Args: lr: (N, T). Returns: (N, T).
+    """
+    filled = np.where(np.isfinite(lr) & (lr > 0), lr, np.nan)
+    steps = np.diff(np.log(filled), axis=1)
+    steps = np.round(np.nan_to_num(steps), 9)
+    distinct, inverse = np.unique(steps, axis=0, return_inverse=True)
+    labels = [_segments_of_one(row) for row in distinct]
+    return np.reshape(labels, (-1, lr.shape[1])).astype(np.int64)[inverse.reshape(-1)]
+
+
+def _segments_of_one(steps: Floats) -> Labels:
+    """Args: steps: (T - 1,) changes of log lr. Returns: (T,)."""
+    num_epochs = len(steps) + 1
+    rising = steps > 0
+    warmup = int(np.argmin(rising)) if not rising.all() else 0
+    after = steps[warmup:]
+    labels = np.zeros(num_epochs, np.int64)
+    if len(after) and np.mean(after != 0) > 1 / 3:
+        labels = np.arange(num_epochs) * 3 // num_epochs
+        burn_in = max(3, math.ceil(0.15 * (num_epochs - warmup)))
+    else:
+        jumps = warmup + 1 + np.flatnonzero(np.abs(after) > _JUMP)
+        first = int(jumps[0]) if len(jumps) else num_epochs
+        burn_in = max(3, math.ceil(0.15 * (first - warmup)))
+        for jump in jumps:
+            labels[jump:] += 1
+        for jump in jumps:
+            labels[jump : jump + _AFTER_JUMP] = -1
+    labels[: warmup + burn_in] = -1
+    return labels
+
+
+def usable_epochs(
+    num_epochs: int,
+    *,
+    warmup_epochs: float = 0,
+    schedule: str = "constant",
+    step_epochs: int | None = None,
+) -> int:
+    """How many epochs of a planned trial will count for its fluctuation."""
+    return int((segments(_planned_lr(num_epochs, warmup_epochs, schedule, step_epochs)) >= 0).sum())
+
+
+def planned_df(
+    num_epochs: int,
+    *,
+    num_seeds: int = 1,
+    warmup_epochs: float = 0,
+    schedule: str = "constant",
+    step_epochs: int | None = None,
+) -> float:
+    """Degrees of freedom of the pooled jitter of a planned configuration, about 18/35 an epoch."""
+    labels = segments(_planned_lr(num_epochs, warmup_epochs, schedule, step_epochs))
+    return num_seeds * float(degrees_of_freedom(valid_contrasts(labels, len(SECOND)), SECOND)[0])
+
+
+def _planned_lr(
+    num_epochs: int, warmup_epochs: float, schedule: str, step_epochs: int | None
+) -> Floats:
+    epoch = np.arange(1, num_epochs + 1)
+    lr = np.ones(num_epochs)
+    if schedule == "step" and step_epochs:
+        lr = 0.1 ** ((epoch - 1) // step_epochs)
+    elif schedule == "cosine":
+        lr = 0.5 * (1 + np.cos(np.pi * epoch / (num_epochs + 1)))
+    return (lr * np.clip(epoch / max(warmup_epochs, 1), 0, 1))[None]
+
+
+def valid_contrasts(labels: Labels, width: int) -> Mask:
+    """Which contrasts lie wholly in one segment. Returns: (N, T - width + 1)."""
+    num = max(labels.shape[1] - width + 1, 0)
+    first = labels[:, :num]
+    valid = first >= 0
+    for shift in range(1, width):
+        valid = valid & (labels[:, shift : shift + num] == first)
+    return valid
+
+
+def contrasts(values: Floats, stencil: Sequence[float]) -> Floats:
+    """The rows of DA. Args: values: (N, T, ...). Returns: (N, T - len(stencil) + 1, ...)."""
+    num = max(values.shape[1] - len(stencil) + 1, 0)
+    return sum(
+        (weight * values[:, shift : shift + num] for shift, weight in enumerate(stencil)),
+        np.zeros((values.shape[0], num, *values.shape[2:])),
+    )
+
+
+def _gram(stencil: Sequence[float]) -> list[float]:
+    """Inner products of a contrast row with itself shifted by 0, 1, ..."""
+    w = np.asarray(stencil)
+    return [float(w[: len(w) - lag] @ w[lag:]) for lag in range(len(w))]
+
+
+def degrees_of_freedom(valid: Mask, stencil: Sequence[float]) -> Floats:
+    """tr(DD')^2 / tr((DD')^2), with D the valid contrast rows of each trial. Returns: (N,)."""
+    gram = _gram(stencil)
+    num = valid.sum(axis=1).astype(float)
+    square = gram[0] ** 2 * num
+    for lag in range(1, len(stencil)):
+        square = square + 2 * gram[lag] ** 2 * (valid[:, lag:] & valid[:, :-lag]).sum(axis=1)
+    return np.divide((gram[0] * num) ** 2, square, out=np.zeros_like(num), where=num > 0)
+
+
+def contrast_variance(
+    values: Floats, labels: Labels, stencil: Sequence[float] = SECOND
+) -> tuple[Floats, Floats]:
+    """Variance around a smooth trend, s^2 = |DA|^2 / tr(DD'), and its degrees of freedom.
+
+    Args: values, labels: (N, T). Returns: (N,), (N,); NaN without a contrast.
+    Source: Gasser, Sroka, Jennen-Steinmetz 1986 for the stencil SECOND.
+    """
+    valid = valid_contrasts(labels, len(stencil))
+    squares = np.where(valid, contrasts(values, stencil) ** 2, 0.0).sum(axis=1)
+    return over_trace(squares, valid, stencil), degrees_of_freedom(valid, stencil)
+
+
+def over_trace(total: Floats, valid: Mask, stencil: Sequence[float]) -> Floats:
+    """A sum over valid contrasts divided by tr(DD'); NaN without one. Args: total: (N, ...)."""
+    trace = _gram(stencil)[0] * valid.sum(axis=1).astype(float)
+    trace[trace == 0] = np.nan
+    return total / trace.reshape(-1, *[1] * (total.ndim - 1))
+
+
+def quadratic_residuals(values: Floats, used: Mask) -> Floats:
+    """What a quadratic in time leaves of the used epochs; 0 elsewhere. Args: both (N, T)."""
+    time = np.linspace(-1, 1, values.shape[1])
+    X = used[:, :, None] * np.stack([np.ones_like(time), time, time**2], axis=1)
+    y = np.where(used, values, 0.0)
+    XX = np.einsum("nti,ntj->nij", X, X) + 1e-12 * np.eye(3)
+    beta = np.linalg.solve(XX, np.einsum("nti,nt->ni", X, y)[:, :, None])
+    return np.where(used, y - (X @ beta)[:, :, 0], 0.0)
+
+
+def usable_segments(trials: Curves) -> Labels:
+    """segments() with the epochs that are missing left out."""
+    return np.where(np.isnan(trials.val_accuracy), -1, segments(trials.lr))

@@ -1,0 +1,168 @@
+"""Which part of a movement is the population's and which only the finite validation set's: between
+epochs from blocks, from bits or from flips, and between seeds."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from analysis.contrasts import SECOND, Floats, Labels, contrasts, over_trace, valid_contrasts
+
+MIN_EXAMPLES = 100  # of the validation set
+MIN_FLIPS = 200  # over the usable epochs
+MIN_BLOCKS = 5  # that are not empty
+
+
+class Split(NamedTuple):
+    """Parts of contrast_variance, and how well they are known; (N,) each, NaN without an answer."""
+
+    total_var: Floats  # s^2 of the validation set that was used
+    finite_var: Floats  # v, what a validation set of this size makes of it by itself
+    finite_df: Floats  # degrees of freedom of v
+    total_df: Floats  # of s^2, as a measure of the population's part plus v
+    movement_p: Floats  # of "population accuracy does not move"
+
+
+def block_gram(block_accuracy: Floats, block_weight: Floats, labels: Labels) -> Floats:
+    """Inner products of the blocks' contrasts, w_k w_l Y_k'Y_l / tr(DD'); they add up to s^2.
+
+    All that split_of_blocks needs. Seeds that share the blocks are pooled by averaging it.
+
+    Args: block_accuracy: (N, T, K); block_weight: (N, K), shares of the examples.
+    Returns: (N, K, K); NaN without a contrast.
+    """
+    valid = valid_contrasts(labels, len(SECOND))
+    y = contrasts(block_accuracy, SECOND) * block_weight[:, None, :] * valid[:, :, None]
+    return over_trace(y.transpose(0, 2, 1) @ y, valid, SECOND)
+
+
+def split_of_blocks(gram: Floats, block_weight: Floats, hf_df: Floats) -> Split:
+    """The parts from the spread of blocks.
+
+    Args: gram: (N, K, K) of block_gram; block_weight: (N, K); hf_df: (N,) of contrast_variance.
+    """
+    w = block_weight
+    along = gram.sum(axis=2)  # (N, K), w_k Y_k'r
+    total = along.sum(axis=1)
+    scale = 1 - (w**2).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centred = (
+            gram
+            - w[:, :, None] * along[:, None, :]
+            - w[:, None, :] * along[:, :, None]
+            + w[:, :, None] * w[:, None, :] * total[:, None, None]
+        ) / scale[:, None, None]
+        along_total = ((along - w * total[:, None]) ** 2).sum(axis=1) / scale
+    trace = np.trace(centred, axis1=1, axis2=2)
+    num_blocks = (w > 0).sum(axis=1)
+    c = np.where(num_blocks >= MIN_BLOCKS, num_blocks - 1.0, np.nan)
+    return _split(total, trace, (centred**2).sum(axis=(1, 2)), along_total, c, hf_df)
+
+
+def split_of_bits(correct: NDArray[np.bool_], labels: Labels, hf_df: float) -> Split:
+    """The parts from every example of one trial: its examples are blocks of one.
+
+    Args: correct: (T, n); labels: (T,); hf_df of contrast_variance. Returns: arrays of length 1.
+    """
+    num = correct.shape[1]
+    valid = valid_contrasts(labels[None], len(SECOND))
+    Y = contrasts(correct[None].astype(float), SECOND)[0, valid[0]]
+    r = Y.mean(axis=1)
+    Z = (Y - r[:, None]) / math.sqrt(num * (num - 1))
+    S = Z @ Z.T
+    parts = np.array([[r @ r, np.trace(S)], [(S**2).sum(), r @ S @ r]])
+    trace = over_trace(np.ones(1), valid, SECOND)  # 1 / tr(DD')
+    (total, v), (square, along) = parts[0] * trace, parts[1] * trace**2
+    return _split(*(np.array([x]) for x in (total, v, square, along, num - 1.0, hf_df)))
+
+
+def _split(
+    total: Floats, trace: Floats, square: Floats, along: Floats, c: Floats, hf_df: Floats
+) -> Split:
+    """From r'r, tr S, tr S^2 and r'Sr, S being the estimated covariance of r with c df."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tau = c**2 / ((c - 1) * (c + 2)) * (square - trace**2 / c)  # unbiased for tr Sigma^2
+        most = 2 * hf_df  # contrasts, about
+        nu = np.where(trace > 0, np.fmin(trace**2 / np.maximum(tau, 0), most), np.nan)
+        tau = trace**2 / nu
+        p = stats.f.sf(total / trace, nu, c * nu)
+        # Variance of s^2 - v: over paths of the population, and over validation sets.
+        spread = (
+            2 * np.maximum(total - trace, 0) ** 2 / hf_df
+            + 4 * np.maximum(along - tau, 0)
+            + 2 * tau * (1 + 1 / c)
+        )
+        total_df = np.fmin(2 * total**2 / spread, hf_df)
+    return Split(total, trace, c * nu, total_df, p)
+
+
+def flip_bounds(
+    flips: Floats, val_n: Floats, hf_var: Floats, labels: Labels
+) -> tuple[Floats, Floats]:
+    """Between which bounds v must lie, from the flips of each epoch alone.
+
+    Y_i^2 is at least 1/4 and at most 1/2 of the flips of example i in the two steps of a contrast.
+
+    Args: flips: (N, T), against the epoch before; val_n, hf_var: (N,). Returns: (N,), (N,).
+    """
+    num = max(flips.shape[1] - 2, 0)
+    both = flips[:, 1 : num + 1] + flips[:, 2:]
+    valid = valid_contrasts(labels, len(SECOND)) & np.isfinite(both)
+    n = np.where(val_n > 0, val_n, np.nan)
+    most = over_trace(np.where(valid, both, 0.0).sum(axis=1) / 2, valid, SECOND) / n**2
+    return np.maximum(most / 2 - hf_var / n, 0), most
+
+
+def population_step_variance(
+    to_wrong: Floats, to_right: Floats, val_n: Floats, labels: Labels
+) -> Floats:
+    """Mean squared change of population accuracy from epoch to epoch, its trend included.
+
+    Unbiased: ((c - b)^2 - (b + c)) / (n (n - 1)), so it may be negative.
+
+    Args: to_wrong, to_right: (N, T), flips b and c; val_n: (N,). Returns: (N,).
+    """
+    b, c = to_wrong[:, 1:], to_right[:, 1:]
+    steps = valid_contrasts(labels, 2) & np.isfinite(b + c)
+    n = np.where(val_n > 1, val_n, np.nan)
+    squares = np.where(steps, (c - b) ** 2 - (b + c), 0.0).sum(axis=1) / (n * (n - 1))
+    num = steps.sum(axis=1)
+    return np.divide(squares, num, out=np.full_like(squares, np.nan), where=num > 0)
+
+
+def between_seed_variance(correct_by_seed: NDArray[np.bool_]) -> tuple[float, float]:
+    """Variance of accuracy between seeds: as observed, and of the population's accuracy.
+
+    Args: correct_by_seed: (S, n), the same validation examples for every seed.
+    Returns: naive, population (signed); NaN with fewer than two seeds.
+    Source: Jordan 2024, arXiv 2304.01910, Theorem 2.
+    """
+    num = correct_by_seed.shape[1]
+    values = correct_by_seed.astype(float)
+    return between_seed_variance_of_blocks(values, np.full(num, 1 / num))
+
+
+def between_seed_variance_of_blocks(
+    block_accuracy: Floats, block_weight: Floats
+) -> tuple[float, float]:
+    """The same from blocks: the mean covariance over seeds of two different blocks.
+
+    Args: block_accuracy: (S, K); block_weight: (K,).
+    """
+    if len(block_accuracy) < 2:
+        return math.nan, math.nan
+    naive = float((block_accuracy @ block_weight).var(ddof=1))
+    own = float((block_weight**2) @ block_accuracy.var(axis=0, ddof=1))
+    rest = 1 - float((block_weight**2).sum())
+    return naive, (naive - own) / rest if rest > 0 else math.nan
+
+
+def examples_needed(churn: float, min_delta: float, num_errors: float = 2.0) -> int:
+    """Validation examples with which `min_delta` is `num_errors` standard errors.
+
+    Args: churn: share of examples that flip between the two epochs; min_delta: a fraction.
+    num_errors: 2 shows a difference that large half of the time, 2.8 in 80 %.
+    """
+    return math.ceil(num_errors**2 * churn / min_delta**2)

@@ -1,0 +1,185 @@
+"""Measures gap, falls and rises of `analysis.overfitting`, and paired contrasts, on curves whose
+truth is known; prints Markdown tables.
+
+    OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 .venv/bin/python docs/measure/overfitting.py
+"""
+
+import numpy as np
+import polars as pl
+from known import (
+    PP,
+    SEED,
+    Population,
+    Table,
+    ar1,
+    holds,
+    of_accuracy,
+    share,
+    simulate,
+    trials_of,
+    write,
+)  # fmt: skip
+
+from analysis import overfitting, results
+from analysis.axes import Axis
+from analysis.curves import curves
+from analysis.effects import DIFFERENCES, effects
+
+
+def main() -> None:
+    """All tables."""
+    for number, table in enumerate((naive_fall, crossfitted_fall, gap, loss, paired)):
+        write(*table(np.random.default_rng([SEED, number])))
+
+
+def measured(raw: pl.DataFrame) -> pl.DataFrame:
+    """overfitting.measures of all trials, with config_id."""
+    parts = [
+        overfitting.measures(group, np.full(len(group.trial_ids), 1e9)) for group in curves(raw)
+    ]
+    return pl.concat(parts).join(trials_of(raw), on="trial_id", maintain_order="left")
+
+
+def pooled(trials: pl.DataFrame, num_epochs: int) -> pl.DataFrame:
+    """The means over seeds that the report shows."""
+    same = {"kept_accuracy": "final_accuracy", "chosen_accuracy": "best_naive"}
+    columns = [pl.col(old).alias(new) for new, old in same.items()]
+    return results._means(trials.with_columns(*columns, pl.lit(num_epochs).alias("num_epochs")))
+
+
+def naive_fall(rng: np.random.Generator) -> Table:
+    """The largest window mean minus the last, of one seed."""
+    rows = []
+    for length in (20, 30, 60):
+        width = overfitting.window(length)
+        for fall in (0.0, 0.03):
+            past = np.clip(np.arange(length) / (length - 1), 0, 1)
+            line = 0.9 - fall * past
+            means = np.convolve(line, np.ones(width) / width, mode="valid")
+            target = float(means.max() - means[-1])
+            for phi in (0.0, 0.5, 0.8, 0.9):
+                values = line + PP * ar1(rng, (4000, length), phi).astype(float)
+                found = overfitting.measures(of_accuracy(values), np.full(4000, 1000.0))
+                rows.append(
+                    (length, f"{target / PP:.2f}", f"{phi:g}",
+                     f"{float(found['drop'].mean()) / PP:.2f}",  # pyright: ignore[reportArgumentType]
+                     share(found, pl.col("drop_low") > 0),
+                     share(found, pl.col("drop_high") >= target),
+                     share(found, pl.col("drop_low") <= target))
+                )  # fmt: skip
+    head = ["T", "true fall, pp", "AR", "mean naive fall, pp", "drop_low > 0",
+            "drop_high ≥ truth", "drop_low ≤ truth"]  # fmt: skip
+    return "Table 4. Naive fall of one seed, jitter of total SD 1 pp", head, rows
+
+
+def crossfitted_fall(rng: np.random.Generator) -> Table:
+    """The fall with its peak chosen on other seeds and other blocks, beside the naive one."""
+    rows = []
+    for num_seeds in (2, 3, 5):
+        for num_val, wander, fall in (
+            (300, 0.3, 0.0), (300, 0.8, 0.0), (1000, 0.3, 0.0), (1000, 0.8, 0.0),
+            (300, 0.3, 0.3), (1000, 0.8, 0.3),
+        ):  # fmt: skip
+            population = Population(60, num_val, num_seeds, 0.04, wander, memory=0.8, fall=fall)
+            raw, _ = simulate(rng, population, 400)
+            width = overfitting.window(60)
+            line = population.accuracy(population.trend())
+            means = np.convolve(line, np.ones(width) / width, mode="valid")
+            target = float(means.max() - means[-1])
+            found = overfitting.crossfit(raw, trials_of(raw))[1]
+            naive = measured(raw).group_by("config_id").agg(pl.col("drop").mean())
+            values = found["drop"].to_numpy() / PP
+            error = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+            rows.append(
+                (num_seeds, f"{num_val:,}", f"{wander:g}", f"{target / PP:.2f}",
+                 f"{values.mean():.2f} ± {error:.2f}", share(found, holds("drop", target)),
+                 share(found, pl.col("drop_low") > 0), share(found, pl.col("drop_low") > 0.005),
+                 f"{float(naive['drop'].mean()) / PP:.2f}")  # pyright: ignore[reportArgumentType]
+            )  # fmt: skip
+    head = ["seeds", "n", "AR", "true fall, pp", "mean cross-fitted, pp", "coverage",
+            "drop_low > 0", "drop_low > 0.5 pp", "mean naive, pp"]  # fmt: skip
+    return "Table 5. Cross-fitted fall, T = 60", head, rows
+
+
+def gap(rng: np.random.Generator) -> Table:
+    """The gap's limits, of one seed and pooled."""
+    rows = []
+    for num_seeds in (1, 3):
+        for num_val in (300, 1000):
+            population = Population(45, num_val, num_seeds, 0.03, 0.3, memory=0.8, gap=0.5)
+            raw, _ = simulate(rng, population, 400, num_train_eval=1000)
+            late = population.trend()[-15:]
+            target = float(np.mean(population.accuracy(late + 0.5) - population.accuracy(late)))
+            found = pooled(measured(raw), 45)
+            bias = (float(found["gap"].mean()) - target) / PP  # pyright: ignore[reportArgumentType]
+            rows.append(
+                (num_seeds, f"{num_val:,}", f"{target / PP:.2f}", f"{bias:+.2f}",
+                 share(found, holds("gap", target)))
+            )  # fmt: skip
+    head = ["seeds", "n", "true gap, pp", "bias, pp", "coverage"]
+    return "Table 6. Gap, T = 45, training subset of 1,000", head, rows
+
+
+def loss(rng: np.random.Generator) -> Table:
+    """The rise of the loss where it does not rise, over three seeds."""
+    rows = []
+    for phi in (0.0, 0.5, 0.8):
+        for spread in (0.01, 0.03, 0.1):
+            values = 1 + spread * ar1(rng, (3000, 60), phi).astype(float)
+            found = overfitting.measures(
+                of_accuracy(np.full_like(values, 0.9), values), np.full(3000, 1000.0)
+            ).with_columns((pl.int_range(pl.len()) // 3).cast(pl.String).alias("config_id"))
+            seeds = pooled(found, 60)
+            rows.append(
+                (f"{phi:g}", f"{100 * spread:g}",
+                 f"{100 * float(seeds['loss_rise'].mean()):.2f}",  # pyright: ignore[reportArgumentType]
+                 share(seeds, pl.col("loss_rise_low") > 0),
+                 share(seeds, pl.col("loss_rise_low") > 0.03))
+            )  # fmt: skip
+    head = ["AR", "SD of the loss, %", "mean rise, %", "low > 0", "low > 3 %"]
+    return "Table 7. Rise of a loss that does not rise, T = 60, three seeds", head, rows
+
+
+def paired(rng: np.random.Generator) -> Table:
+    """Paired differences over 4 slices and 3 seeds, with and without a part that slices share."""
+    levels = ("0", "1")
+    held = tuple(map(str, range(400)))
+    slices = ("a", "b", "c", "d")
+    axes = [Axis("batch_size", levels, levels), Axis("learning_rate", held, held),
+            Axis("weight_decay", slices, slices)]  # fmt: skip
+    grid = pl.DataFrame({"batch_size": levels}).join(
+        pl.DataFrame({"learning_rate": held}), how="cross"
+    )
+    grid = grid.join(pl.DataFrame({"weight_decay": slices}), how="cross")
+    labels = grid.with_row_index("config_id").with_columns(
+        pl.col("config_id").cast(pl.String), *[pl.lit("").alias("point")]
+    )
+    labels = labels.with_columns(pl.col(a.name).cast(pl.Enum(list(a.labels))) for a in axes)
+    spread = labels.select("config_id", pl.lit(1.0).alias("hf_var"), pl.lit(30.0).alias("hf_df"))
+    rows = []
+    for of_seed, of_slice in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
+        shape = (2, len(held), len(slices), 3)
+        noise = rng.standard_normal(shape)
+        noise += of_seed * rng.standard_normal((2, len(held), 1, 3))
+        of_slices = of_slice * rng.standard_normal((2, 1, len(slices), 1))
+        noise += of_slices
+        trials = pl.DataFrame(
+            {"config_id": [str(i) for i in range(labels.height) for _ in range(3)],
+             "seed": np.tile(np.arange(3), labels.height), "final_accuracy": noise.ravel()}
+        ).with_columns(
+            pl.lit(0.0).alias(name) for name in DIFFERENCES if name != "final_accuracy"
+        )  # fmt: skip
+        found = effects(trials, spread, labels, axes).filter(
+            (pl.col("axis") == "batch_size")
+            & (pl.col("scope") == "pooled")
+            & (pl.col("response") == "final_accuracy")
+        )
+        truth = float(of_slices[1].mean() - of_slices[0].mean())
+        inside = (pl.col("low") < truth) & (pl.col("high") > truth)
+        rows.append((f"{of_seed:g}", f"{of_slice:g}", share(found, inside)))
+    head = ["SD shared by the slices of a seed", "SD shared by the seeds of a slice", "coverage"]
+    return "Table 9. Paired difference over 4 slices and 3 seeds, noise of SD 1", head, rows
+
+
+if __name__ == "__main__":
+    main()
