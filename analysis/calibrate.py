@@ -25,30 +25,27 @@ SEED = 20260401
 TARGET = 0.8  # of each level: a cut-off for 5 % is set at 4 %
 LENGTHS = (11, 13, 15, 17, 20, 23, 24, 30, 31, 32, 40, 60, 90, 120, 200)
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.9)
+MIXED = tuple((rho, white) for rho in (0.8, 0.9) for white in (0.2, 0.4, 0.6, 0.8))
 P = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
 HERE = Path(__file__).parent
 
 
 def make_cutoffs(num_curves: int, seed: int = SEED, lengths: tuple[int, ...] = LENGTHS) -> Cutoffs:
-    """Cut-offs from `num_curves` flat curves with AR(1) noise for each length and correlation.
+    """Cut-offs from `num_curves` flat curves for each length and kind of noise; all is normal.
 
-    Their noise is normal. A curve's cut-off is the quantile of curves whose true correlation is the
-    one that was estimated, times a factor for the error of that estimate: the same for all
-    correlations, and just so large that the worst one exceeds its cut-offs in TARGET times the
-    level. That had more power than quantiles given the estimate, and than one cut-off for all.
+    A curve's cut-off is the quantile of curves with AR(1) noise whose true correlation is the one
+    that was estimated, times a factor for what is wrong with that: the same for all correlations,
+    and just so large that the worst kind of noise exceeds its cut-offs in TARGET times the level.
+    The kinds are AR(1) with CORRELATIONS, and MIXED: AR(1) plus independent noise.
     """
     fall = np.empty((len(lengths), len(CORRELATIONS), len(P)))
     pair = np.empty((len(lengths), len(CORRELATIONS)))
     for i, num_epochs in enumerate(lengths):
         rng = np.random.default_rng([seed, num_epochs])
-        largest, fixed, r = (
-            np.array(values)
-            for values in zip(
-                *(standardised(ar1(rng, (num_curves, num_epochs), rho).astype(float))
-                  for rho in CORRELATIONS),
-                strict=True,
-            )
-        )  # fmt: skip
+        shape = (num_curves, num_epochs)
+        pure = [standardised(noise(rng, shape, rho, 0.0)) for rho in CORRELATIONS]
+        mixed = [standardised(noise(rng, shape, rho, share)) for rho, share in MIXED]
+        largest, fixed, r = (np.array(values) for values in zip(*pure, *mixed, strict=True))
         for j, level in enumerate(P):
             fall[i, :, j] = _cutoff(largest, r, TARGET * level)
         pair[i] = _cutoff(fixed, r, TARGET * harm.LEVEL)
@@ -57,6 +54,7 @@ def make_cutoffs(num_curves: int, seed: int = SEED, lengths: tuple[int, ...] = L
         "seed": seed,
         "version": metadata.version("raysweep"),
         "num_curves": num_curves,
+        "mixed": [list(kind) for kind in MIXED],
         "target": TARGET,
     }
     tables = (np.array(lengths, float), np.array(CORRELATIONS), P, fall, pair)
@@ -64,20 +62,31 @@ def make_cutoffs(num_curves: int, seed: int = SEED, lengths: tuple[int, ...] = L
     return of_json(made.as_json())  # with the digits that are shipped
 
 
+def noise(
+    rng: np.random.Generator, shape: tuple[int, int], correlation: float, white: float
+) -> Floats:
+    """AR(1) of variance 1 - white plus independent noise of variance white."""
+    slow = ar1(rng, shape, correlation).astype(float)
+    if not white:
+        return slow
+    return np.sqrt(1 - white) * slow + np.sqrt(white) * rng.standard_normal(shape)
+
+
 def standardised(values: Floats) -> tuple[Floats, Floats, Floats]:
     """The largest fall and that from the first window to the last, in SEs; the correlation."""
     num_epochs = values.shape[1]
     width = window(num_epochs)
     used = segments(np.ones((1, num_epochs))) >= 0
-    sd, r = harm.noise(values, np.broadcast_to(used, values.shape))
-    se = sd * np.sqrt(2 * harm.window_variance(r, width))
+    sd, r = harm.noise(values, np.broadcast_to(used, values.shape), width)
+    se = sd * np.sqrt(2)
     means = harm.window_means(values, width)
     return harm.largest_fall(values, width) / se, (means[:, 0] - means[:, -1]) / se, r
 
 
 def _cutoff(z: Floats, r: Floats, level: float) -> Floats:
-    """For each of CORRELATIONS. Args: z, r: (number of true correlations, number of curves)."""
-    nodes = np.maximum.accumulate(np.quantile(z, 1 - level, axis=1))
+    """For each of CORRELATIONS. Args: z, r: (kinds of noise, number of curves)."""
+    pure = z[: len(CORRELATIONS)]
+    nodes = np.maximum.accumulate(np.quantile(pure, 1 - level, axis=1))
     # How far each curve is above its cut-off; the factor is that ratio's quantile, at its largest.
     ratio = z / np.interp(r, CORRELATIONS, nodes)
     return nodes * np.quantile(ratio, 1 - level, axis=1).max()

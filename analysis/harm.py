@@ -89,9 +89,9 @@ def of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> Fall:
     """
     num_epochs = values.shape[1]
     width = window(num_epochs)
-    sd, correlation = noise(values, used & np.isfinite(values))
+    sd, correlation = noise(values, used & np.isfinite(values), width)
     fall = largest_fall(values, width)
-    se = sd * np.sqrt(2 * window_variance(correlation, width))
+    se = sd * np.sqrt(2)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where((fall == 0) & (se == 0), 0.0, fall / se)
     p = cutoffs.p_value(z, num_epochs, correlation)
@@ -107,12 +107,16 @@ def largest_fall(values: Floats, width: int) -> Floats:
     return np.where(complete, _largest(means) - means[:, -1], np.nan)
 
 
-def noise(values: Floats, used: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """SD of the noise around a quadratic, and its lag-1 autocorrelation in [0, MAX_CORRELATION].
+def noise(values: Floats, used: NDArray[np.bool_], width: int) -> tuple[Floats, Floats]:
+    """SD of the window means around a quadratic, and lag-1 autocorrelation of the epochs around it.
 
-    Not around an isotonic fit, to which a fall is noise. The correlation has the bias taken off
-    that a fit of three coefficients gives it, roughly; the table is made with the same estimate,
-    so it need not be right. Args: both (N, T). Returns: (N,), (N,).
+    Around a quadratic and not an isotonic fit, to which a fall is noise. Of the window means
+    themselves, as a lag-1 autocorrelation says too little about them where noise of several kinds
+    adds up; not below what independent epochs would give. The correlation has the bias taken off
+    that a fit of three coefficients gives it, roughly, and lies in [0, MAX_CORRELATION]; the table
+    is made with the same estimates, so they need not be right.
+
+    Args: values, used: (N, T). Returns: (N,), (N,); NaN with fewer than MIN_POINTS used epochs.
     """
     num = used.sum(axis=1)
     residual = quadratic_residuals(np.nan_to_num(values), used)
@@ -120,14 +124,12 @@ def noise(values: Floats, used: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     product = (residual[:, 1:] * residual[:, :-1]).sum(axis=1)
     r = np.divide(product, square, out=np.zeros_like(square), where=square > 0)
     r = np.clip((r * num + 3) / np.maximum(num - 6, 1), 0, MAX_CORRELATION)
-    sd = np.sqrt(square / np.maximum(num - 3, 1))
-    return np.where(num >= MIN_POINTS, sd, np.nan), r
-
-
-def window_variance(correlation: Floats, width: int) -> Floats:
-    """Variance of the mean of `width` epochs of AR(1) noise with variance 1. (N,) -> (N,)."""
-    lag = np.arange(1, width)
-    return (1 + 2 * ((1 - lag / width) * correlation[:, None] ** lag).sum(axis=1)) / width
+    whole = np.lib.stride_tricks.sliding_window_view(used, width, axis=1).all(axis=-1)
+    of_means = np.where(whole, window_means(residual, width) ** 2, 0.0).sum(axis=1)
+    of_means = of_means / np.maximum(whole.sum(axis=1), 1)
+    degrees = np.maximum(num - 3, 1)
+    variance = np.maximum(of_means * num, square / width) / degrees
+    return np.where(num >= MIN_POINTS, np.sqrt(variance), np.nan), r
 
 
 def harm_of_seeds(
@@ -180,8 +182,8 @@ def of_seeds(
 
     With three seeds or more and blocks, the peak window is the best one of the *other seeds* on
     *one half of the blocks*, the fall is read on this seed and the other half, and the two halves
-    are averaged; p is the larger one of Student's t over seeds and over blocks. So neither a
-    seed's luck nor that of the shared validation set makes a fall. Without blocks (the refined
+    are averaged; Student's t of the mean adds the spread over seeds and that over blocks. So
+    neither a seed's luck nor that of the shared validation set makes a fall. Without blocks (the refined
     loss has none) the peak is chosen on the other seeds, and the test of one seed on the mean
     curve has to agree, as it takes what the shared validation set does for noise.
 
@@ -255,13 +257,14 @@ def _over_seeds(per_seed: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _over_seeds_and_blocks(falls: Floats, weight: Floats) -> Fall:
-    """p is the larger one of two tests; the limits add the two spreads. Args: (C, S, K), (C, K)."""
-    mean, of_seeds, seeds_df = _over_seeds((falls * weight[:, None]).sum(axis=2))
-    of_blocks, num_blocks = block_variance(falls.mean(axis=1), weight)
-    variance, df = pooled_df([(of_seeds, seeds_df), (of_blocks, num_blocks - 1)])
-    limits = _of_t(mean, variance, df)
-    p = np.maximum(_of_t(mean, of_seeds, seeds_df).p, _of_t(mean, of_blocks, num_blocks - 1).p)
-    return Fall(limits.fall, limits.low, limits.high, p)
+    """Student's t of the mean, whose variance is that over seeds plus that over blocks.
+
+    Two t tests that both have to pass, each with one of the two variances, are not the same: where
+    the two are alike, each test knows half of the variance. Args: (C, S, K), (C, K).
+    """
+    mean, over_seeds, seeds_df = _over_seeds((falls * weight[:, None]).sum(axis=2))
+    over_blocks, num_blocks = block_variance(falls.mean(axis=1), weight)
+    return _of_t(mean, *pooled_df([(over_seeds, seeds_df), (over_blocks, num_blocks - 1)]))
 
 
 def _of_t(mean: Floats, variance: Floats, df: Floats) -> Fall:
