@@ -182,10 +182,11 @@ def of_seeds(
 
     With three seeds or more and blocks, the peak window is the best one of the *other seeds* on
     *one half of the blocks*, the fall is read on this seed and the other half, and the two halves
-    are averaged; Student's t of the mean adds the spread over seeds and that over blocks. So
-    neither a seed's luck nor that of the shared validation set makes a fall. Without blocks (the refined
-    loss has none) the peak is chosen on the other seeds, and the test of one seed on the mean
-    curve has to agree, as it takes what the shared validation set does for noise.
+    are averaged. So neither a seed's luck nor that of the shared validation set makes a fall.
+    Student's t of the mean adds the spread over seeds and that over blocks. Without blocks (the
+    refined loss has none) the peak is chosen on the other seeds, the noise of the mean curve stands
+    for what the shared validation set does, and the test of one seed on the mean curve has to
+    agree: a wander that all seeds share makes peaks that the other seeds see as well.
 
     Args: trials: in the order of configurations, then seeds; ends: (C, S) their last epochs.
     """
@@ -211,7 +212,11 @@ def of_seeds(
                 crossfit = (falls * weight[:, None]).sum(axis=2)
         else:
             per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, width)
-            parts[kind] = _both(on_mean, _of_t(*_over_seeds(per_seed[..., 0])))
+            average, variance, df = _over_seeds(per_seed[..., 0])
+            sd = noise(mean, np.asarray(in_all) & np.isfinite(mean), width)[0]
+            num_windows = np.maximum(np.asarray(in_all).sum(axis=1) / width - 1, 1)
+            by_t = _of_t(average, *pooled_df([(variance, df), (2 * sd**2, num_windows)]))
+            parts[kind] = _both(by_t, on_mean)
     lowest = {
         kind: values.reshape(C, S).mean(axis=1) for kind, values in _lowest(trials, width).items()
     }
@@ -277,13 +282,8 @@ def _of_t(mean: Floats, variance: Floats, df: Floats) -> Fall:
 
 
 def _both(one: Fall, other: Fall) -> Fall:
-    """Harm only where both say so; the wider limits."""
-    return Fall(
-        one.fall,
-        np.minimum(one.low, other.low),
-        np.maximum(one.high, other.high),
-        np.maximum(one.p, other.p),
-    )
+    """Harm only where both say so; the upper limit is that of `one`."""
+    return Fall(one.fall, np.minimum(one.low, other.low), one.high, np.maximum(one.p, other.p))
 
 
 def _frame(

@@ -115,10 +115,10 @@ def _variance_of_mean(values: Floats) -> Floats:
     num = values.shape[1]
     centred = values - values.mean(axis=1, keepdims=True)
     variance = (centred**2).sum(axis=1) / max(num - 1, 1)
-    return variance * _inflation(centred, np.full(len(values), num), 1) / num
+    return variance * inflation(centred, np.full(len(values), num), 1) / num
 
 
-def _inflation(residual: Floats, num: NDArray[np.int64], num_fitted: int) -> Floats:
+def inflation(residual: Floats, num: NDArray[np.int64], num_fitted: int) -> Floats:
     """(1 + r) / (1 - r), r being the lag-1 autocorrelation with its bias taken off, in [0, 0.9].
 
     Args: residual: (N, T), 0 where not used; num: (N,) how many are used; num_fitted:
@@ -145,7 +145,7 @@ def _drop(trials: Curves, means: Floats, width: int) -> dict[str, Floats]:
     used = usable_segments(trials) >= 0
     df = np.maximum(used.sum(axis=1) - 3.0, 1)
     residual = quadratic_residuals(trials.val_accuracy, used)
-    variance = (residual**2).sum(axis=1) / df * _inflation(residual, used.sum(axis=1), 3) / width
+    variance = (residual**2).sum(axis=1) / df * inflation(residual, used.sum(axis=1), 3) / width
     num_apart = max(trials.num_epochs // width - 1, 1)
     half = (stats.t.ppf(1 - 0.025 / num_apart, df) * np.sqrt(2 * variance))[:, None]
     # The last window falls from itself by nothing, and that is certain.
