@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.contrasts import SECOND, Floats, Labels, contrasts, over_trace, valid_contrasts
+from analysis.stats import LEVEL
 
 MIN_EXAMPLES = 100  # of the validation set
 MIN_FLIPS = 200  # over the usable epochs
 MIN_BLOCKS = 5  # that are not empty
+_UPPER = (1 + LEVEL) / 2
 
 
 class Split(NamedTuple):
@@ -44,21 +46,21 @@ def split_of_blocks(gram: Floats, block_weight: Floats, hf_df: Floats) -> Split:
     Args: gram: (N, K, K) of block_gram; block_weight: (N, K); hf_df: (N,) of contrast_variance.
     """
     w = block_weight
-    along = gram.sum(axis=2)  # (N, K), w_k Y_k'r
-    total = along.sum(axis=1)
+    rows = gram.sum(axis=2)  # (N, K), w_k Y_k'r
+    total = rows.sum(axis=1)
+    own = np.diagonal(gram, axis1=1, axis2=2)
     scale = 1 - (w**2).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         centred = (
             gram
-            - w[:, :, None] * along[:, None, :]
-            - w[:, None, :] * along[:, :, None]
+            - w[:, :, None] * rows[:, None, :]
+            - w[:, None, :] * rows[:, :, None]
             + w[:, :, None] * w[:, None, :] * total[:, None, None]
         ) / scale[:, None, None]
-        along_total = ((along - w * total[:, None]) ** 2).sum(axis=1) / scale
-    trace = np.trace(centred, axis1=1, axis2=2)
-    num_blocks = (w > 0).sum(axis=1)
-    c = np.where(num_blocks >= MIN_BLOCKS, num_blocks - 1.0, np.nan)
-    return _split(total, trace, (centred**2).sum(axis=(1, 2)), along_total, c, hf_df)
+        others = (rows - own) / scale[:, None]
+    squares = (centred**2).sum(axis=(1, 2))
+    energy = np.diagonal(centred, axis1=1, axis2=2)
+    return _split(total, energy, squares, others, w, hf_df)
 
 
 def split_of_bits(correct: NDArray[np.bool_], labels: Labels, hf_df: float) -> Split:
@@ -68,34 +70,56 @@ def split_of_bits(correct: NDArray[np.bool_], labels: Labels, hf_df: float) -> S
     """
     num = correct.shape[1]
     valid = valid_contrasts(labels[None], len(SECOND))
-    Y = contrasts(correct[None].astype(float), SECOND)[0, valid[0]]
+    Y = contrasts(correct[None].astype(float), SECOND)[0, valid[0]]  # (contrasts, n)
+    Y *= math.sqrt(over_trace(np.ones(1), valid, SECOND)[0])
     r = Y.mean(axis=1)
+    others = (Y.T @ r - (Y**2).sum(axis=0) / num) / (num - 1)
     Z = (Y - r[:, None]) / math.sqrt(num * (num - 1))
-    S = Z @ Z.T
-    parts = np.array([[r @ r, np.trace(S)], [(S**2).sum(), r @ S @ r]])
-    trace = over_trace(np.ones(1), valid, SECOND)  # 1 / tr(DD')
-    (total, v), (square, along) = parts[0] * trace, parts[1] * trace**2
-    return _split(*(np.array([x]) for x in (total, v, square, along, num - 1.0, hf_df)))
+    return _split(
+        np.array([r @ r]),
+        (Z**2).sum(axis=0)[None],
+        np.array([((Z @ Z.T) ** 2).sum()]),
+        others[None],
+        np.full((1, num), 1 / num),
+        np.array([hf_df]),
+    )
 
 
 def _split(
-    total: Floats, trace: Floats, square: Floats, along: Floats, c: Floats, hf_df: Floats
+    total: Floats, energy: Floats, squares: Floats, others: Floats, w: Floats, hf_df: Floats
 ) -> Split:
-    """From r'r, tr S, tr S^2 and r'Sr, S being the estimated covariance of r with c df."""
+    """The parts from products of different blocks, which are independent of each other.
+
+    With Z_k the centred contrasts of block k, scaled so that S = sum_k Z_k Z_k' estimates the
+    covariance of r over validation sets: energy (N, K) is |Z_k|^2, squares (N,) is tr S^2, and
+    others (N, K) is block k's contrast times those of all other blocks, which add up to s^2 - v.
+    """
+    num_blocks = (w > 0).sum(axis=1)
+    K = np.where(num_blocks >= MIN_BLOCKS, num_blocks, np.nan)
+    c = K - 1
+    v = energy.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        tau = c**2 / ((c - 1) * (c + 2)) * (square - trace**2 / c)  # unbiased for tr Sigma^2
-        most = 2 * hf_df  # contrasts, about
-        nu = np.where(trace > 0, np.fmin(trace**2 / np.maximum(tau, 0), most), np.nan)
-        tau = trace**2 / nu
-        p = stats.f.sf(total / trace, nu, c * nu)
+        # Unbiased for tr Sigma^2 of normal contrasts; the blocks' own squares would add kurtosis.
+        tau = squares - (energy**2).sum(axis=1) - v**2 / (K * c)
+        tau = tau / (c / K * (1 + 1 / c**2) - 2 / (K * c**2))
+        nu = np.where(v > 0, np.fmin(v**2 / np.maximum(tau, 0), 2 * hf_df), np.nan)
+        tau = v**2 / nu
+        p = stats.f.sf(total / v, nu, c * nu)
         # Variance of s^2 - v: over paths of the population, and over validation sets.
+        population = total - v
+        uneven = others - w * others.sum(axis=1, keepdims=True)
+        along = K / c * (uneven**2).sum(axis=1)
         spread = (
-            2 * np.maximum(total - trace, 0) ** 2 / hf_df
-            + 4 * np.maximum(along - tau, 0)
-            + 2 * tau * (1 + 1 / c)
+            2 * np.maximum(population, 0) ** 2 / hf_df
+            + 4 * np.maximum(along - tau * K / c, 0)
+            + 2 * tau * K / c
         )
-        total_df = np.fmin(2 * total**2 / spread, hf_df)
-    return Split(total, trace, c * nu, total_df, p)
+        total_df = np.where(K > 0, np.fmin(2 * total**2 / spread, hf_df), np.nan)
+        # Some blocks hold more of the examples that flip: v is known less well than c nu says.
+        unlike = K / c * ((energy - w * v[:, None]) ** 2).sum(axis=1)
+        student = (stats.norm.ppf(_UPPER) / stats.t.ppf(_UPPER, c)) ** 2
+        finite_df = np.fmin(2 * v**2 / unlike * student, c * nu)
+    return Split(total, v, finite_df, total_df, p)
 
 
 def flip_bounds(

@@ -92,7 +92,7 @@ def components(trials: Curves) -> pl.DataFrame:
         pl.Series("trial_id", trials.trial_ids, pl.String),
         pl.Series("num_epochs", np.isfinite(trials.val_accuracy).sum(axis=1)),
         pl.Series("num_usable_epochs", usable.sum(axis=1)),
-        pl.Series("val_n", trials.val_n.astype(np.int64)),
+        pl.Series("val_n", np.nan_to_num(trials.val_n).astype(np.int64)),
         pl.Series("churn", np.where(counted > 0, churn, np.nan)),
         pl.Series("num_flips", np.where(counted > 0, flips, _least_flips(trials, usable))),
         pl.Series("num_curves", np.ones(num_trials)),

@@ -1,24 +1,30 @@
-"""Jitter and its finite-set part, against simulations whose truth is known."""
+"""Which epochs count, the jitter, the wander and the shape of curves whose truth is known."""
 
 import numpy as np
 import polars as pl
 import pytest
-from simulated import Curve, ar1, correctness, levels, population_accuracy
+from simulated import ar1
 
-from analysis.fluctuation import (
+from analysis.contrasts import (
     THIRD,
     contrast_variance,
-    finite_variance,
     planned_df,
-    plateau_variance,
-    pool,
     segments,
-    summarise,
     usable_epochs,
 )
+from analysis.curves import Curves
+from analysis.fluctuation import (
+    components,
+    downward_variation,
+    drawdown,
+    lag1_differences,
+    pool,
+    robust_sd,
+    summarise,
+    turning_points,
+)
 from analysis.stats import detectable_ratio, sd_ratio, variance_factors
-
-NUM_BLOCKS = 20
+from analysis.wander import plateau, plateau_limits
 
 
 def flat(num_epochs):
@@ -27,14 +33,6 @@ def flat(num_epochs):
 
 def everything(values):
     return np.zeros(values.shape, np.int64)
-
-
-def blocks_of(right):
-    """(T, n) correctness -> block accuracy (1, T, K) and weight (1, K)."""
-    block = np.arange(right.shape[1]) % NUM_BLOCKS
-    accuracy = np.stack([right[:, block == k].mean(axis=1) for k in range(NUM_BLOCKS)], axis=1)
-    weight = np.bincount(block, minlength=NUM_BLOCKS) / right.shape[1]
-    return accuracy[None], weight[None]
 
 
 # --- which epochs count
@@ -106,118 +104,113 @@ def test_the_jitter_is_not_the_trend():
     assert first > 2
 
 
-@pytest.mark.parametrize(("num_epochs", "correlation"), [(20, 0.0), (50, 0.0), (100, 0.0)])
+@pytest.mark.parametrize(
+    ("num_epochs", "correlation"),
+    [(20, 0.0), (20, 0.6), (50, 0.0), (50, 0.9), (100, 0.0), (100, 0.6)],
+)
 def test_the_interval_covers_the_variance_of_the_contrasts(num_epochs, correlation):
     rng = np.random.default_rng(3)
     curves = ar1(rng, (num_epochs, 4000), correlation).T
     variance, df = contrast_variance(curves, everything(curves))
     low, high = variance_factors(df)
-    covered = np.mean((variance * low < 1) & (variance * high > 1))
-    assert 0.93 < covered < 0.975  # 0.95 +- 0.007 is two binomial SEs; the chi-square is a fit
+    seen = 1 - 4 / 3 * correlation + correlation**2 / 3
+    covered = np.mean((variance * low < seen) & (variance * high > seen))
+    assert 0.93 < covered < 0.985  # two binomial SEs are 0.007; the chi-square is a fit
 
 
 def test_seeds_are_pooled_by_degrees_of_freedom():
-    parts = pl.DataFrame(
-        {"config": ["a", "a", "b"], "num_usable_epochs": [20, 40, 9], "val_n": [500] * 3,
-         "hf_var": [1.0, 4.0, None], "hf_df": [10.0, 20.0, None], "finite_var": [0.5, 2.0, None],
-         "third_var": [1.0, 4.0, None], "plateau_var": [1.0, 4.0, None], "churn": [0.1, 0.2, None],
-         "num_flips": [300.0, 400.0, 0.0]}
-    )  # fmt: skip
-    a, b = summarise(pool(parts, "config")).iter_rows(named=True)
-    assert a["hf_sd"] == pytest.approx(np.sqrt(3.0))
-    assert a["pop_var"] == pytest.approx(1.5)
+    rng = np.random.default_rng(9)
+    short, long = (
+        components(Curves.of_accuracy(0.9 + 0.01 * rng.standard_normal((1, num_epochs))))
+        for num_epochs in (30, 60)
+    )
+    parts = pl.concat([short, long]).with_columns(pl.lit("a").alias("config"))
+    few = components(Curves.of_accuracy(np.full((1, 9), 0.9))).with_columns(
+        pl.lit("b").alias("config")
+    )
+    a, b = summarise(pool(pl.concat([parts, few]), "config")).iter_rows(named=True)
+    variance, df = parts["hf_var"].to_numpy(), parts["hf_df"].to_numpy()
+    assert a["hf_sd"] == pytest.approx(np.sqrt((variance * df).sum() / df.sum()))
+    assert a["hf_df"] == pytest.approx(df.sum())
     assert a["hf_sd_low"] < a["hf_sd"] < a["hf_sd_high"]
-    assert b["hf_sd"] is None
-    assert b["finite_share"] is None
+    assert a["seed_df"] == 1
+    assert b["num_usable_epochs"] == 6
+    assert all(b[name] is None for name in ("hf_sd", "hf_df", "plateau_sd", "pop_var", "seed_df"))
 
 
 def test_slow_wander_shows_in_the_plateau_and_not_in_the_jitter():
     wave = 0.02 * np.sin(2 * np.pi * np.arange(60) / 12)[None]
     labels = segments(flat(60))
     assert np.sqrt(contrast_variance(wave, labels)[0][0]) < 0.004
-    assert np.sqrt(plateau_variance(wave, labels)[0]) == pytest.approx(0.0144, rel=0.1)
+    assert np.sqrt(plateau(wave, labels).var[0]) == pytest.approx(0.0144, rel=0.1)
 
 
-# --- what the finite validation set makes of it
+@pytest.mark.parametrize(
+    ("num_epochs", "correlation", "mixed"),
+    [(20, 0.9, 1), (60, 0.0, 1), (60, 0.9, 1), (120, 0.9, 0.5)],
+)
+def test_the_limits_of_the_plateau_hold_up_to_a_correlation_of_0_9(num_epochs, correlation, mixed):
+    """Nominal 97.5 % each; the upper one must not fall below 95 %."""
+    rng = np.random.default_rng(10)
+    noise = np.sqrt(mixed) * ar1(rng, (num_epochs, 2000), correlation).T
+    noise += np.sqrt(1 - mixed) * rng.standard_normal(noise.shape)
+    found = plateau(noise, everything(noise))
+    low, high = plateau_limits(*found, np.ones(2000))
+    assert np.mean(low > 1) < 0.035
+    assert np.mean(high < 1) < 0.05
+    if correlation == 0:
+        assert np.sqrt(np.median(high)) < 2  # and it still says something
 
 
-@pytest.mark.parametrize("memory", [0.0, 0.8])
-@pytest.mark.parametrize("num_val", [200, 1000])
-def test_blocks_tell_population_movement_from_the_finite_set(memory, num_val):
-    """Over validation sets and seeds: s2_HF - v is unbiased for the population's own variance."""
-    curve = Curve(final=1.2, process=0.05, churn=0.3, memory=memory, speed=1.0)
-    num_epochs, observed, finite, truth = 40, [], [], []
-    for seed in range(150):
-        rng = np.random.default_rng([4, seed])
-        level = levels(curve, num_epochs, rng)
-        right = correctness(curve, level, rng.standard_normal(num_val), rng)
-        labels = segments(flat(num_epochs))
-        observed.append(contrast_variance(right.mean(axis=1)[None], labels)[0][0])
-        finite.append(finite_variance(*blocks_of(right), labels)[0])
-        moved = population_accuracy(curve, level)[None]
-        truth.append(contrast_variance(moved, labels)[0][0])
-    observed, finite, truth = map(np.array, (observed, finite, truth))
-    excess = observed - finite - truth
-    # Unbiased: within three standard errors of zero, which are a fraction of the effect.
-    assert abs(excess.mean()) < 3 * excess.std() / np.sqrt(len(excess))
-    assert excess.std() / np.sqrt(len(excess)) < 0.15 * truth.mean()
-    # The binomial error p(1-p)/n would have been wrong by far: only flips move accuracy.
-    p = population_accuracy(curve, np.array([curve.final]))[0]
-    assert p * (1 - p) / num_val > 3 * finite.mean()
+def test_more_seeds_narrow_the_limits_of_the_plateau():
+    one, five = (plateau_limits(1.0, 0.9, 51, num)[1][0] for num in (1, 5))
+    assert 1 < five < one
 
 
-def test_unequal_and_empty_blocks_are_weighted():
-    rng = np.random.default_rng(5)
-    counts = np.array([40, 40, 20, 0])
-    weight = (counts / 100)[None]
-    estimates = []
-    for _ in range(3000):
-        right = rng.random((12, 100)) < 0.7
-        edges = np.split(right, np.cumsum(counts)[:-1], axis=1)
-        accuracy = np.stack([b.mean(axis=1) if b.shape[1] else np.zeros(12) for b in edges], axis=1)
-        estimates.append(finite_variance(accuracy[None], weight, np.zeros((1, 12), np.int64))[0])
-    assert np.mean(estimates) == pytest.approx(0.7 * 0.3 / 100, rel=0.04)
+# --- the shape of a curve
 
 
-def test_few_examples_or_few_flips_give_no_share():
-    base = {"num_usable_epochs": 50, "hf_var": 2e-4, "hf_df": 25.0, "finite_var": 1e-4,
-            "third_var": 2e-4, "plateau_var": 2e-4, "churn": 0.1}  # fmt: skip
-    frame = pl.DataFrame(
-        [
-            {**base, "val_n": 1000, "num_flips": 250.0},
-            {**base, "val_n": 99, "num_flips": 250.0},
-            {**base, "val_n": 1000, "num_flips": 199.0},
-        ]
-    )
-    told = summarise(frame)
-    assert told["fin_sd"].is_null().to_list() == [False, True, True]
-    assert told["pop_var"].is_null().to_list() == [False, True, True]
-    assert told["hf_sd"].null_count() == 0
+def test_two_of_three_independent_epochs_turn():
+    rng = np.random.default_rng(11)
+    for values in (rng.random((4000, 40)), np.round(rng.random((4000, 40)), 1)):  # and with ties
+        count, num, variance = turning_points(values, everything(values))
+        assert count.mean() / 38 == pytest.approx(2 / 3, abs=0.004)
+        assert (num == 38).all()
+        assert variance[0] == pytest.approx((16 * 40 - 29) / 90)
+        assert count.var() < 1.1 * variance[0]
+    ramp = np.arange(10.0)[None]
+    assert turning_points(ramp, everything(ramp))[0][0] == 0
 
 
-def test_the_share_and_the_population_part_have_honest_limits():
-    """Normal jitter of known parts: both intervals cover in 93 to 97 % of 3000 curves."""
-    rng = np.random.default_rng(6)
-    df, finite, population = 25.0, 1.0, 1.5
-    total = finite + population
-    frame = pl.DataFrame(
-        {"hf_var": total * rng.chisquare(df, 3000) / df, "hf_df": df, "finite_var": finite,
-         "third_var": 1.0, "plateau_var": 1.0, "churn": 0.1, "val_n": 1000, "num_flips": 1000.0,
-         "num_usable_epochs": 50}
-    )  # fmt: skip
-    told = summarise(frame)
-    share = finite / total
-    covered = (
-        told.filter(pl.col("finite_share_low") < share, pl.col("finite_share_high") > share).height
-        / 3000
-    )
-    assert 0.93 < covered < 0.97
-    covered = (
-        told.filter(pl.col("pop_var_low") < population, pl.col("pop_var_high") > population).height
-        / 3000
-    )
-    assert 0.93 < covered < 0.97
-    assert told["finite_share"].mean() == pytest.approx(share, abs=0.02)
+def test_falls_count_within_segments_only():
+    values = np.array([[0.5, 0.9, 0.8, 0.85, 0.7, 0.6, 0.1, 0.2, 0.15]])
+    labels = np.array([[-1, 0, 0, 0, 0, 0, 1, 1, 1]])
+    assert downward_variation(values, labels)[0] == pytest.approx(0.1 + 0.15 + 0.1 + 0.05)
+    assert drawdown(values, labels)[0] == pytest.approx(0.3)
+    assert np.isnan(drawdown(values, np.full((1, 9), -1))[0])
+
+
+def test_spikes_hardly_move_the_robust_jitter():
+    rng = np.random.default_rng(12)
+    values = rng.standard_normal((500, 60))
+    spiked = values - 10 * (rng.random(values.shape) < 0.03)
+    labels = everything(values)
+    assert robust_sd(values, labels).mean() == pytest.approx(1, abs=0.03)
+    assert robust_sd(spiked, labels).mean() < 1.3
+    assert np.sqrt(contrast_variance(spiked, labels)[0].mean()) > 1.8
+
+
+def test_differences_of_independent_epochs_have_a_correlation_of_minus_a_half():
+    values = np.random.default_rng(13).standard_normal((500, 200))
+    assert lag1_differences(values, everything(values)).mean() == pytest.approx(-0.5, abs=0.01)
+    walk = values.cumsum(axis=1)
+    assert lag1_differences(walk, everything(walk)).mean() == pytest.approx(0, abs=0.01)
+
+
+def test_a_curve_too_short_for_any_contrast_has_nulls_and_no_warnings():
+    for num_epochs in (1, 2, 3, 5):
+        told = summarise(components(Curves.of_accuracy(np.full((2, num_epochs), 0.5))))
+        assert told["hf_sd"].null_count() == told["turning_z"].null_count() == 2
 
 
 # --- power and ratios
