@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from analysis import harm
 from analysis.contrasts import segments
 from analysis.cutoffs import Cutoffs, of_json
+from analysis.error_page import page
+from analysis.error_rates import PARTS
 from analysis.overfitting import window
 from analysis.simulate import ar1
 
@@ -92,19 +94,45 @@ def _cutoff(z: Floats, r: Floats, level: float) -> Floats:
     return nodes * np.quantile(ratio, 1 - level, axis=1).max()
 
 
+def measure(part: str, scale: float, folder: Path) -> None:
+    """Writes the rows of a part of the page into the folder, unless they are there."""
+    path = folder / f"{part}.json"
+    if path.exists():
+        return
+    rows = list(PARTS[part](scale))
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows), "utf-8")
+    sys.stderr.write(f"wrote {path}\n")
+
+
 def main(argv: list[str] | None = None) -> None:
     """See the head of this file."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m analysis.calibrate")
+    parser = argparse.ArgumentParser(prog="python -m analysis.calibrate")
     parser.add_argument("--quick", action="store_true", help="few curves: to see that it runs")
-    parser.add_argument("--only", choices=("cutoffs", "page"), help="the table, or the page of it")
+    parser.add_argument(
+        "--only", choices=("cutoffs", *PARTS, "page"), action="append", help="a part of the work"
+    )
     parser.add_argument("--out", type=Path, default=HERE, help="folder of calibration.json")
     parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "error-rates.md")
+    parser.add_argument(
+        "--parts", type=Path, default=Path("results/calibration"), help="folder of measured rows"
+    )
     args = parser.parse_args(argv)
-    path = args.out / "calibration.json"
-    if args.only != "page":
+    only = args.only or ("cutoffs", *PARTS, "page")
+    if "cutoffs" in only:
         made = make_cutoffs(200 if args.quick else 30_000)
+        path = args.out / "calibration.json"
         path.write_text(json.dumps(made.as_json(), separators=(",", ":")) + "\n", "utf-8")
         sys.stderr.write(f"wrote {path}\n")
+    for part in PARTS:
+        if part in only:
+            measure(part, 0.01 if args.quick else 1.0, args.parts)
+    if "page" in only:
+        rows = {
+            part: json.loads((args.parts / f"{part}.json").read_text("utf-8")) for part in PARTS
+        }
+        args.page.write_text(page(rows), "utf-8")
+        sys.stderr.write(f"wrote {args.page}\n")
 
 
 if __name__ == "__main__":
