@@ -115,6 +115,7 @@ def _with_p_values(known: pl.DataFrame, m: Margins) -> pl.DataFrame:
             # nu s^2 / chi2(.95, nu) - v > margin^2, said as a p-value.
             "optimizer_p": OPTIMIZER * stats.chi2.sf(nu * s2 / (v + m.noise**2), nu),
             "validation_set_p": VALIDATION_SET * stats.chi2.sf(nu_v * v / m.noise**2, nu_v),
+            "epochs_needed": epochs_needed(s2, v + m.noise**2, m.level),
             "hf_high": high,
             "pop_high": high - v,
             "fin_high": nu_v * v / stats.chi2.ppf(m.level, nu_v),
@@ -131,6 +132,17 @@ def _with_p_values(known: pl.DataFrame, m: Margins) -> pl.DataFrame:
     ]  # fmt: skip
     least = pl.min_horizontal(effects) * pl.when(both).then(2).otherwise(1)
     return known.with_columns(least.clip(upper_bound=1).alias("overfit_p"))
+
+
+def epochs_needed(variance: Floats, bound: Floats, level: float) -> Floats:
+    """Usable epochs with which so large a jitter is found to be above or below a bound in 80 %.
+
+    Of the normal approximation to a log chi-square, whose df are about 18/35 an epoch.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.log(variance / bound)
+        df = 2 * ((stats.norm.isf(level) + stats.norm.isf(0.2)) / ratio) ** 2
+    return np.ceil(35 / 18 * df + 2)
 
 
 def _adjusted(p: pl.Series) -> pl.Series:
@@ -221,7 +233,9 @@ def _texts(m: Margins) -> list[pl.Expr]:
 
 def _pp(values: pl.Expr | str, digits: int = 2) -> pl.Expr:
     values = pl.col(values) if isinstance(values, str) else values
-    return pl.coalesce(fixed(100 * values, digits), pl.lit("?"))
+    text = fixed(100 * values.clip(-10, 10), digits)
+    text = pl.when(values.abs() > 10).then(pl.lit("more than 1,000")).otherwise(text)
+    return pl.coalesce(text, pl.lit("?"))
 
 
 def _by_label(label: str, texts: dict[str, pl.Expr]) -> pl.Expr:
@@ -344,11 +358,7 @@ def _noise_text(m: Margins) -> pl.Expr:
 def _undetermined_noise(m: Margins) -> pl.Expr:
     """Part by part, what is not known and what would settle it."""
     square = m.noise**2
-    z = stats.norm.isf(m.level) + stats.norm.isf(0.2)  # found in 80 %
-    # Degrees of freedom with which s^2 tells its estimate from margin^2 + v; 18/35 an epoch.
-    ratio = (pl.col("hf_var") / (pl.col("finite_var") + square)).log()
-    epochs = (35 / 18 * 2 * (z / ratio) ** 2 + 2).ceil()
-    epochs = pl.max_horizontal(epochs, pl.col("num_usable_epochs") + 1)
+    epochs = pl.max_horizontal("epochs_needed", pl.col("num_usable_epochs") + 1)
     examples = (pl.col("val_n") * pl.col("fin_high") / square).ceil()
     # Where nothing is claimed, what stands in the way of "no" is named; a claim came before.
     pop_open = (pl.col("pop_high") >= square) & (pl.col("optimizer_p_used") > m.level)
