@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from analysis import harm
 from analysis.contrasts import segments
 from analysis.cutoffs import Cutoffs, of_json
-from analysis.error_page import page
+from analysis.error_page import FIGURE, figure, page
 from analysis.error_rates import PARTS
 from analysis.overfitting import window
 from analysis.simulate import ar1
@@ -132,6 +132,7 @@ def main(argv: list[str] | None = None) -> None:
             part: json.loads((args.parts / f"{part}.json").read_text("utf-8")) for part in PARTS
         }
         args.page.write_text(page(rows), "utf-8")
+        figure(rows["power"]).save(args.page.with_name(FIGURE))
         sys.stderr.write(f"wrote {args.page}\n")
 
 

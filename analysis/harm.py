@@ -168,7 +168,9 @@ def harm_of_seeds(
             ends = chunk["length"].to_numpy().reshape(-1, num_seeds)
             found, crossfit = of_seeds(padded(raw, chunk["trial_id"], longest), ends, table)
             ids = chunk["config_id"].unique(maintain_order=True)
-            of_configs.append(found.with_columns(ids.alias("config_id")).select(of_configs[0]))
+            of_configs.append(
+                found.with_columns(ids.alias("config_id")).select(of_configs[0].columns)
+            )
             of_trials.append(
                 pl.DataFrame({"trial_id": chunk["trial_id"], "drop_crossfit": crossfit})
             )
