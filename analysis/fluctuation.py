@@ -97,7 +97,7 @@ def components(trials: Curves) -> pl.DataFrame:
         pl.Series("num_flips", np.where(counted > 0, flips, _least_flips(trials, usable))),
         pl.Series("num_curves", np.ones(num_trials)),
         pl.Series("level", trials.val_accuracy[:, last].mean(axis=1)),
-        _lists("block_gram", gram.reshape(num_trials, -1), enough & has_blocks),
+        _lists("block_gram", gram.reshape(num_trials, blocks.shape[2] ** 2), enough & has_blocks),
         _lists("block_weight", w, enough & has_blocks),
         _lists("block_level", trials.block_accuracy[:, last].mean(axis=1), enough & has_blocks),
     )
@@ -345,7 +345,7 @@ def _split(parts: pl.DataFrame, df: Floats) -> Split:
     return found
 
 
-def _same_blocks(parts: pl.DataFrame) -> Iterator[tuple[Floats, Floats, Floats]]:
+def _same_blocks(parts: pl.DataFrame) -> Iterator[tuple[Labels, Floats, Floats]]:
     """Row numbers, block_gram and block_weight of the rows with equally many blocks."""
     rows = parts.select("block_gram", "block_weight").with_row_index("at").drop_nulls()
     width = pl.col("block_weight").list.len()
