@@ -43,6 +43,7 @@ class Scenario:
     wander_period: float = 15.0  # epochs
     churn: float = 0.3  # SD of each example's own movement, in SDs of the margin
     memory: float = 0.5  # correlation of that movement
+    shared: float = 0.0  # share of that movement's variance that the seeds have in common
     fall: float = 0.0  # accuracy that the population loses after the peak, linearly
     peak: float = 0.3  # where the fall and the over-confidence begin, a share of training
     over_confidence: float = 0.0  # the sharpness ends at 1 + this times the best one
@@ -197,6 +198,9 @@ def _observe(
     margin = rng.standard_normal((C, 1, n), dtype=np.float32)
     own = rng.standard_normal((C, S, n), dtype=np.float32)
     fresh = np.empty_like(own)
+    if s.shared:
+        common = rng.standard_normal((C, 1, n), dtype=np.float32)
+        own = np.float32(np.sqrt(1 - s.shared)) * own + np.float32(np.sqrt(s.shared)) * common
     starts = np.arange(num_blocks) * n // num_blocks
     size = _block_sizes(n, num_blocks)
     out: dict[str, Any] = {
@@ -213,6 +217,10 @@ def _observe(
     for t in range(T):
         if t:
             rng.standard_normal(out=fresh, dtype=np.float32)
+            if s.shared:
+                common = rng.standard_normal((C, 1, n), dtype=np.float32)
+                fresh *= np.float32(np.sqrt(1 - s.shared))
+                fresh += np.float32(np.sqrt(s.shared)) * common
             own *= np.float32(s.memory)
             own += np.float32(np.sqrt(1 - s.memory**2)) * fresh
         z = margin + level[..., t, None] + np.float32(s.churn) * own
@@ -232,6 +240,18 @@ def _observe(
             out["refined_loss"][:, :, t] = _refined(z)
         before = right
     return out
+
+
+def finite_variance(accuracy: float, churn: float, memory: float) -> float:
+    """What one validation example adds to the jitter's variance: fin_sd^2 times num_val.
+
+    The contrast (1/2, -1, 1/2) of its correctness, over 3/2. Args as of Scenario, at no trend.
+    """
+    level = special.ndtri(accuracy)
+    lag = np.array([1, 2])
+    r = (1 + churn**2 * memory**lag) / (1 + churn**2)
+    both = accuracy - 2 * special.owens_t(level, np.sqrt((1 - r) / (1 + r)))  # right at both epochs
+    return float((1.5 * accuracy - 2 * both[0] + 0.5 * both[1]) / 1.5)
 
 
 def _block_sizes(n: int, num_blocks: int) -> NDArray[np.int64]:

@@ -1,0 +1,160 @@
+"""Measured error rates -> the page docs/error-rates.md and its figure."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from analysis.cutoffs import shipped
+
+Rows = list[dict[str, Any]]
+FIGURE = "harm-power.svg"
+
+
+def page(rows: dict[str, Rows], command: str = "python -m analysis.calibrate") -> str:
+    """Args: rows of each part of analysis.error_rates."""
+    made = shipped().made_by
+    return "\n\n".join(
+        [
+            "# Error rates",
+            f"Made by `{command}`; nothing here is written by hand. The cut-offs are from seed "
+            f"{made['seed']} and {made['num_curves']:,} curves for each length and kind of noise "
+            f"(version {made['version']}); all rates are from other seeds. In brackets: the limits "
+            "of the rate (two-sided 95 %, Clopper and Pearson). A claim is a false positive where "
+            "its effect is nothing, or at its margin, the worst case that it is not true in. "
+            "Verdicts are those of single rows, before Benjamini-Hochberg.",
+            *_flat(rows["flat_curves"]),
+            *_cells(rows["one_seed"], "## Verdicts of one seed", {
+                "yes": "`overfit: yes` without a fall (the population's jitter is 0.4 pp at high "
+                       "frequency, plus what the validation set makes). At n = 5,000 of the "
+                       "accuracy alone, else of accuracy and refined loss.",
+                "optimizer": "`noise: optimizer` or `both` with the population's part at the "
+                             "margin, 0.4 pp. A zero at n = 200 and few epochs: fewer than 200 "
+                             "flips, so nothing is said.",
+            }),
+            *_cells(rows["five_seeds"], "## Verdicts of five seeds on one validation set", {
+                "yes": "`overfit: yes` without a fall. The seeds share the validation set and half "
+                       "of the variance of each example's own movement, whose autocorrelation is "
+                       "that of the jitter, but at least 0.5.",
+                "harm_p": "The test in accuracy, p <= 0.05, whatever the size of the fall.",
+            }),
+            "## The validation set's part",
+            "`noise: validation set` or `both` with the set's part at the margin, 0.4 pp, n = "
+            "1,000.",
+            _grid(rows["validation_part"], "epochs", "memory", "memory of an example"),
+            *_confusion(rows["confusion"]),
+            *_power(rows["power"]),
+        ]
+    ) + "\n"  # fmt: skip
+
+
+def figure(power: Rows) -> alt.FacetChart:
+    """Power against the fall, a panel per number of epochs, a line per number of seeds."""
+    frame = pl.DataFrame(power).select("epochs", "seeds", (100 * pl.col("true")).alias("true"),
+                                       "rate")  # fmt: skip
+    return (
+        alt.Chart(frame)
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("true:Q", title="true fall, pp"),
+            y=alt.Y("rate:Q", title="found", scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("seeds:O", title="seeds"),
+        )
+        .properties(width=180, height=160)
+        .facet(column=alt.Column("epochs:O", title="epochs"))
+    )
+
+
+def _flat(rows: Rows) -> list[str]:
+    pure = [row for row in rows if not row["white"]]
+    mixed = [row | {"kind": f"AR {row['AR']:g} and {100 * row['white']:.0f} % independent"}
+             for row in rows if row["white"]]  # fmt: skip
+    return [
+        "## Harm test of one seed on flat curves",
+        "p <= 0.05 on flat curves with AR(1) noise. The cut-offs are set at 4 % for the worst kind "
+        "of noise, so they are far on the safe side for the others.",
+        _grid(pure, "epochs", "AR", "AR"),
+        "AR(1) plus independent noise, whose lag-1 autocorrelation hides how slow a part of it is:",
+        _grid(mixed, "epochs", "kind", ""),
+    ]
+
+
+def _cells(rows: Rows, title: str, claims: dict[str, str]) -> list[str]:
+    out = [title]
+    for claim, text in claims.items():
+        some = [row | {"cell": f"{row['n']:,} | {row['epochs']}"}
+                for row in rows if row["claim"] == claim]  # fmt: skip
+        worst = max(some, key=lambda row: row["low"])
+        out += [
+            text,
+            _grid(some, "cell", "AR", "AR", "n | epochs"),
+            f"Largest lower limit: {100 * worst['low']:.1f} % (n = {worst['n']:,}, "
+            f"{worst['epochs']} epochs, AR {worst['AR']:g}); {worst['num']:,} configurations a "
+            "cell.",
+        ]
+    return out
+
+
+def _confusion(rows: Rows) -> list[str]:
+    order = dict.fromkeys((row["label"], row["truth"], row["made_of"]) for row in rows)
+    body = []
+    for label, truth, made_of in order:
+        given = [
+            row
+            for row in rows
+            if (row["label"], row["truth"], row["made_of"]) == (label, truth, made_of)
+        ]
+        others = [
+            f"{row['given']} {100 * row['rate']:.1f} %"
+            for row in sorted(given, key=lambda row: -row["rate"])
+            if row["given"] != truth
+        ]
+        right = next((_percent(row) for row in given if row["given"] == truth), "0.0")
+        body.append((label, truth, made_of, right, "; ".join(others)))
+    return [
+        "## Verdicts of trials of known class",
+        "60 epochs, 1,000 validation examples, one seed unless said otherwise. Each row is a class "
+        "and what it is made of.",
+        _table(("label", "true class", "made of", "given it, %", "given else"), body),
+    ]  # fmt: skip
+
+
+def _power(rows: Rows) -> list[str]:
+    cells = [row | {"cell": f"{row['epochs']} | {row['seeds']}", "fall": 100 * row["fall"]}
+             for row in rows]  # fmt: skip
+    missed = max(rows, key=lambda row: row["missed_high"])
+    return [
+        "## Power of the harm test in accuracy",
+        "Share of configurations with p <= 0.05 where the population's accuracy falls linearly "
+        "from 30 % of training on, by so many pp; n = 1,000, jitter 0.4 pp, the set's part "
+        "0.43 pp. The fall of the window means, which the test reads, is a little smaller.",
+        f"![Power against the fall]({FIGURE})",
+        _grid(cells, "cell", "fall", "fall, pp", "epochs | seeds", limits=False),
+        "The upper limit of the drop, of which 5 % may lie below the true fall, does so in at most "
+        f"{100 * missed['missed_high']:.1f} % ({missed['epochs']} epochs, {missed['seeds']} seeds, "
+        f"{100 * missed['fall']:g} pp).",
+    ]
+
+
+def _percent(row: dict[str, Any], *, limits: bool = True) -> str:
+    text = f"{100 * row['rate']:.1f}"
+    return f"{text} ({100 * row['low']:.1f} to {100 * row['high']:.1f})" if limits else text
+
+
+def _grid(
+    rows: Rows, down: str, across: str, name: str, corner: str | None = None, *, limits: bool = True
+) -> str:
+    """Rates in percent; `corner` may hold several columns' heads, as the rows do."""
+    columns = list(dict.fromkeys(row[across] for row in rows))
+    heads = [f"{name} {c:g}" if isinstance(c, float) else f"{name} {c}".strip() for c in columns]
+    body = []
+    for key in dict.fromkeys(row[down] for row in rows):
+        at = {row[across]: _percent(row, limits=limits) for row in rows if row[down] == key}
+        body.append((*str(key).split(" | "), *(at.get(c, "") for c in columns)))
+    return _table((*(corner or down).split(" | "), *heads), body)
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
