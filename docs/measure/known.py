@@ -132,7 +132,10 @@ def simulate(
     )
     lists = [
         pl.lit(None, pl.List(pl.Float64)).alias("val_block_loss_sum"),
-        pl.lit(None, pl.Float64).alias("val_nll_at_temperature"),
+        *[
+            pl.lit(None, pl.Float64).alias(name)
+            for name in ("val_nll_at_temperature", "train_eval_loss")
+        ],
     ] + [
         pl.Series(name, values.astype(np.int64)).cast(pl.List(pl.Int64))
         for name, values in (("val_block_n", size), ("val_block_correct", stacked["blocks"]))
