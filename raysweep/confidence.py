@@ -52,31 +52,35 @@ def as_they_are(
 def fit_temperature(batches: Sequence[Margins], n: int, group: Group) -> tuple[float, float]:
     """The temperature at which the validation loss is smallest, and the mean loss there.
 
-    The loss is convex in 1 / temperature; Newton's method finds its minimum, within a bracket
-    that it can't leave. Each step is exact over workers.
+    The loss is convex in 1 / temperature. Newton's method finds its minimum; where its steps leave
+    the bracket or stop shrinking (a model that is nearly always right), the bracket is halved.
+    Each step is exact over workers.
 
     Args: n: examples over all workers.
     Returns: (temperature, loss); NaN where a logit is not finite.
     Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
     """
     inverse, low, high = 1.0, 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
+    previous = None  # the last step, if it was Newton's
     for _ in range(MAX_STEPS):
         zeros = torch.zeros(3, dtype=torch.float64, device=group.device)
         sums = sum((_loss_and_derivatives(batch, inverse) for batch in batches), zeros)
         loss, slope, curvature = group.sum(sums).tolist()
         if not math.isfinite(loss):
             break
-        if slope < 0:
+        if slope <= 0:  # 0 where all is right beyond float's reach: sharper is no worse
             low = inverse
         else:
             high = inverse
-        newton = inverse - slope / curvature if curvature > 0 else math.inf
-        target = newton if low < newton < high else math.sqrt(low * high)
-        target = min(max(target, inverse / 4), inverse * 4)
-        step = target - inverse
-        if abs(step) <= LAST_STEP * inverse:
-            return 1 / target, (loss + slope * step + curvature * step**2 / 2) / n
-        inverse = target
+        step = -slope / curvature if curvature > 0 else math.inf
+        shrinks = previous is None or abs(step) <= abs(previous) / 2
+        newton = shrinks and low <= inverse + step <= high
+        if not newton:
+            step = math.sqrt(low * high) - inverse
+        if abs(step) <= LAST_STEP * inverse and not (newton and previous is None):
+            return 1 / (inverse + step), (loss + slope * step + curvature * step**2 / 2) / n
+        inverse += step
+        previous = step if newton else None
     return math.nan, math.nan
 
 

@@ -46,7 +46,8 @@ class Evidence:
         self._fits = probes.confidence and n * num_classes <= confidence.MAX_KEPT_LOGITS
         self._bits = probes.settled(n, fields.epochs).correct_bits
         self._seen: dict[str, PerExample] = {}  # the validation set, by kind of weights
-        self._weights = self._parameters()
+        with torch.no_grad():
+            self._weights = self._parameters()
 
     def train_eval_loss(self) -> float:
         """Mean loss of the fixed training subset now."""
@@ -59,6 +60,7 @@ class Evidence:
             sums = self._on_validation(self._model).sums()
         return int(self._group.sum(sums)[0].item())
 
+    @torch.no_grad()
     def measure(self, training: torch.Tensor, grad_norm: torch.Tensor) -> dict[str, dict[str, Any]]:
         """Columns of the epoch's rows, by kind of weights; `raw` comes last.
 
@@ -135,7 +137,7 @@ class Evidence:
         return evaluate(model, self._placed.validation, self._group, self._precision, keep)
 
     def _parameters(self) -> torch.Tensor:
-        return nn.utils.parameters_to_vector(self._model.parameters()).detach()
+        return nn.utils.parameters_to_vector(self._model.parameters())
 
 
 def _together(

@@ -55,7 +55,7 @@ class Average:
         """Take in the weights after one more step, and the batch-norm statistics with them."""
         self._remaining *= self._decay
         weight = (1 - self._decay) / (1 - self._remaining)
-        torch._foreach_lerp_(self._averaged, self._live, weight)
+        torch._foreach_lerp_(self._averaged, self._live, weight)  # pyright: ignore[reportPrivateImportUsage]
 
     def kinds(
         self,
@@ -98,7 +98,7 @@ def estimate_statistics(
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean of what it sees
         layer.train()
-    with torch.no_grad(), precision:
+    with torch.inference_mode(), precision:
         for x, _ in examples.in_order(slice(0, examples.n), examples.n):
             model(x)
     for layer, momentum in zip(layers, momenta, strict=True):

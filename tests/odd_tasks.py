@@ -94,8 +94,8 @@ def load_jittered(folder):
 class Restless(nn.Linear):
     """Dropout that is never switched off."""
 
-    def forward(self, x):
-        return super().forward(nn.functional.dropout(x, 0.5))
+    def forward(self, input):  # noqa: A002
+        return super().forward(nn.functional.dropout(input, 0.5))
 
 
 def build_batch_norm(trial, data):
