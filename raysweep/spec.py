@@ -137,7 +137,7 @@ class Probes(Frozen):
         description="epochs; averaged weights, evaluated at every epoch. null: none",
     )
     gradient_noise_every: Count | None = Field(
-        default=64, description="steps from one measurement to the next. null: none"
+        default=128, description="steps from one measurement to the next. null: none"
     )
     confidence: bool = Field(
         default=True, description="temperature and the loss at it, Brier score, calibration error"
