@@ -58,7 +58,7 @@ def fit_temperature(batches: Sequence[Margins], n: int, group: Group) -> tuple[f
 
     Args: n: examples over all workers.
     Returns: (temperature, loss); NaN where a logit is not finite.
-    Source: Guo et al. 2017, arXiv 1706.04599, section 4.2.
+    Source: Guo et al. 2017, arXiv 1706.04599.
     """
     inverse, low, high = 1.0, 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     previous = None  # the last step, if it was Newton's

@@ -89,7 +89,7 @@ def estimate_statistics(
     """Batch-norm statistics of these examples, with everything else in eval mode.
 
     Every worker sees all examples, so all get the same statistics.
-    Source: Izmailov et al. 2018, arXiv 1803.05407, section 3.2.
+    Source: Izmailov et al. 2018, arXiv 1803.05407.
     """
     layers = batch_norms(model)
     momenta = [layer.momentum for layer in layers]
@@ -125,7 +125,7 @@ class GradientNoise:
     takes one more backward pass through the same graph: the same dropout masks and batch-norm
     statistics, and the gradient that training uses stays what it was. A last batch that is smaller
     than the others is left out.
-    Source: McCandlish et al. 2018, arXiv 1812.06162, appendix A.
+    Source: McCandlish et al. 2018, arXiv 1812.06162.
     """
 
     def __init__(self, every: int, batch_size: int, group: Group = ALONE) -> None:

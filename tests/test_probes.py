@@ -56,7 +56,7 @@ def measured(group, start, num_steps):
 
 
 def scale(columns):
-    """(S, |G|²), McCandlish et al. 2018, appendix A.1."""
+    """(S, |G|²), McCandlish et al. 2018."""
     small, big, b, B = (
         columns[f"gns_{name}"] for name in ("small_sq", "big_sq", "b_small", "b_big")
     )
