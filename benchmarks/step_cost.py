@@ -276,8 +276,7 @@ def evidence(chosen: Problem, repeats: int) -> dict[str, list[float]]:
 
 
 def probes(chosen: Problem, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of CPU time of an epoch's training pass, and of the whole epoch with no probe,
-    with one, and with all; the first and the last epoch, evaluated twice, are left out."""
+    """Milliseconds of CPU time of an epoch, without its first and last, which evaluate twice."""
 
     def epoch(which: Probes, column: str) -> float:
         rows: list[dict[str, Any]] = []
@@ -291,8 +290,7 @@ def probes(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     contenders: dict[str, Callable[[], float]] = {
         "training pass": lambda: epoch(NO_PROBE, "train_s")
     }
-    for name, which in PROBES.items():
-        contenders[name] = lambda which=which: epoch(which, "wall_s")
+    contenders |= {name: lambda p=which: epoch(p, "wall_s") for name, which in PROBES.items()}
     return measure.in_turn(contenders, repeats)
 
 
