@@ -53,7 +53,7 @@ def causes(
 ) -> Causes:
     """Args: trials: finished ones with their estimates; raw: epochs of raw weights of completed
     trials; points: config_id and a label per axis; seed: of all resampling."""
-    completed = trials.filter(pl.col("status") == "completed")
+    completed = trials.filter(pl.col("outcome") == "completed")
     pairs = completed.select("trial_id", "config_id")
     order, winner = ranking(curves(raw), dict(pairs.iter_rows()), seed)
     whole, censored = replayable(completed)

@@ -13,7 +13,7 @@ MAX_PANELS = 6  # up to so many configurations are all shown; beyond, two that o
 
 def curve_figure(analysis: Analysis) -> Figure | None:
     """Every seed's curves: of all configurations, or of two that the reader chooses."""
-    shown = analysis.trials.filter(pl.col("status").is_in(["completed", "diverged"]))
+    shown = analysis.trials.filter(pl.col("outcome").is_in(["completed", "diverged"]))
     epochs = analysis.epochs.filter(pl.col("weights_kind") == "raw").join(
         shown.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
     )
@@ -122,7 +122,7 @@ def _seed_means(epochs: pl.DataFrame) -> pl.DataFrame:
 
 
 def _marks(trials: pl.DataFrame) -> pl.DataFrame:
-    trials = trials.filter(pl.col("status") == "completed")
+    trials = trials.filter(pl.col("outcome") == "completed")
     kinds = [
         trials.select("config_id", "seed", pl.col("peak_epoch").cast(pl.Int64).alias("epoch"),
                       (100 * pl.col("best_naive")).alias("accuracy"),
@@ -158,7 +158,7 @@ def _curve_table(trials: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
     return rows.select(
         pl.col("point").alias("configuration"),
         "seed",
-        "status",
+        "outcome",
         pl.col("epochs_run").alias("epochs"),
         fixed(100 * pl.col("final_accuracy"), 2).alias("final accuracy, %"),
         fixed(100 * pl.col("best_naive"), 2).alias("best epoch's accuracy (naive), %"),

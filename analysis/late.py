@@ -31,6 +31,28 @@ def late_trend(trials: Curves) -> pl.DataFrame:
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
+def of_mean_curves(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+    """late_trend() of the mean curve over seeds, up to the end of the shortest; by config_id.
+
+    Args: raw: epochs of raw weights; trials: trial_id, config_id of those to use.
+    """
+    means = (
+        raw.join(trials, on="trial_id", how="inner")
+        .group_by("config_id", "epoch")
+        .agg(pl.col("val_accuracy").mean(), pl.len().alias("num_seeds"))
+        .filter(pl.col("num_seeds") == pl.col("num_seeds").max().over("config_id"))
+        .sort("config_id", "epoch")
+        .with_columns(pl.len().over("config_id").alias("length"))
+    )
+    parts = [late_trend(Curves.of_accuracy(np.empty((0, 3))))]
+    for (length,), group in means.group_by("length", maintain_order=True):
+        assert isinstance(length, int)
+        accuracy = group["val_accuracy"].to_numpy().astype(float).reshape(-1, length)
+        ids = group["config_id"].unique(maintain_order=True).to_list()
+        parts.append(late_trend(Curves.of_accuracy(accuracy, trial_ids=ids)))
+    return pl.concat(parts).rename({"trial_id": "config_id"})
+
+
 def theil_sen(values: Floats) -> tuple[Floats, Floats, int]:
     """Median slope of all pairs, its standard error and degrees of freedom.
 

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis import best_epoch, fluctuation, overfitting, prechelt, recovery, sources
+from analysis import best_epoch, fluctuation, harm, overfitting, prechelt, recovery, sources
 from analysis.axes import Axis, axes_of, points
 from analysis.causes import Causes, causes
 from analysis.curves import Curves, curves
+from analysis.late import late_trend, of_mean_curves
 from analysis.paired import contrasts
 from analysis.sources import Source
 from analysis.stats import mean_interval, pooled_df
+from analysis.verdict import COLUMNS, verdict
 from raysweep.errors import InputError
 from raysweep.spec import nested_fields
 from raysweep.store import Store
@@ -110,31 +112,33 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     """
     parts = sources.opened(source)
     record, trials, epochs, quality = sources.read(parts, config=config)
+    trials = trials.rename({"status": "outcome"})  # of training; `status` is the verdict's
     axes = axes_of(record)
-    _refuse_names(
-        (set(TRIAL_COLUMNS) & set(trials.columns)) - {"trial_id", "config_id", "seed", "status"}
-    )
+    _refuse_names((set(TRIAL_COLUMNS) & set(trials.columns)) - {"trial_id", "config_id", "seed"})
     labels = points(record, axes)
-    completed = trials.filter(pl.col("status") == "completed")
+    completed = trials.filter(pl.col("outcome") == "completed")
     raw = epochs.filter(pl.col("weights_kind") == "raw").join(
         completed.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
     )
     components, *measures = _per_trial(raw, completed)
-    crossfit, drops = overfitting.crossfit(raw, completed.select("trial_id", "config_id"))
+    pairs = completed.select("trial_id", "config_id")
+    crossfit, of_seeds = harm.harm_of_seeds(raw, pairs)
     # A row per trial from every module; those of a whole configuration go to _configurations.
     per_trial = [fluctuation.summarise(components).drop("val_n"), *measures, crossfit]
     for measured in per_trial:
         trials = _joined(trials, measured, "trial_id")
-    trials = _complete(
-        trials.with_columns(
-            (pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy")
-        ).with_columns(
-            pl.coalesce("restored_accuracy", "final_accuracy").alias("kept_accuracy"),
-            pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),
-        )
+    trials = trials.with_columns(
+        (pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy")
+    ).with_columns(
+        pl.coalesce("restored_accuracy", "final_accuracy").alias("kept_accuracy"),
+        pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),
     )
-    configurations = _configurations(trials, components, drops, labels, axes, record)
-    paired = trials.filter(pl.col("status") == "completed").with_columns(
+    trials = _complete(
+        _judged(trials, diverged=pl.col("outcome") == "diverged", val_n=pl.col("n_val"))
+    )
+    pooled = (of_seeds, of_mean_curves(raw, pairs))
+    configurations = _configurations(trials, components, pooled, labels, axes, record)
+    paired = trials.filter(pl.col("outcome") == "completed").with_columns(
         pl.coalesce("drop_crossfit", "drop").alias("drop")
     )
     return Analysis(
@@ -203,6 +207,8 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
             best_epoch.measures(group),
             prechelt.measures(group),
             recovery.measures(group),
+            harm.harm(group),
+            late_trend(group),
         ]
 
     by_module = zip(*(measured(group) for group in curves(raw)), strict=True)
@@ -212,7 +218,7 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
 def _configurations(
     trials: pl.DataFrame,
     components: pl.DataFrame,
-    drops: pl.DataFrame,
+    pooled: Sequence[pl.DataFrame],
     labels: pl.DataFrame,
     axes: Sequence[Axis],
     record: dict[str, Any],
@@ -231,41 +237,56 @@ def _configurations(
     status = trials.group_by("config_id", maintain_order=True).agg(
         *[pl.col(name).first() for name in varied],
         *[
-            (pl.col("status") == word).sum().cast(pl.Int64).alias(f"num_{word}")
+            (pl.col("outcome") == word).sum().cast(pl.Int64).alias(f"num_{word}")
             for word in ("completed", "diverged", "failed")
         ],
         pl.col("stopped_early").sum().cast(pl.Int64).alias("num_stopped_early"),
     )
-    completed = trials.filter(pl.col("status") == "completed")
+    completed = trials.filter(pl.col("outcome") == "completed")
     config_of = completed.select("trial_id", "config_id")
     jitter = fluctuation.summarise(
         fluctuation.pool(components.join(config_of, on="trial_id"), "config_id")
     )
     table = labels.select("config_id", "point")
     num_seeds = planned.agg(pl.len().cast(pl.Int64).alias("num_seeds"))
-    for measured in (num_seeds, status, jitter, _means(completed), drops):
+    for measured in (num_seeds, status, jitter, _means(completed), *pooled):
         table = _joined(table, measured, "config_id")
-    return (
-        table.with_columns(
-            pl.col("^num_(seeds|completed|diverged|failed|stopped_early)$").fill_null(0)
-        )
-        .with_columns(pl.col("drop").is_not_null().alias("drop_is_crossfit"))
-        .with_columns(
-            pl.coalesce(name, f"{name}_naive").alias(name)
-            for name in ("drop", "drop_low", "drop_high")
-        )
-        .drop("drop_naive", "drop_low_naive", "drop_high_naive")
+    table = table.with_columns(
+        pl.col("^num_(seeds|completed|diverged|failed|stopped_early)$").fill_null(0)
     )
+    classes = trials["num_classes"].max() if "num_classes" in trials.columns else None
+    return _judged(
+        table,
+        diverged=(pl.col("num_completed") == 0) & (pl.col("num_diverged") > 0),
+        num_seeds=pl.col("num_completed"),
+        num_classes=pl.lit(classes),
+    )
+
+
+def _judged(table: pl.DataFrame, **known: pl.Expr) -> pl.DataFrame:
+    """With the verdict's labels; those of what never finished are null, its status "failed".
+
+    Args: known: what the verdict reads under other names than the table's.
+    """
+    seen = table.with_columns(**known)
+    labels = verdict(seen.select(name for name in COLUMNS if name in seen.columns)).select(
+        "status", "noise", "overfit", "reason"
+    )
+    finished = seen.select(pl.col("final_accuracy").is_not_null() | pl.col("diverged"))
+    failed = {"status": "failed", "noise": None, "overfit": None, "reason": "No trial finished."}
+    judged = labels.select(
+        pl.when(finished.to_series()).then(name).otherwise(pl.lit(word)).alias(name)
+        for name, word in failed.items()
+    )
+    return table.hstack(judged)
 
 
 def _means(completed: pl.DataFrame) -> pl.DataFrame:
     """Means over seeds with Student's limits.
 
-    The gap's limits add the error of the one validation set that all seeds share. The naive drop
-    keeps its own limits where there is one seed.
+    The gap's limits add the error of the one validation set that all seeds share.
     """
-    names = ("final_accuracy", "kept_accuracy", "chosen_accuracy", "best_naive", "loss_rise", "gap")
-    one = pl.len() == 1
+    names = ("final_accuracy", "kept_accuracy", "chosen_accuracy", "best_naive", "gap")
     table = completed.group_by("config_id", maintain_order=True).agg(
         *[pl.col(name).mean() for name in names],
         *[(pl.col(name).var() / pl.col(name).count()).alias(f"{name}_var") for name in names],
@@ -277,11 +298,6 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         pl.col("peak_epoch").median(),
         pl.col("train_drop").mean(),
         pl.col("late_gain").mean(),
-        pl.col("drop").mean().alias("drop_naive"),
-        *[
-            pl.when(one).then(pl.col(f"drop_{end}").first()).alias(f"drop_{end}_naive")
-            for end in ("low", "high")
-        ],
     )
     limits: list[pl.Series] = []
     for name in names:

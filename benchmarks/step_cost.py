@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from raysweep.evaluation import evaluate
 from raysweep.group import ALONE
-from raysweep.spec import Hyperparameters
+from raysweep.spec import Hyperparameters, Probes
 from raysweep.splits import DatasetSplit, Placed, Split, TensorSplit, place
 from raysweep.store import EPOCHS
 from raysweep.tasks import Arrays, Data, Task, find_task, load_data
@@ -31,6 +31,18 @@ from raysweep.train import build_optimizer, derive_seed, reset_global_state, tra
 SEED = 0
 ROWS_PER_BATCH = 50  # epoch rows that leave for the recorder together
 CPU = torch.device("cpu")
+NO_PROBE = Probes(
+    gradient_noise_every=None, confidence=False, correct_bits=False, repeat_evaluation=False
+)
+PROBES = {
+    "no probe": NO_PROBE,
+    "gradient noise": NO_PROBE.model_copy(update={"gradient_noise_every": 128}),
+    "confidence": NO_PROBE.model_copy(update={"confidence": True}),
+    "correct bits": NO_PROBE.model_copy(update={"correct_bits": True}),
+    "averaged weights": NO_PROBE.model_copy(update={"ema_half_life": 1.0}),
+    "defaults": Probes(),
+    "everything": Probes(ema_half_life=1.0),
+}
 
 
 class Problem(NamedTuple):
@@ -263,6 +275,25 @@ def evidence(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     return figures
 
 
+def probes(chosen: Problem, repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of CPU time of an epoch, without its first and last, which evaluate twice."""
+
+    def epoch(which: Probes, column: str) -> float:
+        rows: list[dict[str, Any]] = []
+        train(
+            chosen.fields, SEED, chosen.task, chosen.data, chosen.placed,
+            probes=which, emit=rows.append, clock=time.process_time,
+        )  # fmt: skip
+        inner = [row for row in rows if row["weights_kind"] == "raw"][1:-1]
+        return 1e3 * statistics.fmean(row[column] for row in inner)
+
+    contenders: dict[str, Callable[[], float]] = {
+        "training pass": lambda: epoch(NO_PROBE, "train_s")
+    }
+    contenders |= {name: lambda p=which: epoch(p, "wall_s") for name, which in PROBES.items()}
+    return measure.in_turn(contenders, repeats)
+
+
 def _median(run: Callable[[], object], times: int = 5) -> float:
     return statistics.median(seconds(run) for _ in range(times))
 
@@ -353,6 +384,10 @@ def main() -> None:
         names = list(found)
     head = ["", "evidence / training pass", *(f"{name}, ms" for name in names)]
     print(measure.grid("Evidence of an epoch", head, rows))
+    for one in chosen:
+        title = f"Probes: {one.name}"
+        costs = probes(one, repeats)
+        print(measure.table(title, costs, "training pass", "CPU ms per epoch"), flush=True)
     for one in chosen[:3]:
         title = f"Data path, with training: {one.name}"
         paths = data_paths(one, repeats)

@@ -3,10 +3,12 @@
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
+from raysweep.confidence import Margins
 from raysweep.group import Group
 from raysweep.splits import Placed, Split
 from raysweep.store import NUM_BLOCKS
@@ -29,11 +31,16 @@ class PerExample(NamedTuple):
 
 
 def evaluate(
-    model: nn.Module, split: Split, group: Group, precision: AbstractContextManager[Any]
+    model: nn.Module,
+    split: Split,
+    group: Group,
+    precision: AbstractContextManager[Any],
+    keep: list[Margins] | None = None,
 ) -> PerExample:
     """Evaluate this worker's share of a split in eval mode.
 
-    Args: precision: entered around the model; see `train.autocast`.
+    Args: precision: entered around the model; see `train.autocast`. keep: gets what
+        `confidence` needs of each batch.
     """
     model.eval()
     correct = [torch.zeros(0, dtype=torch.bool, device=group.device)]
@@ -42,8 +49,14 @@ def evaluate(
         for x, y in split.in_order(group.share(split.n), EVALUATION_BATCH):
             with precision:
                 logits = model(x)
-            correct.append(logits.argmax(1) == y)
-            losses.append(functional.cross_entropy(logits.float(), y, reduction="none").double())
+            # Classes first: with few classes, all that follows is several times as fast.
+            logits = logits.float().T.contiguous()
+            largest, predicted = logits.max(0)
+            correct.append(predicted == y)
+            losses.append(-functional.log_softmax(logits, 0).gather(0, y[None])[0].double())
+            if keep is not None:
+                margins = logits - largest
+                keep.append(Margins(margins, margins.gather(0, y[None])[0]))
     return PerExample(torch.cat(correct), torch.cat(losses))
 
 
@@ -87,6 +100,25 @@ def validation_columns(sums: list[float], placed: Placed, *, first: bool) -> dic
         "val_class_n": placed.val_class_n,
         "val_class_correct": [int(number) for number in per_class] if per_class else None,
     }
+
+
+def spread_out(
+    correct: torch.Tensor, confidence: torch.Tensor | None, n: int, group: Group
+) -> torch.Tensor:
+    """One number per validation example, to be summed over workers; see `gathered`.
+
+    The confidence in its prediction, or 1 where that is not known; negative if it was wrong.
+    """
+    size = torch.ones(len(correct)) if confidence is None else confidence.nan_to_num(1.0)
+    size = size.to(dtype=torch.float64, device=correct.device)
+    everyone = torch.zeros(n, dtype=torch.float64, device=correct.device)
+    everyone[group.share(n)] = torch.where(correct, size, -size)
+    return everyone
+
+
+def gathered(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(confidence, correct) of every validation example, in order; shape (n,) each."""
+    return np.abs(numbers), numbers > 0
 
 
 def _sum_by(group: torch.Tensor, values: torch.Tensor, num_groups: int) -> torch.Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from raysweep.errors import InputError
-from raysweep.spec import Hyperparameters, SweepSpec
+from raysweep.spec import Hyperparameters, Probes, SweepSpec
 
 
 class Trial(NamedTuple):
@@ -17,6 +17,7 @@ class Trial(NamedTuple):
     point: dict[str, Any]  # the axes' values
     hyperparameters: Hyperparameters
     seed: int
+    probes: Probes = Probes()  # what is measured beside its training; no part of its identity
 
 
 class Traits(NamedTuple):

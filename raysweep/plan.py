@@ -81,6 +81,9 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
         traits=traits(source.task, data, first),
     )
     trials = expand(spec, identity)
+    num_epochs = sum(trial.hyperparameters.epochs for trial in trials)
+    probes = spec.probes.settled(num_examples(data.validation), num_epochs)
+    trials = [trial._replace(probes=probes) for trial in trials]
     done = finished_in(store) & {trial.trial_id for trial in trials}
     return Plan(spec, source, data, trials, frozenset(done), validation_digest(data))
 

@@ -29,6 +29,9 @@ TRAINING_VERSION = 1
 # they stay out of the digest, so the ids of older stores survive.
 NEUTRAL: dict[str, Any] = {"precision": "fp32"}
 
+# Beyond these, correct-bits are recorded only on request.
+MAX_BITS_EXAMPLES, MAX_BITS_BYTES = 100_000, 1e9
+
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -125,6 +128,37 @@ def nested_fields() -> list[tuple[str, type[Frozen] | None]]:
     return found
 
 
+class Probes(Frozen):
+    """Evidence that is taken beside training. None of it changes what is trained, so it is no part
+    of a trial's identity: what is switched on later is recorded in trials that train later."""
+
+    ema_half_life: Positive | None = Field(
+        default=None,
+        description="epochs; averaged weights, evaluated at every epoch. null: none",
+    )
+    gradient_noise_every: Count | None = Field(
+        default=128, description="steps from one measurement to the next. null: none"
+    )
+    confidence: bool = Field(
+        default=True, description="temperature and the loss at it, Brier score, calibration error"
+    )
+    correct_bits: bool | None = Field(
+        default=None,
+        description="which validation examples are right, at every epoch. null: while they are at "
+        "most 100,000 and the sweep's bits stay under 1 GB",
+    )
+    repeat_evaluation: bool = Field(
+        default=True, description="evaluate the first and the last epoch's weights twice"
+    )
+
+    def settled(self, n_val: int, num_epochs: int) -> "Probes":
+        """With `correct_bits` decided. Args: num_epochs: of all trials of the sweep."""
+        if self.correct_bits is not None:
+            return self
+        small = n_val <= MAX_BITS_EXAMPLES and num_epochs * n_val / 8 < MAX_BITS_BYTES
+        return self.model_copy(update={"correct_bits": small})
+
+
 class Resources(Frozen):
     """What one trial trains on."""
 
@@ -157,6 +191,7 @@ class SweepSpec(Frozen):
     base: Hyperparameters = Hyperparameters()
     axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
+    probes: Probes = Probes()
     resources: Resources = Resources()
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
@@ -239,6 +274,7 @@ def unknown(what: str, name: object, model: type[BaseModel], owner: str) -> str:
 
 _OWNERS: dict[str, tuple[type[BaseModel], str]] = {
     "base": (Hyperparameters, "a trial"),
+    "probes": (Probes, "probes"),
     "resources": (Resources, "resources"),
     "early_stopping": (EarlyStopping, "early_stopping"),
 }

@@ -41,13 +41,13 @@ EPOCHS = pa.schema(
         ("attempt", pa.int32()),
         ("start_epoch", pa.int32()),  # first epoch that this attempt trained, from 1
         ("epoch", pa.int32()),  # from 1: measured after this many passes
-        ("weights_kind", pa.string()),  # raw, ema
+        ("weights_kind", pa.string()),  # raw, ema, ema_live, ema_averaged; see probes.Average
         ("status", pa.string()),  # ok, diverged (a loss was not finite)
         ("global_step", pa.int64()),
         ("lr", pa.float64()),  # of the epoch's last step
         ("batch_size", pa.int32()),
         ("wall_s", pa.float64()),  # the whole epoch, evidence included
-        ("train_s", pa.float64()),  # the training pass alone
+        ("train_s", pa.float64()),  # the training pass, and what is measured at its steps
         # Training, as accumulated in train mode (dropout on, weights moving).
         ("train_n", pa.int64()),
         ("train_loss", pa.float64()),
@@ -69,14 +69,16 @@ EPOCHS = pa.schema(
         ("val_class_n", pa.list_(pa.int32())),  # null beyond 1,000 classes
         ("val_class_correct", pa.list_(pa.int32())),
         ("val_correct_bits", pa.binary()),  # np.packbits of correctness, in validation order
-        ("repeat_correct", pa.int64()),  # a second evaluation of the same weights
-        # Calibration.
+        ("repeat_correct", pa.int64()),  # a second evaluation of the same weights; first, last
+        # Confidence: the temperature of the smallest validation loss, and that mean loss; the mean
+        # Brier score (summed over classes) and the calibration error at temperature 1.
         ("temperature", pa.float64()),
         ("val_nll_at_temperature", pa.float64()),
         ("brier", pa.float64()),
         ("ece", pa.float64()),
-        # Gradients. The norms are of the epoch's last step, before clipping; update_norm is the
-        # distance that the parameters went in the whole epoch.
+        # Gradients, before clipping: mean squared norms of a part's and the whole batch's, over
+        # gns_steps steps, and their sizes; see probes.GradientNoise. grad_norm is of the epoch's
+        # last step; update_norm is the distance that the parameters went in the whole epoch.
         ("gns_small_sq", pa.float64()),
         ("gns_big_sq", pa.float64()),
         ("gns_b_small", pa.float64()),

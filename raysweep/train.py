@@ -1,4 +1,4 @@
-"""Train one trial: the epoch loop and exact evaluation. Torch only; Ray never appears here."""
+"""Train one trial: the epoch loop. Torch only; Ray never appears here."""
 
 import contextlib
 import hashlib
@@ -15,14 +15,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raysweep.evaluation import evaluate, validation_columns, validation_sums
+from raysweep.evaluation import evaluate
+from raysweep.evidence import Evidence
 from raysweep.group import ALONE, Group
-from raysweep.spec import EarlyStopping, Hyperparameters
+from raysweep.probes import Average, GradientNoise
+from raysweep.spec import EarlyStopping, Hyperparameters, Probes
 from raysweep.splits import Placed, Split
 from raysweep.tasks import Data, Task
 
 # Above this many numbers, logits kept for the train-mode accuracy are counted and let go.
 MAX_KEPT_LOGITS = 4_000_000
+DEFAULT_PROBES = Probes()
 
 
 class Outcome(NamedTuple):
@@ -132,86 +135,66 @@ def train(
     data: Data,
     placed: Placed,
     *,
+    probes: Probes = DEFAULT_PROBES,
     group: Group = ALONE,
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
     emit: Callable[[dict[str, Any]], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> Outcome:
-    """Train one trial to its end; `emit` gets one row per epoch on rank 0.
+    """Train one trial to its end; `emit` gets its rows on rank 0, at each epoch `raw` last.
 
     All ranks call this with the same arguments. Rows hold the columns of `store.EPOCHS` that
-    describe an epoch; the caller adds those that name the trial.
+    describe an epoch; the caller adds those that name the trial. Probes add rows and columns and
+    change no other.
     """
     reset_global_state(derive_seed(seed, "model"))
     model = task.build(fields, data).to(group.device)
     parallel = wrap(model)
     optimizer = build_optimizer(fields, model)
     stopper = Stopper(fields.early_stopping) if fields.early_stopping else None
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-
     precision = autocast(fields, group.device)
-    train_eval_n = placed.train_eval.n
-    initial = evaluate(model, placed.train_eval, group, precision).sums()
-    initial_loss = group.sum(initial)[1].item() / train_eval_n
-    weights = nn.utils.parameters_to_vector(model.parameters()).detach()
-    validation = best_state = None
-    train_eval_loss, epoch, diverged = initial_loss, 0, False
+    evidence = Evidence(model, fields, probes, placed, data.num_classes, group, precision)
+    initial_loss = evidence.train_eval_loss()
+    best_state, raw, epoch = None, dict[str, Any](), 0
 
     for epoch in range(1, fields.epochs + 1):
         started = clock()
-        passed = train_epoch(parallel, optimizer, fields, placed.train, seed, epoch, group)
+        passed = train_epoch(
+            parallel, optimizer, fields, placed.train, seed, epoch, group,
+            average=evidence.average, noise=evidence.noise,
+        )  # fmt: skip
         train_s = clock() - started
-        group.broadcast_buffers(model)
 
-        # Evidence in eval mode: the fixed training subset, then the whole validation set.
-        subset = evaluate(model, placed.train_eval, group, precision).sums()
-        before = validation
-        validation = evaluate(model, placed.validation, group, precision)
-        on_validation = validation_sums(validation, before, placed, group)
-        previous, weights = weights, nn.utils.parameters_to_vector(model.parameters()).detach()
+        found = evidence.measure(passed.sums, passed.grad_norm)
+        raw = found["raw"]
+        if stopper and raw["status"] == "ok":
+            n = raw["val_n"]
+            if stopper.improved(raw["val_loss_sum"] / n, raw["val_correct"] / n):
+                best_state = {key: value.clone() for key, value in model.state_dict().items()}
+        out_of_patience = stopper is not None and stopper.out_of_patience
+        last = epoch == fields.epochs or out_of_patience or raw["status"] == "diverged"
+        if probes.repeat_evaluation and (last or epoch == 1):
+            raw["repeat_correct"] = evidence.repeat()
 
-        # All numbers of an epoch cross from worker to worker, and from device to host, once.
-        sums = group.sum(torch.cat([passed.sums, subset, on_validation]))
-        norms = torch.stack([passed.grad_norm, weights.norm(), (weights - previous).norm()])
-        numbers = torch.cat([norms.double(), sums]).tolist()
-        grad_norm, param_norm, update_norm, *counts = numbers
-        train_correct, train_loss, eval_correct, eval_loss, *val = counts
-        train_eval_loss = eval_loss / train_eval_n
-        columns = validation_columns(val, placed, first=before is None)
-        diverged = not (math.isfinite(train_loss) and math.isfinite(columns["val_loss_sum"]))
-        row = {
-            "epoch": epoch,
-            "weights_kind": "raw",
-            "status": "diverged" if diverged else "ok",
-            "global_step": epoch * passed.num_steps,
-            "lr": passed.last_lr,
-            "batch_size": fields.batch_size,
+        raw |= {
             "train_s": train_s if group.device.type == "cpu" else None,  # a GPU is not waited for
-            "train_n": placed.train.n,
-            "train_loss": train_loss / placed.train.n,
-            "train_accuracy": train_correct / placed.train.n,
-            "train_eval_n": train_eval_n,
-            "train_eval_correct": int(eval_correct),
-            "train_eval_loss_sum": eval_loss,
-            **columns,
-            "grad_norm": grad_norm,
-            "param_norm": param_norm,
-            "update_norm": update_norm,
             "wall_s": clock() - started,
         }
         if group.rank == 0:
-            emit(row)
-        if diverged:
+            step = {
+                "epoch": epoch,
+                "global_step": epoch * passed.num_steps,
+                "lr": passed.last_lr,
+                "batch_size": fields.batch_size,
+            }
+            for kind, columns in found.items():
+                emit({"weights_kind": kind, **step, **columns})
+        if last:
             break
-        if stopper:
-            n = placed.validation.n
-            if stopper.improved(columns["val_loss_sum"] / n, columns["val_correct"] / n):
-                best_state = {key: value.clone() for key, value in model.state_dict().items()}
-            if stopper.out_of_patience:
-                break
 
     # Ended above where it began, without a number that is not finite: diverged all the same.
-    diverged = diverged or not train_eval_loss <= initial_loss
+    ended = raw["train_eval_loss_sum"] / raw["train_eval_n"]
+    diverged = raw["status"] == "diverged" or not ended <= initial_loss
     restored_correct = None
     if stopper and stopper.rule.restore_best and best_state is not None:
         model.load_state_dict(best_state)
@@ -224,7 +207,7 @@ def train(
         restored_epoch=stopper.best_epoch if stopper and restored_correct is not None else None,
         restored_val_correct=restored_correct,
         best_state=best_state,
-        num_parameters=num_parameters,
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         initial_train_eval_loss=initial_loss,
     )
 
@@ -246,9 +229,12 @@ def train_epoch(
     seed: int,
     epoch: int,
     group: Group,
+    *,
+    average: Average | None = None,
+    noise: GradientNoise | None = None,
 ) -> Pass:
     """One pass: the order of examples comes from (seed, epoch) alone, so that every number of
-    workers sees the same global batches."""
+    workers sees the same global batches. The probes look on."""
     model.train()
     seed_torch(derive_seed(seed, epoch, group.rank))  # dropout, augmentation
     generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
@@ -270,8 +256,15 @@ def train_epoch(
     logits_and_classes: list[tuple[torch.Tensor, torch.Tensor]] = []
     norm = torch.zeros((), device=group.device)
     lr = last_lr = -1.0
+
+    def summed_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(
+            logits.float(), y, reduction="sum", label_smoothing=fields.label_smoothing
+        )
+
     for step, (x, y) in enumerate(loader):
-        lr = learning_rate(fields, (epoch - 1) * len(batches) + step, len(batches))
+        global_step = (epoch - 1) * len(batches) + step
+        lr = learning_rate(fields, global_step, len(batches))
         if lr != last_lr:
             for settings in optimizer.param_groups:
                 settings["lr"] = lr
@@ -280,15 +273,21 @@ def train_epoch(
             parameter.grad = None
         with precision:
             logits = model(x)
-        loss = functional.cross_entropy(
-            logits.float(), y, reduction="sum", label_smoothing=fields.label_smoothing
-        )
+        loss = summed_loss(logits, y)
+        measured = noise if noise and noise.wants(global_step, len(batches[step])) else None
+        if measured:
+            part = measured.part
+            measured.before_backward(summed_loss(logits[part], y[part]), parameters)
         loss.backward(scales[len(batches[step])])
+        if measured:
+            measured.after_backward(parameters)
         if fields.grad_clip is not None:
             norm = nn.utils.clip_grad_norm_(parameters, fields.grad_clip)
         elif step == len(batches) - 1:
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         optimizer.step()
+        if average:
+            average.update()
         losses.append(loss.detach())
         logits_and_classes.append((logits.detach(), y))
         if len(logits_and_classes) * logits.numel() > MAX_KEPT_LOGITS:

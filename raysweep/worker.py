@@ -85,6 +85,7 @@ def _train_trial(
             given.task,
             data,
             placed,
+            probes=trial.probes,
             group=group,
             wrap=wrap,
             emit=sender.emit if sender else lambda row: None,

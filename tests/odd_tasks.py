@@ -1,6 +1,7 @@
 """Tasks that misbehave, that look on, or that are built unlike the shipped ones."""
 
 import os
+import random
 import signal
 import time
 
@@ -75,6 +76,28 @@ def load_odd(folder):
     )
 
 
+class Jittered(Pairs):
+    """Augmentation that draws from NumPy's and Python's own generators, as users write it."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return x + random.random() * torch.from_numpy(np.random.rand(*x.shape)).float(), y  # noqa: NPY002
+
+
+def load_jittered(folder):
+    data = load_odd(folder)
+    return data._replace(
+        train=Jittered(data.train), validation=Jittered(data.validation), digest="jittered"
+    )
+
+
+class Restless(nn.Linear):
+    """Dropout that is never switched off."""
+
+    def forward(self, input):  # noqa: A002
+        return super().forward(nn.functional.dropout(input, 0.5))
+
+
 def build_batch_norm(trial, data):
     return nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
 
@@ -89,4 +112,6 @@ slow = Task(load, lambda trial, data: Slow(trial.width))
 pairs = Task(load_pairs, build)
 odd = Task(load_odd, build)
 batch_norm = Task(load_odd, build_batch_norm)
+jittered = Task(load_jittered, build_batch_norm)
+restless = Task(load_odd, lambda trial, data: Restless(64, 10))
 broken = Task(load_broken, build)

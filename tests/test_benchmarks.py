@@ -24,6 +24,7 @@ CASES = {
             *(f"digits, batch {size}" for size in (32, 128, 512)),
             *("| bare loop |", "| bare loop, running metrics |", "| train_epoch |"),
             *("| bare training |", "| train |", "evidence / training pass"),
+            *("| no probe |", "| averaged weights |", "| defaults |", "| everything |"),
             *("| tensors |", "| DatasetSplit |", "| DataLoader, workers=0 |"),
             *("| tensors (train_epoch) |", "| DataLoader, workers=0, bare loop |"),
         ],

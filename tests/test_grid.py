@@ -60,6 +60,13 @@ def test_whatever_can_change_a_result_changes_the_id():
     assert len(set(found)) == len(found)
 
 
+def test_probes_are_no_part_of_an_id_for_they_change_no_result():
+    content = {"name": "s", "task": "m:t", "probes": {"ema_half_life": 2.0, "confidence": False}}
+    assert ids(SweepSpec.from_mapping(content)) == ids(
+        SweepSpec.from_mapping({"name": "s", "task": "m:t"})
+    )
+
+
 def test_a_field_added_later_keeps_old_ids_at_its_neutral_value(monkeypatch):
     monkeypatch.setattr(spec_module, "NEUTRAL", {"grad_clip": None})
     before = Hyperparameters().digest()

@@ -5,7 +5,14 @@ from pydantic import ValidationError
 
 from raysweep import recipes
 from raysweep.errors import InputError
-from raysweep.spec import Hyperparameters, SweepSpec, apply_setting, nested_fields, parse_yaml
+from raysweep.spec import (
+    Hyperparameters,
+    Probes,
+    SweepSpec,
+    apply_setting,
+    nested_fields,
+    parse_yaml,
+)
 
 MINIMAL = {"name": "s", "task": "digits"}
 
@@ -57,6 +64,10 @@ def test_broken_yaml_names_the_file_and_the_line():
         ({"resources": {"workers": 0}}, ["resources.workers = 0"]),
         ({"resources": {"gpus_per_worker": 1.5}}, ["resources.gpus_per_worker = 1.5", "whole"]),
         ({"resources": {"gpu": 1}}, ["'resources.gpu' is not a field of resources"]),
+        ({"probes": {"ema": 1.0}}, ["'probes.ema' is not a field of probes", "ema_half_life"]),
+        ({"probes": {"ema_half_life": 0.0}}, ["probes.ema_half_life = 0.0", "greater than 0"]),
+        ({"probes": {"gradient_noise_every": 0}}, ["probes.gradient_noise_every = 0"]),
+        ({"probes": {"correct_bits": "yes"}}, ["probes.correct_bits = 'yes'", "boolean"]),
         ({"base": {"early_stopping": {"patiens": 3}}}, ["did you mean 'patience'?"]),
         ({"base": {"early_stopping": {"patience": 0}}}, ["base.early_stopping.patience = 0"]),
         ({"axes": {"early_stopping": [{"patience": 0}]}}, ["early_stopping.patience = 0"]),
@@ -77,6 +88,14 @@ def test_a_spec_can_not_be_changed():
     spec = SweepSpec.from_mapping(MINIMAL)
     with pytest.raises(ValidationError, match="frozen"):
         spec.name = "other"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_correct_bits_are_recorded_while_they_are_few_or_where_asked_for():
+    assert Probes().settled(n_val=797, num_epochs=108 * 60).correct_bits
+    assert not Probes().settled(n_val=797, num_epochs=10_100_000).correct_bits  # over 1 GB
+    assert not Probes().settled(n_val=100_001, num_epochs=1).correct_bits
+    assert Probes(correct_bits=True).settled(n_val=100_001, num_epochs=1).correct_bits
+    assert not Probes(correct_bits=False).settled(n_val=10, num_epochs=1).correct_bits
 
 
 def test_seeds_are_a_number_or_a_list():

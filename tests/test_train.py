@@ -2,84 +2,83 @@
 
 import itertools
 import math
-import multiprocessing
-import os
 from typing import Any
 
 import numpy as np
+import odd_tasks
 import pytest
 import torch
-import torch.distributed as dist
+from groups import in_group
 from odd_tasks import odd, pairs
-from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from raysweep.group import ALONE, Group
-from raysweep.spec import Hyperparameters
+from raysweep.spec import Hyperparameters, Probes
 from raysweep.splits import deal_blocks, place
 from raysweep.store import EPOCHS, NUM_BLOCKS
 from raysweep.train import Stopper, learning_rate, train
 
 CPU = torch.device("cpu")
 TIMES = ("wall_s", "train_s")
+DEFAULTS = Probes()
+EVERYTHING = Probes(ema_half_life=0.5, gradient_noise_every=2)
+NO_PROBES = Probes(
+    gradient_noise_every=None, confidence=False, correct_bits=False, repeat_evaluation=False
+)
 
 
-def rows_of(task, data, seed=0, *, group=ALONE, wrap=lambda model: model, **fields: Any):
+def rows_of(
+    task,
+    data,
+    seed=0,
+    *,
+    probes=DEFAULTS,
+    group=ALONE,
+    wrap=lambda model: model,
+    **fields: Any,
+):
     """(rows without times, outcome) of one trial."""
     torch.set_num_threads(1)
     rows = []
     trial = Hyperparameters.model_validate(fields)
     outcome = train(
-        trial, seed, task, data, place(data, CPU), group=group, wrap=wrap, emit=rows.append
+        trial,
+        seed,
+        task,
+        data,
+        place(data, CPU),
+        probes=probes,
+        group=group,
+        wrap=wrap,
+        emit=rows.append,
     )
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], outcome
 
 
-def _worker(rank, world_size, task_name, fields, init_file, queue, all_found):
-    import odd_tasks
-
-    dist.init_process_group(
-        "gloo", init_method=f"file://{init_file}", rank=rank, world_size=world_size
-    )
+def train_in_group(group, task_name, fields):
+    """(rows, best weights) as one of several workers finds them."""
     task = getattr(odd_tasks, task_name)
-    group = Group(rank, world_size, CPU)
-    found = rows_of(task, task.load(None), group=group, wrap=DistributedDataParallel, **fields)
-    state = found[1].best_state or {}
-    queue.put((rank, found[0], {name: value.tolist() for name, value in state.items()}))
-    all_found.wait()
-    # An interpreter that is torn down beside gloo's threads aborts now and then.
-    os._exit(0)
-
-
-def run_group(world_size, task_name, fields, tmp_path):
-    """What every rank found: (its rows, its best weights), by rank."""
-    spawn = multiprocessing.get_context("spawn")
-    queue, all_found = spawn.SimpleQueue(), spawn.Event()
-    init_file = tmp_path / f"{world_size}{task_name}{fields['batch_size']}"
-    arguments = (world_size, task_name, fields, init_file, queue, all_found)
-    context = start_processes(
-        _worker, arguments, nprocs=world_size, join=False, start_method="spawn"
+    rows, outcome = rows_of(
+        task,
+        task.load(None),
+        probes=EVERYTHING,
+        group=group,
+        wrap=DistributedDataParallel,
+        **fields,
     )
-    assert context is not None
-    found = []
-    while len(found) < world_size:
-        if not queue.empty():
-            found.append(queue.get())
-        else:
-            context.join(timeout=0.1)  # raises what a worker raised
-    all_found.set()
-    context.join()
-    found.sort()
-    return [(rows, state) for _, rows, state in found]
+    state = outcome.best_state or {}
+    return rows, {name: value.tolist() for name, value in state.items()}
 
 
-def assert_close(a, b):
+def assert_close(a, b, *, but=()):
     """Rows equal: counts of examples exactly or within one, sums within float32's tolerance."""
     assert len(a) == len(b)
     for row, other in zip(a, b, strict=True):
         assert row.keys() == other.keys()
         for key, value in row.items():
-            if value is None or isinstance(value, str):
+            if key in but:
+                continue
+            if value is None or isinstance(value, str | bytes):
                 assert value == other[key], key
             else:
                 np.testing.assert_allclose(value, other[key], rtol=2e-4, atol=1e-5, err_msg=key)
@@ -98,9 +97,12 @@ def assert_close(a, b):
     ],
 )
 def test_two_or_three_workers_train_what_one_trains(world_size, fields, tmp_path):
-    alone, _ = rows_of(odd, odd.load(None), **fields)
-    (rows, _), *others = run_group(world_size, "odd", fields, tmp_path)
-    assert_close(rows, alone)
+    alone, _ = rows_of(odd, odd.load(None), probes=EVERYTHING, **fields)
+    assert {"temperature", "ece", "val_correct_bits", "gns_small_sq"} < alone[-1].keys()
+    assert [row["weights_kind"] for row in alone] == ["ema", "raw"] * fields["epochs"]
+    (rows, _), *others = in_group(world_size, train_in_group, "odd", fields, folder=tmp_path)
+    # The small batch is a worker's share: with three workers it is a third, not a half.
+    assert_close(rows, alone, but=("gns_small_sq", "gns_b_small") if world_size > 2 else ())
     assert [other for other, _ in others] == [[]] * (world_size - 1)  # rank 0 alone emits
 
 
@@ -110,7 +112,7 @@ def test_batch_norm_statistics_are_those_of_rank_0_on_every_worker(tmp_path):
     # validation set would not add up to what one model gives.
     rule = {"patience": 9, "restore_best": False}
     fields = {"batch_size": 33, "learning_rate": 0.1, "epochs": 2, "early_stopping": rule}
-    (_, first), (_, second) = run_group(2, "batch_norm", fields, tmp_path)
+    (_, first), (_, second) = in_group(2, train_in_group, "batch_norm", fields, folder=tmp_path)
     assert "1.running_mean" in first
     assert first == second
 
@@ -118,13 +120,24 @@ def test_batch_norm_statistics_are_those_of_rank_0_on_every_worker(tmp_path):
 def test_a_trial_is_bit_equal_whatever_trained_before_it(digits):
     task, data, _ = digits
     fields: dict[str, Any] = {"epochs": 2, "dropout": 0.5, "batch_size": 64}
-    alone, _ = rows_of(task, data, seed=3, **fields)
+    alone, _ = rows_of(task, data, seed=3, probes=EVERYTHING, **fields)
     rows_of(task, data, seed=4, epochs=1, optimizer="adam")
     torch.rand(7)
     torch.set_grad_enabled(False)
-    after, _ = rows_of(task, data, seed=3, **fields)
+    after, _ = rows_of(task, data, seed=3, probes=EVERYTHING, **fields)
     assert after == alone
     assert rows_of(task, data, seed=5, **fields)[0] != alone
+
+
+@pytest.mark.parametrize("task", [odd, odd_tasks.batch_norm, odd_tasks.jittered])
+def test_probes_change_nothing_else_to_the_last_bit(task):
+    fields: dict[str, Any] = {"epochs": 3, "dropout": 0.5, "batch_size": 33, "grad_clip": 0.5}
+    everything, outcome = rows_of(task, task.load(None), probes=EVERYTHING, **fields)
+    nothing, plain = rows_of(task, task.load(None), probes=NO_PROBES, **fields)
+    raw = [row for row in everything if row["weights_kind"] == "raw"]
+    assert [{key: row[key] for key in nothing[0]} for row in raw] == nothing
+    assert raw[0].keys() - nothing[0].keys() >= {"ece", "repeat_correct", "gns_big_sq"}
+    assert outcome == plain
 
 
 def test_a_dataset_trains_like_the_arrays_it_holds(digits):
@@ -154,6 +167,40 @@ def test_a_row_fills_the_columns_it_can_and_its_parts_add_up(digits):
     for before, row in itertools.pairwise(rows):
         gained = row["flip_to_right"] - row["flip_to_wrong"]
         assert row["val_correct"] - before["val_correct"] == gained
+        was, now = (unpacked(r["val_correct_bits"], 797) for r in (before, row))
+        assert (was & ~now).sum() == row["flip_to_wrong"]
+        assert now.sum() == row["val_correct"]
+    assert [row.get("repeat_correct") for row in rows] == [
+        rows[0]["val_correct"],
+        None,
+        rows[2]["val_correct"],
+    ]
+
+
+def unpacked(bits, n):
+    """Which validation examples were right."""
+    return np.unpackbits(np.frombuffer(bits, np.uint8))[:n].astype(bool)
+
+
+def test_a_model_that_is_random_in_evaluation_is_caught_by_the_repeat():
+    rows, _ = rows_of(odd_tasks.restless, odd_tasks.restless.load(None), epochs=1)
+    assert rows[0]["repeat_correct"] != rows[0]["val_correct"]
+
+
+def test_averaged_weights_have_rows_of_their_own_and_flip_less(digits):
+    task, data, _ = digits
+    rows, _ = rows_of(
+        task, data, probes=Probes(ema_half_life=1.0), epochs=12, learning_rate=0.5, batch_size=16
+    )
+    of = {kind: [r for r in rows if r["weights_kind"] == kind] for kind in ("raw", "ema")}
+    assert [row["epoch"] for row in of["ema"]] == list(range(1, 13))
+    churn = {
+        kind: sum(r["flip_to_wrong"] + r["flip_to_right"] for r in found[4:])
+        for kind, found in of.items()
+    }
+    assert churn["ema"] < churn["raw"]
+    assert all(sum(r["val_block_correct"]) == r["val_correct"] for r in of["ema"])
+    assert set(of["ema"][0]) <= set(EPOCHS.names)
 
 
 def test_dropout_is_off_in_evaluation_and_on_in_training(digits):
@@ -186,6 +233,7 @@ def test_early_stopping_stops_where_its_own_curve_says_and_restores_the_best(dig
     assert outcome.restored_val_correct == rows[best]["val_correct"]
     # The same trial without the rule has the same curve for as long as both last.
     without, free = rows_of(task, data, epochs=len(rows) + 1, **fields)
+    del rows[-1]["repeat_correct"]  # of a trial's last epoch
     assert without[: len(rows)] == rows
     assert not free.stopped_early
     # The checkpoint is the model of the best epoch.
