@@ -1,4 +1,5 @@
-"""The README is true: its map, its links, its commands, its table, its code."""
+"""The README is true: its map, its links, its commands, its table, its code. So are the links of
+docs/."""
 
 import itertools
 import re
@@ -28,11 +29,50 @@ def block(language, holding):
     return found
 
 
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#]+)\)", README)
-    assert links
-    for link in links:
-        assert (ROOT / link).exists(), link
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def anchors(page):
+    """Those that GitHub gives the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        name, _, anchor = link.partition("#")
+        if name.startswith(("http:", "https:")):
+            continue
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop().resolve()
+        if page not in reached:
+            reached.add(page)
+            links = re.findall(r"\]\(([^):#]+\.md)", page.read_text())
+            ahead += [page.parent / link for link in links]
+    assert {page.resolve() for page in PAGES} <= reached
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_code_of_the_pages_exist(page):
+    text = page.read_text()
+    for path in re.findall(r"`((?:analysis|raysweep|tests|benchmarks|docs)/[\w/]+\.py)", text):
+        assert (ROOT / path).exists(), path
+    for path in re.findall(r"python ((?:docs|benchmarks)/[\w/]+\.py)", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_tables_of_a_page_have_numbers_of_their_own():
+    for page in PAGES:
+        numbers = re.findall(r"^\*\*Table (\w+)\.", page.read_text(), re.MULTILINE)
+        assert len(numbers) == len(set(numbers)), page
 
 
 def test_the_map_names_every_module_and_nothing_else():

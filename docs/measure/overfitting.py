@@ -9,6 +9,7 @@ import polars as pl
 from known import (
     PP,
     SEED,
+    Floats,
     Population,
     Table,
     ar1,
@@ -20,7 +21,7 @@ from known import (
     write,
 )  # fmt: skip
 
-from analysis import overfitting, results
+from analysis import harm, overfitting, results
 from analysis.axes import Axis
 from analysis.curves import curves
 from analysis.paired import DIFFERENCES, contrasts
@@ -34,11 +35,19 @@ def main() -> None:
 
 
 def measured(raw: pl.DataFrame) -> pl.DataFrame:
-    """overfitting.measures of all trials, with config_id."""
+    """overfitting.measures of all trials and their naive falls, with config_id."""
     parts = [
-        overfitting.measures(group, np.full(len(group.trial_ids), 1e9)) for group in curves(raw)
+        overfitting.measures(group, np.full(len(group.trial_ids), 1e9)).with_columns(
+            pl.Series("drop", falls(group.val_accuracy))
+        )
+        for group in curves(raw)
     ]
     return pl.concat(parts).join(trials_of(raw), on="trial_id", maintain_order="left")
+
+
+def falls(values: Floats) -> Floats:
+    """The largest window mean minus the last. (N, T) -> (N,)."""
+    return harm.largest_fall(values, overfitting.window(values.shape[1]))
 
 
 def pooled(trials: pl.DataFrame, num_epochs: int) -> pl.DataFrame:
@@ -52,24 +61,15 @@ def naive_fall(rng: np.random.Generator) -> Table:
     """The largest window mean minus the last, of one seed."""
     rows = []
     for length in (20, 30, 60):
-        width = overfitting.window(length)
         for fall in (0.0, 0.03):
             past = np.clip(np.arange(length) / (length - 1), 0, 1)
             line = 0.9 - fall * past
-            means = np.convolve(line, np.ones(width) / width, mode="valid")
-            target = float(means.max() - means[-1])
+            target = float(falls(line[None])[0])
             for phi in (0.0, 0.5, 0.8, 0.9):
                 values = line + PP * ar1(rng, (4000, length), phi).astype(float)
-                found = overfitting.measures(of_accuracy(values), np.full(4000, 1000.0))
-                rows.append(
-                    (length, f"{target / PP:.2f}", f"{phi:g}",
-                     f"{float(found['drop'].mean()) / PP:.2f}",  # pyright: ignore[reportArgumentType]
-                     share(found, pl.col("drop_low") > 0),
-                     share(found, pl.col("drop_high") >= target),
-                     share(found, pl.col("drop_low") <= target))
-                )  # fmt: skip
-    head = ["T", "true fall, pp", "AR", "mean naive fall, pp", "drop_low > 0",
-            "drop_high ≥ truth", "drop_low ≤ truth"]  # fmt: skip
+                mean = f"{float(falls(values).mean()) / PP:.2f}"
+                rows.append((length, f"{target / PP:.2f}", f"{phi:g}", mean))
+    head = ["T", "true fall, pp", "AR", "mean naive fall, pp"]
     return "Naive fall of one seed, jitter of total SD 1 pp", head, rows
 
 
@@ -83,22 +83,18 @@ def crossfitted_fall(rng: np.random.Generator) -> Table:
         ):  # fmt: skip
             population = Population(60, num_val, num_seeds, 0.04, wander, memory=0.8, fall=fall)
             raw, _ = simulate(rng, population, 400)
-            width = overfitting.window(60)
-            line = population.accuracy(population.trend())
-            means = np.convolve(line, np.ones(width) / width, mode="valid")
-            target = float(means.max() - means[-1])
-            found = overfitting.crossfit(raw, trials_of(raw))[1]
-            naive = measured(raw).group_by("config_id").agg(pl.col("drop").mean())
-            values = found["drop"].to_numpy() / PP
-            error = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+            target = float(falls(population.accuracy(population.trend())[None])[0])
+            naive = measured(raw)["drop"].to_numpy().mean()
+            crossfit = ""
+            if num_seeds >= harm.MIN_SEEDS:
+                values = harm.harm_of_seeds(raw, trials_of(raw))[1]["drop"].to_numpy() / PP
+                error = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+                crossfit = f"{values.mean():.2f} ± {error:.2f}"
             rows.append(
-                (num_seeds, f"{num_val:,}", f"{wander:g}", f"{target / PP:.2f}",
-                 f"{values.mean():.2f} ± {error:.2f}", share(found, holds("drop", target)),
-                 share(found, pl.col("drop_low") > 0), share(found, pl.col("drop_low") > 0.005),
-                 f"{float(naive['drop'].mean()) / PP:.2f}")  # pyright: ignore[reportArgumentType]
+                (num_seeds, f"{num_val:,}", f"{wander:g}", f"{target / PP:.2f}", crossfit,
+                 f"{naive / PP:.2f}")
             )  # fmt: skip
-    head = ["seeds", "n", "AR", "true fall, pp", "mean cross-fitted, pp", "coverage",
-            "drop_low > 0", "drop_low > 0.5 pp", "mean naive, pp"]  # fmt: skip
+    head = ["seeds", "n", "AR", "true fall, pp", "mean cross-fitted, pp", "mean naive, pp"]
     return "Cross-fitted fall, T = 60", head, rows
 
 
@@ -122,23 +118,16 @@ def gap(rng: np.random.Generator) -> Table:
 
 
 def loss(rng: np.random.Generator) -> Table:
-    """The rise of the loss where it does not rise, over three seeds."""
+    """The naive rise of the loss where it does not rise."""
     rows = []
     for phi in (0.0, 0.5, 0.8):
         for spread in (0.01, 0.03, 0.1):
             values = 1 + spread * ar1(rng, (3000, 60), phi).astype(float)
-            found = overfitting.measures(
-                of_accuracy(np.full_like(values, 0.9), values), np.full(3000, 1000.0)
-            ).with_columns((pl.int_range(pl.len()) // 3).cast(pl.String).alias("config_id"))
-            seeds = pooled(found, 60)
-            rows.append(
-                (f"{phi:g}", f"{100 * spread:g}",
-                 f"{100 * float(seeds['loss_rise'].mean()):.2f}",  # pyright: ignore[reportArgumentType]
-                 share(seeds, pl.col("loss_rise_low") > 0),
-                 share(seeds, pl.col("loss_rise_low") > 0.03))
-            )  # fmt: skip
-    head = ["AR", "SD of the loss, %", "mean rise, %", "low > 0", "low > 3 %"]
-    return "Rise of a loss that does not rise, T = 60, three seeds", head, rows
+            rise = harm.harm(of_accuracy(np.full_like(values, 0.9), values))["loss_rise"]
+            mean = f"{100 * rise.to_numpy().mean():.2f}"
+            rows.append((f"{phi:g}", f"{100 * spread:g}", mean))
+    head = ["AR", "SD of the loss, %", "mean rise, %"]
+    return "Rise of a loss that does not rise, T = 60", head, rows
 
 
 def paired(rng: np.random.Generator) -> Table:
