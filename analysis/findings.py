@@ -139,8 +139,8 @@ def overfitting(table: pl.DataFrame) -> list[str]:
     if risen:
         said.append(
             f"In {risen} the validation loss ends more than {pp(RISE_MARGIN, 0)} % above its "
-            "minimum, which is naive, as noise lowers a minimum: there the network may grow "
-            "over-confident, whatever its accuracy."
+            "minimum, by more than noise makes: there the network grows over-confident, or loses "
+            "what tells the classes apart."
         )
     return said
 

@@ -38,7 +38,8 @@ def rows(right, kind="raw", trial="a"):
         {"trial_id": trial, "weights_kind": kind, "epoch": np.arange(1, T + 1), "lr": 0.1,
          "val_n": n, "val_correct": right.sum(axis=1), "val_accuracy": right.mean(axis=1),
          "val_loss": 1.0, "val_nll_at_temperature": 1.0, "train_eval_n": 10,
-         "train_eval_accuracy": 1.0, "train_eval_loss": 1.0, "flip_to_wrong": flips, "flip_to_right": 0, **lists}
+         "train_eval_accuracy": 1.0, "train_eval_loss": 1.0,
+         "flip_to_wrong": flips, "flip_to_right": 0, **lists}
     ).with_columns(pl.lit(None, pl.List(pl.Float64)).alias("val_block_loss_sum"))  # fmt: skip
 
 

@@ -104,6 +104,7 @@ def epochs_of(curves, ends):
             "val_loss": curves.val_loss.ravel(),
             "val_nll_at_temperature": curves.refined_loss.ravel(),
             "train_eval_accuracy": curves.train_accuracy.ravel(),
+            "train_eval_loss": curves.train_loss.ravel(),
             "train_eval_n": curves.train_n.repeat(num_epochs),
             "flip_to_wrong": 0,
             "flip_to_right": 0,

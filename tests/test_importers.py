@@ -105,7 +105,7 @@ def test_wandb_history_of_several_runs_with_sparse_rows(tmp_path):
     path = csv(tmp_path / "h.jsonl", "\n".join(map(json.dumps, rows)))
     curves, _ = importers.read(path)
     assert curves.height == 40
-    statuses = analyze(curves).trials.select("trial_id", "status").rows()
+    statuses = analyze(curves).trials.select("trial_id", "outcome").rows()
     assert sorted(statuses) == [("r1", "completed"), ("r2", "diverged")]
 
 

@@ -116,7 +116,7 @@ def test_what_is_not_finite_or_ends_worse_than_it_began_is_diverged():
         .alias("train_loss")
     )  # fmt: skip
     analysis = analyze(curves)
-    assert dict(analysis.trials.select("trial_id", "status").rows()) == {
+    assert dict(analysis.trials.select("trial_id", "outcome").rows()) == {
         "0.1-0": "diverged", "0.1-1": "completed", "0.2-0": "diverged", "0.2-1": "completed",
     }  # fmt: skip
     assert analysis.trials.filter(pl.col("status") == "diverged")["hf_sd"].null_count() == 2
