@@ -99,6 +99,7 @@ def verdict(
     return frame.drop(labels.columns, strict=False).hstack(labels)
 
 
+MANY_SEEDS = 50  # more than this are not advised
 CLAIMS = ("overfit_p", "optimizer_p", "validation_set_p")
 # Factors of the p-values of chi-square, which are too small: docs/error-rates.md shows that with
 # them a part at its margin is claimed in no more than 5 %.
@@ -296,9 +297,11 @@ def _overfit_text(m: Margins) -> pl.Expr:
                         "peak, but the validation loss at the fitted temperature is not known.",
                         _pp("drop_high")))
         .otherwise(pl.format("Overfitting is undetermined: accuracy ends {} pp below its peak, "
-                             "limits {} and {}; {} seeds would settle it.",
+                             "limits {} and {}; {}.",
                              _pp("drop"), _pp("drop_low"), _pp("drop_high"),
-                             _about(more)))
+                             pl.when(more <= MANY_SEEDS)
+                             .then(pl.format("{} seeds would settle it", _about(more)))
+                             .otherwise(pl.lit("longer training comes before more seeds"))))
     )  # fmt: skip
     return _by_label(
         "overfit",
