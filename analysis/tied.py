@@ -86,7 +86,7 @@ def _normal(rng: np.random.Generator, width: int) -> Draws:
 def _block_draws(deviations: Floats, normal: Draws) -> Draws:
     """Gaussian multiplier bootstrap over blocks. Returns: (B, N, M)."""
     D = np.nan_to_num(deviations).astype(np.float32)
-    return np.ascontiguousarray((D @ normal.T).transpose(2, 0, 1))
+    return (normal @ D.reshape(-1, D.shape[2]).T).reshape(len(normal), *D.shape[:2])
 
 
 def _trace_and_df(deviations: Floats) -> tuple[Floats, Floats]:
