@@ -39,6 +39,9 @@ def page(rows: dict[str, Rows], command: str = "python -m analysis.calibrate") -
                        "that of the jitter, but at least 0.5.",
                 "harm_p": "The test in accuracy, p <= 0.05, whatever the size of the fall.",
             }),
+            "The test in accuracy where the population of each seed moves by 1 pp an epoch and the "
+            "validation set by 0.22 pp:",
+            _grid(rows["seeds_alone"], "cell", "AR", "AR", "seeds | epochs"),
             "## The validation set's part",
             "`noise: validation set` or `both` with the set's part at the margin, 0.4 pp, n = "
             "1,000.",
