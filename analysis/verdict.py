@@ -85,7 +85,10 @@ def verdict(
         claimed = _adjusted(known[name]) if adjust else known[name]
         known = known.with_columns(claimed.alias(f"{name}_used"))
     known = known.with_columns(_overfit(m)).with_columns(_noise(m))
-    known = known.with_columns(_status(m)).with_columns(_texts(m))
+    # What a rising curve moves over the plateau is its learning, not a wander.
+    rising = (pl.col("status") == "still learning") & (pl.col("noise") == "slow wander")
+    noise = pl.when(rising).then(pl.lit("undetermined")).otherwise("noise").alias("noise")
+    known = known.with_columns(_status(m)).with_columns(noise).with_columns(_texts(m))
     alive = ~pl.col("diverged")
     labels = known.select(
         "status",
