@@ -26,12 +26,12 @@ def sentences(analysis: Analysis) -> list[str]:
         f", mean of {num_seeds} seeds" if num_seeds > 1 else ", one seed"
     )
     alone = winner.num_configurations == 1
-    judged = "read on examples that chose neither it nor the epoch"
+    judged = "scored on validation examples that had no part in choosing it or the epoch"
     luck = (
         f"the luck of picking the best of {winner.num_configurations} configurations and its epoch"
     )
     if alone:
-        judged = "read on examples that didn't choose the epoch"
+        judged = "scored on validation examples that had no part in choosing the epoch"
         luck = "the luck of picking the best epoch"
     said = [
         f"{first['point']}: {pp(winner.nested)} %"

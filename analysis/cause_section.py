@@ -7,7 +7,7 @@ import polars as pl
 from analysis import section_charts
 from analysis.attribution import REGRESSION, SUB_GRID
 from analysis.axes import title
-from analysis.commands import more_seeds, run_again
+from analysis.commands import more_seeds, num_seeds, run_again
 from analysis.figures import Figure
 from analysis.results import Analysis
 from analysis.words import fixed, number, pp, with_limits
@@ -23,11 +23,11 @@ _MIN_SHARE = 0.05  # of the variance: a knob below is not named in a sentence
 _MAX_NAMED = 3
 _PROBES = {
     "averaged weights (what is left of the jitter when the last epochs are averaged)":
-        "`--set probes.ema_half_life=2`",
+        "probes.ema_half_life=2",
     "the gradient noise scale (up to which batch size more examples calm the step)":
-        "`--set probes.gradient_noise_every=128`",
+        "probes.gradient_noise_every=128",
     "a second evaluation of the same weights (whether evaluation itself is random)":
-        "`--set probes.repeat_evaluation=true`",
+        "probes.repeat_evaluation=true",
 }  # fmt: skip
 
 
@@ -110,7 +110,7 @@ def figure(analysis: Analysis) -> Figure | None:
 
 
 def _shared(bars: pl.DataFrame, response: str) -> str:
-    """`how far the gap differs is due to batch size for 40 % (32 to 48) and ...`."""
+    """`batch size explains 40 % (32 to 48) and ... of how the gap differs`."""
     clear = bars.filter(
         (pl.col("response") == response)
         & (pl.col("share_low") > 0)
@@ -119,16 +119,15 @@ def _shared(bars: pl.DataFrame, response: str) -> str:
     if not clear.height:
         return ""
     parts = [
-        f"{title(row['subset'])} {pp(row['share'], 0)} % ({pp(row['share_low'], 0)} to "
-        f"{pp(row['share_high'], 0)})"
-        for row in clear.head(_MAX_NAMED).iter_rows(named=True)
+        f"{title(row['subset'])}{' explains' * (place == 0)} {pp(row['share'], 0)} % "
+        f"({pp(row['share_low'], 0)} to {pp(row['share_high'], 0)})"
+        for place, row in enumerate(clear.head(_MAX_NAMED).iter_rows(named=True))
     ]
-    what = SHOWN[response] if response == "pop_var" else f"the {SHOWN[response]}"
-    return f"of what differs in {what} between configurations, {_listed(parts)} {_explain(parts)}"
+    return f"{_listed(parts)} of how {_what(response)} differs between configurations"
 
 
-def _explain(parts: Sequence[str]) -> str:
-    return "explains" if len(parts) == 1 else "explain"
+def _what(response: str) -> str:
+    return SHOWN[response] if response == "pop_var" else f"the {SHOWN[response]}"
 
 
 def interactions(shown: pl.DataFrame, responses: Sequence[str]) -> list[str]:
@@ -144,8 +143,7 @@ def interactions(shown: pl.DataFrame, responses: Sequence[str]) -> list[str]:
         row = found.row(0, named=True)
         names = _listed([title(name) for name in row["subset"].split(" x ")])
         share = f", {pp(row['share'], 0)} % of the variance" if row["share"] is not None else ""
-        what = SHOWN[response] if response == "pop_var" else f"the {SHOWN[response]}"
-        said.append(f"{what} ({names}{share})")
+        said.append(f"{_what(response)} ({names}{share})")
     if not said:
         return ["No interaction is clear: each knob seems to do the same whatever the others are."]
     return [f"What one knob does depends on another in {_listed(said)}: read the maps there, not "
@@ -200,19 +198,19 @@ def levels(components: pl.DataFrame) -> list[str]:
         row["component"]: row for row in components.drop_nulls("variance").iter_rows(named=True)
     }
     words = {
-        "configuration": "the configuration",
-        "seed": "the seed",
-        "epoch": "the epoch",
-        "validation set": "the finite validation set",
+        "configuration": "with the configuration",
+        "seed": "with the seed",
+        "epoch": "from epoch to epoch",
+        "validation set": "for having this validation set and no larger one",
     }
     parts = [
-        f"{said} moves it by {pp(max(rows[name]['variance'], 0) ** 0.5)} pp"
+        f"{pp(max(rows[name]['variance'], 0) ** 0.5)} pp {said}"
         for name, said in words.items()
         if name in rows
     ]
     if len(parts) < 2:
         return []
-    return [f"Read one epoch near the end of one trial: {_listed(parts)} (SD)."]
+    return [f"One reading near the end of one trial varies (SD) by {_listed(parts)}."]
 
 
 def probes(analysis: Analysis) -> list[str]:
@@ -254,9 +252,12 @@ def probes(analysis: Analysis) -> list[str]:
     else:
         missing.append(repeated)
     if missing:
-        wanted = "; ".join(f"{words}: {_PROBES[words]}" for words in missing)
-        said.append(f"Not recorded, and would tell more of the cause: {wanted}, each with "
-                    f"{run_again(analysis)}.")  # fmt: skip
+        options = [word for words in missing for word in ("--set", _PROBES[words])]
+        seeds = str(max(3, 2 * num_seeds(analysis)))
+        said.append(
+            f"Not recorded, and would tell more of the cause: {'; '.join(missing)}. New trials "
+            f"record them: {run_again(analysis, *options, '--seeds', seeds)}."
+        )
     return said
 
 
