@@ -21,7 +21,8 @@ class Figure:
     """One figure: `data` are the frames its chart names, `table` the same in numbers.
 
     finding: what it shows, said first; how: how to read it. choices: (config_id, point) that its
-    panels can be set to, `panels` how many there are.
+    panels can be set to, `panels` how many there are. notes: further findings, and what is missing,
+    with commands in backticks.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Figure:
     table: pl.DataFrame
     choices: list[tuple[str, str]] = field(default_factory=list)
     panels: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
 
 def maps(analysis: Analysis) -> Figure | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis import knobs
+from analysis import best_section, knobs
 from analysis.results import Analysis
 from analysis.words import between, pp
 
@@ -74,7 +74,9 @@ def summary(analysis: Analysis) -> list[tuple[str, str]]:
         found.append(("The knob", knobs.sentences(analysis, analysis.axes[0])))
     found += [("Unstable", unstable(table)), ("Still learning", unfinished(table))]
     if table.height > 1:
-        found.append(("Highest final accuracy", highest(table)))
+        known = analysis.causes.winner is not None
+        about = "Best configuration" if known else "Highest final accuracy"
+        found.append((about, best_section.sentences(analysis)))
     return [(about, " ".join(sentences)) for about, sentences in found if sentences]
 
 
@@ -177,28 +179,6 @@ def unfinished(table: pl.DataFrame) -> list[str]:
 def _some(rows: pl.DataFrame, most: int = 2) -> str:
     more = f" and {rows.height - most} more" if rows.height > most else ""
     return ", ".join(rows["point"][:most]) + more
-
-
-def highest(table: pl.DataFrame) -> list[str]:
-    """The configuration whose kept weights have the highest mean accuracy over seeds."""
-    known = table.drop_nulls("kept_accuracy").sort(
-        "kept_accuracy", descending=True, maintain_order=True
-    )
-    if not known.height:
-        return []
-    best = known.row(0, named=True)
-    where = "with the restored weights" if best["num_stopped_early"] else "over the last epochs"
-    seeds = f"mean of {best['num_completed']} seeds" if best["num_completed"] > 1 else "one seed"
-    said = [
-        f"{best['point']}: {pp(best['kept_accuracy'])} % {where}"
-        f"{between(best['kept_accuracy_low'], best['kept_accuracy_high'])}, {seeds}."
-    ]
-    if best["kept_accuracy_low"] is not None:
-        close = known.filter(pl.col("kept_accuracy") >= best["kept_accuracy_low"]).height - 1
-        if close:
-            means = "mean of 1 other lies" if close == 1 else f"means of {close} others lie"
-            said.append(f"The {means} within these limits.")
-    return said
 
 
 def configuration(row: Row, num_val: int) -> str:

@@ -16,7 +16,15 @@ import jinja2
 import polars as pl
 import vl_convert
 
-from analysis import charts, findings, knobs
+from analysis import (
+    best_section,
+    cause_section,
+    charts,
+    findings,
+    floor_section,
+    knobs,
+    stopping_section,
+)
 from analysis.axes import label, title
 from analysis.curve_figure import curve_figure
 from analysis.figures import Figure, effects, maps, measures
@@ -63,7 +71,16 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
 
 def render(analysis: Analysis) -> str:
     """The whole page."""
-    made = [maps(analysis), curve_figure(analysis), measures(analysis), effects(analysis)]
+    made = [
+        best_section.figure(analysis),
+        maps(analysis),
+        curve_figure(analysis),
+        measures(analysis),
+        floor_section.figure(analysis),
+        effects(analysis),
+        cause_section.figure(analysis),
+        stopping_section.figure(analysis),
+    ]
     drawn = [figure for figure in made if figure is not None]
     frames = {name: frame for figure in drawn for name, frame in figure.data.items()}
     data, num_unfinite = columns_of(frames)
