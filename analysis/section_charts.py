@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from analysis.charts import BEST, FINITE, OBSERVED, UNCLEAR, Chart
+from analysis.charts import BEST, FINITE, OBSERVED, UNCLEAR, Chart, Layers
 
 RULES = ("patience 10 on the loss", "best at what it saves", "other rules")
 _WIDTH = 560
@@ -101,7 +101,7 @@ def shares(data: pl.DataFrame, panels: Sequence[tuple[str, str]], order: Sequenc
     scale = alt.Scale(
         domain=[max(min([0.0, *lowest]), -20.0), min(max([50.0, *highest]), 120.0)], nice=True
     )
-    drawn: list[alt.LayerChart] = []
+    drawn: list[Layers] = []
     for number, (name, words) in enumerate(panels):
         axis = alt.Axis(labelLimit=420, title=None) if number == 0 else None
         base = (
@@ -137,7 +137,7 @@ def rules(data: pl.DataFrame) -> Chart:
         mean_stop_epoch, kind (one of RULES).
     """
     kinds = [kind for kind in RULES if kind in set(data["kind"])]
-    looks = dict(zip(RULES, ((FINITE, "diamond"), (OBSERVED, "circle"), (UNCLEAR, "circle")),
+    looks: dict[str, tuple[str, str]] = dict(zip(RULES, ((FINITE, "diamond"), (OBSERVED, "circle"), (UNCLEAR, "circle")),
                      strict=True))  # fmt: skip
     legend = alt.Legend(orient="top", title=None, symbolOpacity=1)
     base = alt.Chart(alt.NamedData("rules"))
