@@ -118,7 +118,9 @@ def _confusion(rows: Rows) -> list[str]:
     return [
         "## Verdicts of trials of known class",
         "60 epochs, 1,000 validation examples, one seed unless said otherwise. Each row is a class "
-        "and what it is made of.",
+        "and what it is made of. Rows of at least 90 % were looked for: they say with which data a "
+        "class is told that well. The others show where the data are too few: with one seed, twice "
+        "the margin is not enough for every label.",
         _table(("label", "true class", "made of", "given it, %", "given else"), body),
     ]  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The commands: each reads its arguments, calls one function, and says what came out."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,6 +171,12 @@ def run_command_line(arguments: Sequence[str]) -> None:
         app(list(arguments), prog_name="raysweep")
     except RaysweepError as error:
         _say(f"raysweep: {error}", err=True)
+        if error.exit_code > 128:
+            # Stopped by a signal: Tune's thread may still be inside Ray, and tearing the
+            # interpreter down around it crashes now and then.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(error.exit_code)
         sys.exit(error.exit_code)
 
 

@@ -307,10 +307,11 @@ def test_main_in_the_checkout_alone_and_the_command_all_attach_and_do_the_same(t
         store = Store(where / "results" / "digits")
         assert store.report.exists()
         rows = store.read("epochs").drop(["wall_s", "train_s"])
-        found.append(rows.sort_by([("trial_id", "ascending"), ("epoch", "ascending")]))
+        keys = ("trial_id", "epoch", "weights_kind")
+        found.append(rows.sort_by([(key, "ascending") for key in keys]))
         (node,) = store.sweeps()[0]["hardware"]["nodes"]
         assert node["cpus"] == 2
-    assert found[0].num_rows == 2 * 12
+    assert found[0].num_rows == 2 * 12 * 2  # raw and averaged weights
     assert found[0].equals(found[1])
     assert found[1].equals(found[2])
 
