@@ -5,8 +5,6 @@ Each label is a claim against a margin that matters to a person; what is not sho
 reject.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -14,28 +12,10 @@ from scipy import stats
 
 from analysis.contrasts import MIN_POINTS
 from analysis.decomposition import MIN_EXAMPLES, MIN_FLIPS
+from analysis.margins import Margins
 from analysis.words import fixed
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Margins:
-    """What is worth a claim. Accuracies are fractions; rises are shares of the smallest loss."""
-
-    noise: float = 0.004  # SD from epoch to epoch
-    drop: float = 0.005  # of accuracy
-    loss_rise: float = 0.03  # of the refined loss, and of the loss
-    gain: float = 0.02  # of accuracy, that as many epochs again promise
-    level: float = 0.05  # of each test and of each one-sided limit
-
-    def in_words(self) -> str:
-        """One sentence for the reader of the verdicts."""
-        return (
-            f"Margins: {100 * self.noise:g} pp of noise, {100 * self.drop:g} pp of accuracy lost, "
-            f"{100 * self.loss_rise:g} % of loss; one-sided {100 * (1 - self.level):g} % limits."
-        )
-
 
 # What verdict() reads; a column that a frame lacks is null everywhere.
 COLUMNS = (

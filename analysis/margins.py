@@ -1,0 +1,21 @@
+"""What is worth a claim: the margins of the verdicts."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What is worth a claim. Accuracies are fractions; rises are shares of the smallest loss."""
+
+    noise: float = 0.004  # SD from epoch to epoch
+    drop: float = 0.005  # of accuracy
+    loss_rise: float = 0.03  # of the refined loss, and of the loss
+    gain: float = 0.02  # of accuracy, that as many epochs again promise
+    level: float = 0.05  # of each test and of each one-sided limit
+
+    def in_words(self) -> str:
+        """One sentence for the reader of the verdicts."""
+        return (
+            f"Margins: {100 * self.noise:g} pp of noise, {100 * self.drop:g} pp of accuracy lost, "
+            f"{100 * self.loss_rise:g} % of loss; one-sided {100 * (1 - self.level):g} % limits."
+        )
