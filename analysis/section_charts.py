@@ -137,8 +137,8 @@ def rules(data: pl.DataFrame) -> Chart:
         mean_stop_epoch, kind (one of RULES).
     """
     kinds = [kind for kind in RULES if kind in set(data["kind"])]
-    looks: dict[str, tuple[str, str]] = dict(zip(RULES, ((FINITE, "diamond"), (OBSERVED, "circle"), (UNCLEAR, "circle")),
-                     strict=True))  # fmt: skip
+    styles = ((FINITE, "diamond"), (OBSERVED, "circle"), (UNCLEAR, "circle"))
+    looks: dict[str, tuple[str, str]] = dict(zip(RULES, styles, strict=True))
     legend = alt.Legend(orient="top", title=None, symbolOpacity=1)
     base = alt.Chart(alt.NamedData("rules"))
     words = "accuracy lost, pp"
