@@ -161,7 +161,7 @@ def _baseline() -> dict[str, Any]:
 
 def _stopped(analysis: Analysis) -> list[str]:
     """A warning where curves were cut short by a rule of their own."""
-    completed = analysis.trials.filter(pl.col("status") == "completed")
+    completed = analysis.trials.filter(pl.col("outcome") == "completed")
     stopped = completed["stopped_early"].fill_null(False).sum()
     if not stopped:
         return []
