@@ -28,6 +28,7 @@ from analysis.decomposition import (
     population_step_variance,
     split_of_blocks,
 )
+from analysis.overfitting import window
 from analysis.stats import variance_factors
 from analysis.wander import plateau, plateau_limits
 
@@ -64,7 +65,7 @@ def components(trials: Curves) -> pl.DataFrame:
     least, most = flip_bounds(trials.flips, trials.val_n, hf_var, labels)
     wander = plateau(accuracy, labels)
     turning_count, turning_num, turning_var = turning_points(accuracy, labels)
-    last = slice(-min(max(3, num_epochs // 8), num_epochs), None)
+    last = slice(-window(num_epochs), None)
     frame = pl.DataFrame(
         {
             "hf_var": hf_var,

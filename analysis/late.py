@@ -6,10 +6,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.curves import Curves
-from analysis.overfitting import inflation
+from analysis.overfitting import theil_sen
 
 Floats = NDArray[np.float64]
-MIN_SLOPE = 5  # epochs in the last third; a slope of fewer says nothing
 
 
 def late_trend(trials: Curves) -> pl.DataFrame:
@@ -51,23 +50,3 @@ def of_mean_curves(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
         ids = group["config_id"].unique(maintain_order=True).to_list()
         parts.append(late_trend(Curves.of_accuracy(accuracy, trial_ids=ids)))
     return pl.concat(parts).rename({"trial_id": "config_id"})
-
-
-def theil_sen(values: Floats) -> tuple[Floats, Floats, int]:
-    """Median slope of all pairs, its standard error and degrees of freedom.
-
-    The error is that of a least-squares slope, inflated for lag-1 autocorrelation. NaN with fewer
-    than MIN_SLOPE columns, or where one is missing. Args: (N, T). Returns: (N,), (N,), one number.
-    Source: Theil 1950; Sen 1968, JASA 63 (not read by us).
-    """
-    num = values.shape[1]
-    if num < MIN_SLOPE:
-        missing = np.full(len(values), np.nan)
-        return missing, missing, 0
-    time = np.arange(num) - (num - 1) / 2
-    first, second = np.triu_indices(num, 1)
-    slope = np.median((values[:, second] - values[:, first]) / (second - first), axis=1)
-    residual = values - values.mean(axis=1, keepdims=True) - slope[:, None] * time
-    excess = inflation(np.nan_to_num(residual), np.full(len(values), num), 2)
-    variance = (residual**2).sum(axis=1) / (num - 2) * excess / (time @ time)
-    return slope, np.sqrt(variance), num - 2

@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 
 
 MIN_WINDOW = 3
-MIN_SLOPE = 5  # epochs
+MIN_SLOPE = 5  # epochs; a slope of fewer says nothing
 
 
 def window(num_epochs: int) -> int:
@@ -97,18 +97,30 @@ def _gap_slope(trials: Curves) -> dict[str, Floats]:
     autocorrelation. NaN with fewer than MIN_SLOPE epochs there, or where one is missing.
     """
     num = trials.num_epochs // 3
-    missing = np.full(len(trials.val_accuracy), np.nan)
+    gap = (trials.train_accuracy - trials.val_accuracy)[:, trials.num_epochs - num :]
+    slope, se, df = theil_sen(gap)
+    low, high = mean_interval(slope, se, df)
+    return {"gap_slope": slope, "gap_slope_low": low, "gap_slope_high": high}
+
+
+def theil_sen(values: Floats) -> tuple[Floats, Floats, int]:
+    """Median slope of all pairs, its standard error and degrees of freedom.
+
+    The error is that of a least-squares slope, inflated for lag-1 autocorrelation. NaN with fewer
+    than MIN_SLOPE columns, or where one is missing. Args: (N, T). Returns: (N,), (N,), one number.
+    Source: Theil 1950; Sen 1968, JASA 63 (not read by us).
+    """
+    num = values.shape[1]
     if num < MIN_SLOPE:
-        return dict.fromkeys(("gap_slope", "gap_slope_low", "gap_slope_high"), missing)
-    gap = (trials.train_accuracy - trials.val_accuracy)[:, -num:]
+        missing = np.full(len(values), np.nan)
+        return missing, missing, 0
     time = np.arange(num) - (num - 1) / 2
     first, second = np.triu_indices(num, 1)
-    slope = np.median((gap[:, second] - gap[:, first]) / (second - first), axis=1)
-    residual = gap - gap.mean(axis=1, keepdims=True) - slope[:, None] * time
-    excess = inflation(np.nan_to_num(residual), np.full(len(gap), num), 2)
+    slope = np.median((values[:, second] - values[:, first]) / (second - first), axis=1)
+    residual = values - values.mean(axis=1, keepdims=True) - slope[:, None] * time
+    excess = inflation(np.nan_to_num(residual), np.full(len(values), num), 2)
     variance = (residual**2).sum(axis=1) / (num - 2) * excess / (time @ time)
-    low, high = mean_interval(slope, np.sqrt(variance), num - 2)
-    return {"gap_slope": slope, "gap_slope_low": low, "gap_slope_high": high}
+    return slope, np.sqrt(variance), num - 2
 
 
 def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
