@@ -16,6 +16,7 @@ FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
 MAX_ATTEMPTS = 2  # of a trial whose process died; an error raised in it is final at once
 DONE = ("completed", "diverged")
+STOPPED = "stopped"  # by a scheduler: done while the sweep has one, else to be trained to its end
 
 
 class Failure(NamedTuple):
@@ -33,6 +34,7 @@ class Progress(NamedTuple):
     done: int
     running: int
     diverged: int
+    stopped: int  # by the scheduler
     failures: tuple[Failure, ...]
     best_point: Mapping[str, Any] | None
     best_accuracy: float
@@ -53,9 +55,11 @@ class Recorder:
         trials: Sequence[Trial],
         constants: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        pruned: bool = False,
     ) -> None:
         """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
-        share (task, world_size, ...)."""
+        share (task, world_size, ...); pruned: whether the sweep has a scheduler."""
         self.store = Store(root)
         self.writer = StoreWriter(self.store)
         self.writer.add_sweep(record)
@@ -65,8 +69,9 @@ class Recorder:
         self._points = {trial.config_id: trial.point for trial in trials}
         self._constants = constants
         self._attempts = attempts_in(self.store)
-        self._done = finished_in(self.store) & self._trials.keys()
-        self._diverged = 0
+        self._done = finished_in(self.store, pruned=pruned) & self._trials.keys()
+        self._diverged = self._stopped = 0
+        self._groups: dict[str, str] = {}
         self._claimed: dict[str, int] = {}
         self._deaths: Counter[str] = Counter()
         self._failures: dict[str, Failure] = {}
@@ -131,6 +136,28 @@ class Recorder:
             self._accuracies.setdefault(config_id, []).append(val_accuracy)
         self._flush_if_due()
 
+    def stop(self, trial_id: str, outcome: Mapping[str, Any]) -> str | None:
+        """A trial that Tune says has ended: where it still trains, the scheduler has stopped it.
+
+        Args: outcome: columns of `store.TRIALS`. Returns: the placement group that it leaves.
+        """
+        attempt = self._claimed.pop(trial_id, None)
+        if attempt is None:
+            return None
+        self._append_trial(trial_id, attempt, {**outcome, "status": STOPPED})
+        self._done.add(trial_id)
+        self._stopped += 1
+        self._flush_if_due()
+        return self._groups.pop(trial_id, None)
+
+    def use(self, trial_ids: Sequence[str], placement_group: str) -> None:
+        """Note which placement group trains a pack."""
+        self._groups |= dict.fromkeys(trial_ids, placement_group)
+
+    def groups(self) -> set[str]:
+        """The placement groups of the trials that are claimed."""
+        return {group for trial_id, group in self._groups.items() if trial_id in self._claimed}
+
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
         path = self.store.error_log(trial_id, attempt)
@@ -153,6 +180,7 @@ class Recorder:
             done=len(self._done),
             running=len(self._claimed),
             diverged=self._diverged,
+            stopped=self._stopped,
             failures=tuple(self._failures.values()),
             best_point=None if best is None else self._points[best],
             best_accuracy=0.0 if best is None else means[best],
@@ -188,11 +216,13 @@ class Recorder:
             self.flush()
 
 
-def finished_in(store: Store) -> set[str]:
-    """Ids of the trials that a store holds whole: not to be trained again."""
+def finished_in(store: Store, *, pruned: bool = False) -> set[str]:
+    """Ids of the trials that are not to be trained again: those that a store holds whole, and, with
+    `pruned`, those that a scheduler has stopped."""
+    done = (*DONE, STOPPED) if pruned else DONE
     rows = store.read("trials", ["trial_id", "status"]).to_pydict()
     pairs = zip(rows["trial_id"], rows["status"], strict=True)
-    return {trial_id for trial_id, status in pairs if status in DONE}
+    return {trial_id for trial_id, status in pairs if status in done}
 
 
 def attempts_in(store: Store) -> dict[str, int]:
@@ -253,6 +283,13 @@ class Sender:
         """Send the trial's last rows and its result."""
         arguments = self._take(), outcome, self._val_accuracy, checkpoint
         self._send(self._recorder.finish.remote(self._trial_id, self._attempt(), *arguments))
+
+    def hand_over(self) -> None:
+        """Send what there is and wait until the recorder has it."""
+        if self._rows:
+            self._sent_at = self._clock()
+            self._send(self._recorder.append.remote(self._take()))
+        self.drain()
 
     def drain(self) -> None:
         """Wait until the recorder has all that was sent."""

@@ -174,6 +174,34 @@ class Resources(Frozen):
         return value
 
 
+class Scheduler(Frozen):
+    """Let Ray Tune stop trials that do worse than others at the same epoch. Their curves are cut
+    short (censored), so this is for finding good configurations, not for studying curves. What is
+    stopped when is no part of a trial's identity."""
+
+    kind: Literal["asha", "median"] = Field(
+        description="asha: at rungs, only the best 1 / reduction_factor go on. median: a trial "
+        "whose best is below the median of the others' running means ends"
+    )
+    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    grace_period: Count = Field(default=5, description="epochs that every trial trains")
+    reduction_factor: Annotated[int, Field(ge=2)] | None = Field(
+        default=None,
+        description="of asha, 3 by default: rungs at grace_period x reduction_factor^k epochs",
+    )
+
+    @model_validator(mode="after")
+    def _fields_of_its_kind(self) -> Self:
+        if self.kind == "median" and self.reduction_factor is not None:
+            raise ValueError("scheduler.reduction_factor is of asha; median has no rungs")
+        return self
+
+    @property
+    def factor(self) -> int:
+        """The reduction factor of asha."""
+        return self.reduction_factor or 3
+
+
 def _plain_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
         raise ValueError("allowed: letters, digits, '.', '_', '-', at most 80, no leading sign")
@@ -193,6 +221,9 @@ class SweepSpec(Frozen):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
     probes: Probes = Probes()
     resources: Resources = Resources()
+    scheduler: Scheduler | None = Field(
+        default=None, description="asha, median, or a mapping; null: full curves"
+    )
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
     _folder: Path | None = PrivateAttr(None)
@@ -212,6 +243,11 @@ class SweepSpec(Frozen):
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed stands twice")
         return seeds
+
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _scheduler_by_name(cls, scheduler: Any) -> Any:
+        return {"kind": scheduler} if isinstance(scheduler, str) else scheduler
 
     @field_validator("axes", mode="before")
     @classmethod
@@ -242,6 +278,28 @@ class SweepSpec(Frozen):
             if any(value in typed[:i] for i, value in enumerate(typed)):
                 raise ValueError(f"axis {name!r} = {list(values)!r}: a value stands twice")
             self.axes[name] = tuple(typed)
+        return self
+
+    @model_validator(mode="after")
+    def _scheduler_fits(self) -> Self:
+        rule = self.scheduler
+        if rule is None:
+            return self
+        if "epochs" in self.axes:
+            raise ValueError(
+                "scheduler compares trials at the same epoch, so epochs can't be an axis: set "
+                "base.epochs, or leave out the scheduler"
+            )
+        if "early_stopping" in self.axes:
+            raise ValueError(
+                "scheduler would cut the curves that the axis early_stopping compares: leave out "
+                "one of them"
+            )
+        if rule.grace_period >= self.base.epochs:
+            raise ValueError(
+                f"scheduler.grace_period = {rule.grace_period} leaves nothing of "
+                f"{self.base.epochs} epochs to save: it should be less than base.epochs"
+            )
         return self
 
     @property
@@ -277,6 +335,7 @@ _OWNERS: dict[str, tuple[type[BaseModel], str]] = {
     "probes": (Probes, "probes"),
     "resources": (Resources, "resources"),
     "early_stopping": (EarlyStopping, "early_stopping"),
+    "scheduler": (Scheduler, "scheduler"),
 }
 
 

@@ -117,7 +117,8 @@ TRIALS = pa.schema(
         ("seed", pa.int64()),
         ("attempt", pa.int32()),
         # completed; diverged (a loss was not finite, or the eval-mode training loss ended above
-        # its value before training); failed (an error: see `error`, `error_log`)
+        # its value before training); failed (an error: see `error`, `error_log`); stopped (by a
+        # scheduler, after epochs_run epochs: a censored curve)
         ("status", pa.string()),
         ("error", pa.string()),
         ("error_log", pa.string()),  # path in the store

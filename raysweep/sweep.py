@@ -1,14 +1,14 @@
-"""Run a sweep: Ray Tune schedules its packs. The only file that knows Ray Tune."""
+"""Run a sweep: plan its packs, start the recorder, let Ray Tune train, stop when it is time to."""
 
 import contextlib
 import datetime
 import importlib
-import logging
 import os
 import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,21 +16,25 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep import capacity, cluster, packs
+from raysweep.budget import Budget, by_seed
 from raysweep.errors import InputError, RaysweepError
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
 from raysweep.recorder import Failure, Progress, Recorder, one_line
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
-from raysweep.worker import Assignment, train_pack
+from raysweep.tuning import remove_group, tune_packs
+from raysweep.turnstile import Turnstile
+from raysweep.worker import Assignment
 
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
 INLINE_START_S, GROUP_START_S = 0.02, 10.0
 POLL_S = 0.5
+HALT_S = 6.0  # Tune ends within a second when it is told to; a signal must not wait much longer
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -42,6 +46,7 @@ class Result(NamedTuple):
     trained: int
     skipped: int  # done before, by an earlier invocation
     failures: tuple[Failure, ...]
+    left: int = 0  # not trained, because the budget was spent
 
 
 class InterruptedSweepError(RaysweepError):
@@ -60,8 +65,10 @@ def run_sweep(
     show: Callable[[Progress], None] = lambda progress: None,
     plan: Plan | None = None,
     command: Sequence[str] = (),
+    max_hours: float | None = None,
+    max_trials: int | None = None,
 ) -> Result:
-    """Train what the store lacks of a sweep.
+    """Train what the store lacks of a sweep, or as much of it as the budget allows.
 
     Args:
         store: a folder; `results/<name>` by default.
@@ -69,9 +76,13 @@ def run_sweep(
         show: called about twice a second while the sweep runs.
         plan: of `make_plan`, where it is at hand.
         command: what is noted as the origin of this invocation.
+        max_hours: after that, training stops as at a signal, and what is left is left.
+        max_trials: so many of what is left; the first seeds of all configurations come first.
 
     Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
     """
+    began, budget = time.monotonic(), Budget(max_hours, max_trials)
+    budget.check()
     store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
     _check_writable(store.root)
     plan = plan or make_plan(spec, store)
@@ -90,18 +101,36 @@ def run_sweep(
         beside.submit(importlib.import_module, "ray.tune")
         with cluster.connect(address, modules, groups=spec.resources.workers > 1) as connected:
             slots, speed = capacity.slots(spec.resources, connected.nodes), judged.result()
-            planned = packs.plan(
-                plan.left,
-                lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
-                slots=slots,
-                start_s=start_seconds(spec.resources),
+            planned = plan_packs(
+                plan, budget, lambda t: speed.seconds(t.hyperparameters, plan.n_train), slots
             )
             record = sweep_record(plan, connected.nodes, command, started)
             try:
-                return _run(plan, store, planned, slots, record, show)
+                return _run(plan, store, planned, slots, record, show, began + budget.seconds)
             except RayError as error:
                 cause = getattr(error, "cause", None) or error
                 raise RaysweepError(one_line(cause, "in Ray; the store is whole")) from error
+
+
+def plan_packs(
+    plan: Plan, budget: Budget, seconds: Callable[[Trial], float], slots: int
+) -> list[list[Trial]]:
+    """The packs of one invocation, in the order in which they are to start."""
+    if plan.spec.scheduler:
+        # One trial a pack: what Tune stops is a Tune trial.
+        waves = by_seed(plan.left) if budget == Budget() else budget.waves(plan.left)
+        return [[trial] for wave in waves for trial in wave]
+    return [
+        pack
+        for wave in budget.waves(plan.left)
+        for pack in packs.plan(
+            wave,
+            seconds,
+            slots=slots,
+            start_s=start_seconds(plan.spec.resources),
+            longest_first=budget == Budget(),
+        )
+    ]
 
 
 def _run(
@@ -111,18 +140,22 @@ def _run(
     slots: int,
     record: dict[str, Any],
     show: Callable[[Progress], None],
+    deadline: float,
 ) -> Result:
     recorder = _start_recorder(plan, store, record)
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
+    resources, rule = plan.spec.resources, plan.spec.scheduler
+    turnstile = _start_here(Turnstile) if rule and resources.workers > 1 else None
     given = Assignment(
-        recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch)
+        recorder, plan.source.task, ray.put(plan.data), resources, str(scratch), turnstile
     )
     outcome: list[BaseException | None] = []
+    halt = threading.Event()
 
     def schedule() -> None:
         # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
         try:
-            _schedule(planned, given, slots, scratch)
+            tune_packs(planned, given, slots, scratch, rule, halt)
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
@@ -131,9 +164,10 @@ def _run(
     try:
         with _signals() as received:
             thread.start()
-            while thread.is_alive() and not received:
-                thread.join(POLL_S)
+            while thread.is_alive() and not received and time.monotonic() < deadline:
+                thread.join(min(POLL_S, max(0.0, deadline - time.monotonic())))
                 show(ray.get(recorder.progress.remote()))
+            out_of_time = thread.is_alive()
             if received:
                 ray.get(recorder.flush.remote(), timeout=8)
                 name = signal.Signals(received[0]).name
@@ -142,18 +176,36 @@ def _run(
                     "command goes on from there",
                     received[0],
                 )
+            _halt(halt, thread, recorder)
         ray.get(recorder.close.remote())
         progress: Progress = ray.get(recorder.progress.remote())
     finally:
+        # The one way of stopping, for signals, budgets and errors; nothing to do at an end.
+        with contextlib.suppress(RayError, GetTimeoutError):
+            _halt(halt, thread, recorder)
         shutil.rmtree(scratch, ignore_errors=True)
-        ray.kill(recorder)
-    missing = progress.planned - progress.done - len(progress.failures)
-    if missing:
+        for actor in filter(None, (recorder, turnstile)):
+            ray.kill(actor)
+    left = progress.planned - progress.done - len(progress.failures)
+    beyond_budget = len(plan.left) - sum(map(len, planned))
+    if left > beyond_budget and not out_of_time:
         raise RaysweepError(
-            f"{missing} of {progress.planned} trials were not trained: {outcome[0] or 'see Ray'}"
+            f"{left - beyond_budget} of {progress.planned} trials were not trained: "
+            f"{outcome[0] or 'see Ray'}"
         )
     trained = progress.done - len(plan.done)
-    return Result(store, progress.planned, trained, len(plan.done), progress.failures)
+    return Result(store, progress.planned, trained, len(plan.done), progress.failures, left)
+
+
+def _halt(halt: threading.Event, thread: threading.Thread, recorder: Any) -> None:
+    """End Tune and the processes of all trials, at once."""
+    if not thread.is_alive():
+        return
+    halt.set()
+    thread.join(HALT_S)
+    # Workers of a trial die with it, and what they held comes back with their placement group.
+    for group in ray.get(recorder.groups.remote(), timeout=HALT_S):
+        remove_group(group)
 
 
 def _check_writable(root: Path) -> None:
@@ -174,68 +226,22 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         "num_classes": plan.data.num_classes,
         "val_digest": plan.val_digest,
     }
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     root = store.root.resolve()
-    actor: Any = ray.remote(Recorder)
-    named = actor.options(
-        name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here
-    )
+    arguments = root, record, plan.trials, constants
+    named = {"name": f"raysweep {root}", "namespace": "raysweep"}
+    pruned = plan.spec.scheduler is not None
     try:
-        return named.remote(root, record, plan.trials, constants)
+        return _start_here(Recorder, *arguments, named=named, pruned=pruned)
     except ValueError as error:
         raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
 
 
-def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path) -> None:
-    """Let Tune train all packs, `slots` at a time."""
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
-    os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
-    from ray import tune
-    from ray.tune.progress_reporter import TrialProgressCallback
-
-    class Silent(TrialProgressCallback):
-        """Tune adds a talking one where it finds none; our own display says all there is."""
-
-        def _print(self, msg: str) -> None:
-            pass
-
-    for name in ("ray.tune", "ray.train", "ray.air"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    resources = given.resources
-    inline = resources.workers == 1
-    if inline:
-        request = {"CPU": resources.cpus_per_worker, "GPU": resources.gpus_per_worker}
-    else:
-        # Drivers only wait, so they reserve next to nothing: with Ray's default of one CPU each
-        # they starve the workers they started. They stay on the head, which is not preempted.
-        request = {"CPU": 0, "node:__internal_head__": 0.001}
-    stored = [ray.put(pack) for pack in planned]
-
-    def pack_trainable(config: dict[str, Any]) -> None:
-        train_pack(ray.get(stored[config["pack"]]), given)
-
-    tuner = tune.Tuner(
-        tune.with_resources(pack_trainable, request),
-        param_space={"pack": tune.grid_search(list(range(len(planned))))},
-        tune_config=tune.TuneConfig(
-            max_concurrent_trials=slots,
-            # A nested fit() does not survive its actor's reuse; a pack in the process does.
-            reuse_actors=inline,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(scratch),
-            verbose=0,
-            callbacks=[Silent()],
-            # A pack starts again after its process died; the recorder charges the trial that was
-            # claimed, so each trial of a pack can cost its pack two starts at most.
-            failure_config=tune.FailureConfig(max_failures=2 * max(map(len, planned))),
-        ),
-    )
-    for error in tuner.fit().errors:
-        raise error
+def _start_here(kind: Any, *arguments: Any, named: dict[str, str] | None = None, **more: Any) -> Any:
+    """An actor on this node, beside the CPUs that Ray counts."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **(named or {})}
+    actor: Any = ray.remote(kind)
+    return actor.options(**options).remote(*arguments, **more)
 
 
 @contextlib.contextmanager

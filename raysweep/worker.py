@@ -3,19 +3,22 @@
 The only file that knows Ray Train, which takes seconds to import and is not imported otherwise.
 """
 
+import contextlib
 import functools
 import io
 import logging
 import os
 import platform
+import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from traceback import format_exception
 from typing import Any, NamedTuple
 
 import ray
 import torch
+from ray.util import get_current_placement_group
 from torch import nn
 
 from raysweep.errors import RaysweepError
@@ -26,6 +29,10 @@ from raysweep.spec import Resources
 from raysweep.splits import Placed, place
 from raysweep.tasks import Data, Task
 from raysweep.train import train
+
+# Tells the scheduler what a trial has reached, and returns when it may go on.
+Report = Callable[[Mapping[str, Any]], None]
+Ask = Callable[[str, Mapping[str, Any]], None]  # the same, with the trial's id
 
 MAX_IDLE_STARTS = 3  # of a worker group, one after another, that end no trial
 
@@ -38,18 +45,25 @@ class Assignment(NamedTuple):
     data: Any  # object reference to the task's Data: one copy per node
     resources: Resources
     scratch: str  # Ray Train's own folder, thrown away after the sweep
+    turnstile: Any = None  # actor handle, for a sweep with a scheduler and several workers a trial
 
 
-def train_pack(pack: Sequence[Trial], given: Assignment) -> None:
-    """Train a pack, whatever of it is left, to its end. An error ends its own trial only."""
+def train_pack(pack: Sequence[Trial], given: Assignment, report: Report | None = None) -> None:
+    """Train a pack, whatever of it is left, to its end. An error ends its own trial only.
+
+    Args: report: of a sweep with a scheduler, whose packs are of one trial.
+    """
     if given.resources.workers > 1:
-        _drive_workers(pack, given)
+        with _relayed(pack, given, report):
+            _drive_workers(pack, given)
         return
     on_gpu = given.resources.gpus_per_worker > 0
     group = Group(device=torch.device("cuda" if on_gpu else "cpu"))
     by_id = {trial.trial_id: trial for trial in pack}
     todo = ray.get(given.recorder.todo.remote(list(by_id)))
-    _train_trials([by_id[trial_id] for trial_id in todo], given, group, wrap=lambda model: model)
+    trials = [by_id[trial_id] for trial_id in todo]
+    ask = None if report is None else lambda trial_id, metrics: report(metrics)
+    _train_trials(trials, given, group, lambda model: model, ask)
 
 
 def _train_trials(
@@ -57,11 +71,12 @@ def _train_trials(
     given: Assignment,
     group: Group,
     wrap: Callable[[nn.Module], nn.Module],
+    ask: Ask | None,
 ) -> None:
     torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
     sender = Sender(given.recorder) if group.rank == 0 else None
     for trial in trials:
-        _train_trial(trial, given, group, wrap, sender)
+        _train_trial(trial, given, group, wrap, sender, ask)
     if sender is not None:
         sender.drain()
 
@@ -72,9 +87,24 @@ def _train_trial(
     group: Group,
     wrap: Callable[[nn.Module], nn.Module],
     sender: Sender | None,
+    ask: Ask | None,
 ) -> None:
     clock = time.perf_counter
     started = clock()
+
+    def spent() -> dict[str, Any]:
+        return {"seconds": clock() - started, "node": platform.node()}
+
+    def between(row: dict[str, Any]) -> None:
+        if sender is not None and ask is not None:
+            sender.hand_over()  # a trial that is stopped sends nothing any more
+            measured = {
+                "epoch": row["epoch"],
+                "val_accuracy": row["val_correct"] / row["val_n"],
+                "val_loss": row["val_loss_sum"] / row["val_n"],
+            }
+            ask(trial.trial_id, measured | spent())
+
     if sender is not None:
         sender.start(trial.trial_id)
     try:
@@ -89,6 +119,7 @@ def _train_trial(
             group=group,
             wrap=wrap,
             emit=sender.emit if sender else lambda row: None,
+            between=between,
         )
     except Exception as error:
         rank = f"rank {group.rank} on " if group.world_size > 1 else "on "
@@ -102,8 +133,7 @@ def _train_trial(
     if sender is not None:
         columns = outcome._asdict()
         state = columns.pop("best_state")
-        columns |= {"seconds": clock() - started, "node": platform.node()}
-        sender.finish(columns, None if state is None else _saved(state))
+        sender.finish(columns | spent(), None if state is None else _saved(state))
 
 
 @functools.lru_cache(maxsize=1)
@@ -117,6 +147,28 @@ def _saved(state: dict[str, torch.Tensor]) -> bytes:
     buffer = io.BytesIO()
     torch.save({name: value.cpu() for name, value in state.items()}, buffer)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _relayed(pack: Sequence[Trial], given: Assignment, report: Report | None) -> Iterator[None]:
+    """Meanwhile pass on what the workers of a trial ask: they can't reach Tune, this process can."""
+    if report is None:
+        yield
+        return
+    (trial,), turnstile = pack, given.turnstile
+
+    def relay() -> None:
+        while (metrics := ray.get(turnstile.asked.remote(trial.trial_id))) is not None:
+            report(metrics)
+            turnstile.let_pass.remote(trial.trial_id)
+
+    thread = threading.Thread(target=relay, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ray.get(turnstile.close.remote(trial.trial_id))
+        thread.join()
 
 
 def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
@@ -178,4 +230,10 @@ def _worker_loop(config: dict[str, Any]) -> None:
     context = ray_train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), get_device())
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    _train_trials(config["pack"], config["given"], group, wrap=prepare_model)
+    pack, given = config["pack"], config["given"]
+    if group.rank == 0 and (placed := get_current_placement_group()):
+        trial_ids = [trial.trial_id for trial in pack]
+        given.recorder.use.remote(trial_ids, placed.id.hex())
+    turnstile = given.turnstile
+    ask = turnstile and (lambda *asked: ray.get(turnstile.ask.remote(*asked)))
+    _train_trials(pack, given, group, prepare_model, ask)
