@@ -35,6 +35,7 @@ def tune_packs(
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial may end before it reports
     from ray import tune
     from ray.tune.progress_reporter import TrialProgressCallback
+    from ray.tune.stopper import NoopStopper
 
     class Silent(TrialProgressCallback):
         """Tune adds a talking one where it finds none; our own display says all there is."""
@@ -42,7 +43,12 @@ def tune_packs(
         def _print(self, msg: str) -> None:
             pass
 
+    # Tune pickles what follows, to restore experiments with; nobody will, so it gets stand-ins.
+
     class Halted(tune.Stopper):
+        def __reduce__(self) -> Any:
+            return NoopStopper, ()
+
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
 
@@ -54,6 +60,9 @@ def tune_packs(
 
         def __init__(self) -> None:
             self._actors: list[Any] = []
+
+        def __reduce__(self) -> Any:
+            return tune.Callback, ()
 
         def on_trial_start(
             self, iteration: int, trials: list[Any], trial: Any, **info: Any
