@@ -11,7 +11,7 @@ from raysweep.grid import Trial
 class Budget(NamedTuple):
     """Limits of one invocation; none by default."""
 
-    max_hours: float | None = None  # wall time from the start of the command; the report comes after
+    max_hours: float | None = None  # from the start of the command; the report comes after
     max_trials: int | None = None
 
     def check(self) -> None:

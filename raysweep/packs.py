@@ -59,6 +59,22 @@ def plan(
     return packs
 
 
+def done_within(
+    packs: Sequence[Sequence[Trial]],
+    seconds: Callable[[Trial], float],
+    slots: int,
+    limit_s: float,
+) -> int:
+    """Estimated number of trials that have ended after `limit_s`."""
+    free, ended = [0.0] * max(1, slots), 0
+    for pack in packs:
+        first = min(range(len(free)), key=free.__getitem__)
+        for trial in pack:
+            free[first] += seconds(trial)
+            ended += free[first] <= limit_s
+    return ended
+
+
 def makespan(
     packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
 ) -> float:

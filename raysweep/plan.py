@@ -84,7 +84,9 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
     num_epochs = sum(trial.hyperparameters.epochs for trial in trials)
     probes = spec.probes.settled(num_examples(data.validation), num_epochs)
     trials = [trial._replace(probes=probes) for trial in trials]
-    done = finished_in(store, pruned=spec.scheduler is not None) & {trial.trial_id for trial in trials}
+    done = finished_in(store, pruned=spec.scheduler is not None) & {
+        trial.trial_id for trial in trials
+    }
     return Plan(spec, source, data, trials, frozenset(done), validation_digest(data))
 
 

@@ -145,7 +145,7 @@ def _run(
     recorder = _start_recorder(plan, store, record)
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
     resources, rule = plan.spec.resources, plan.spec.scheduler
-    turnstile = _start_here(Turnstile) if rule and resources.workers > 1 else None
+    turnstile = _start_here(Turnstile).remote() if rule and resources.workers > 1 else None
     given = Assignment(
         recorder, plan.source.task, ray.put(plan.data), resources, str(scratch), turnstile
     )
@@ -227,21 +227,19 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         "val_digest": plan.val_digest,
     }
     root = store.root.resolve()
-    arguments = root, record, plan.trials, constants
-    named = {"name": f"raysweep {root}", "namespace": "raysweep"}
+    named = _start_here(Recorder, name=f"raysweep {root}", namespace="raysweep")
     pruned = plan.spec.scheduler is not None
     try:
-        return _start_here(Recorder, *arguments, named=named, pruned=pruned)
+        return named.remote(root, record, plan.trials, constants, pruned=pruned)
     except ValueError as error:
         raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
 
 
-def _start_here(kind: Any, *arguments: Any, named: dict[str, str] | None = None, **more: Any) -> Any:
-    """An actor on this node, beside the CPUs that Ray counts."""
+def _start_here(kind: Any, **named: str) -> Any:
+    """What starts an actor on this node, without a CPU of its own."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options: dict[str, Any] = {"num_cpus": 0, "scheduling_strategy": here, **(named or {})}
     actor: Any = ray.remote(kind)
-    return actor.options(**options).remote(*arguments, **more)
+    return actor.options(num_cpus=0, scheduling_strategy=here, **named)
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def tune_packs(
                 (ended,), reached = planned[trial.config["pack"]], trial.last_result
                 columns = {"epochs_run": "epoch", "seconds": "seconds", "node": "node"}
                 outcome = {ours: reached.get(theirs) for ours, theirs in columns.items()}
-                group = ray.get(given.recorder.stop.remote(ended.trial_id, outcome))
+                group: Any = ray.get(given.recorder.stop.remote(ended.trial_id, outcome))
                 if group is not None:
                     remove_group(group)
 

@@ -151,14 +151,17 @@ def _saved(state: dict[str, torch.Tensor]) -> bytes:
 
 @contextlib.contextmanager
 def _relayed(pack: Sequence[Trial], given: Assignment, report: Report | None) -> Iterator[None]:
-    """Meanwhile pass on what the workers of a trial ask: they can't reach Tune, this process can."""
+    """Meanwhile pass on what a trial's workers ask: they can't reach Tune, this process can."""
     if report is None:
         yield
         return
     (trial,), turnstile = pack, given.turnstile
 
     def relay() -> None:
-        while (metrics := ray.get(turnstile.asked.remote(trial.trial_id))) is not None:
+        while True:
+            metrics: Any = ray.get(turnstile.asked.remote(trial.trial_id))
+            if metrics is None:
+                return
             report(metrics)
             turnstile.let_pass.remote(trial.trial_id)
 
@@ -234,6 +237,8 @@ def _worker_loop(config: dict[str, Any]) -> None:
     if group.rank == 0 and (placed := get_current_placement_group()):
         trial_ids = [trial.trial_id for trial in pack]
         given.recorder.use.remote(trial_ids, placed.id.hex())
-    turnstile = given.turnstile
-    ask = turnstile and (lambda *asked: ray.get(turnstile.ask.remote(*asked)))
-    _train_trials(pack, given, group, prepare_model, ask)
+
+    def ask(trial_id: str, metrics: Mapping[str, Any]) -> None:
+        ray.get(given.turnstile.ask.remote(trial_id, metrics))
+
+    _train_trials(pack, given, group, prepare_model, ask if given.turnstile else None)

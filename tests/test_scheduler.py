@@ -149,7 +149,10 @@ def test_trials_that_end_before_they_report_do_not_disturb_the_scheduler(raced, 
     [
         ({"scheduler": "ashe"}, "scheduler.kind = 'ashe' is not allowed"),
         ({"scheduler": {"kind": "asha", "metrik": "val_loss"}}, "did you mean 'metric'"),
-        ({"scheduler": {"kind": "asha", "grace_period": 9}}, "grace_period = 9 leaves nothing of 9"),
+        (
+            {"scheduler": {"kind": "asha", "grace_period": 9}},
+            "grace_period = 9 leaves nothing of 9",
+        ),
         ({"scheduler": {"kind": "asha", "reduction_factor": 1}}, "reduction_factor = 1 is not"),
         ({"scheduler": {"kind": "median", "reduction_factor": 3}}, "reduction_factor is of asha"),
         ({"base": {}, "axes": {"epochs": [20, 30]}}, "epochs can't be an axis"),
