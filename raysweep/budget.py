@@ -26,25 +26,26 @@ class Budget(NamedTuple):
         """The time limit; infinite where there is none."""
         return math.inf if self.max_hours is None else 3600 * self.max_hours
 
-    def waves(self, left: Sequence[Trial]) -> list[list[Trial]]:
-        """The trials that may be trained, those of one wave before those of the next."""
+    def waves(self, left: Sequence[Trial], seeds: Sequence[int]) -> list[list[Trial]]:
+        """The trials that may be trained, those of one wave before those of the next.
+
+        Args: left: in the order of the grid; seeds: of the sweep, in their order.
+        """
         if self == Budget():
             return [list(left)]
         most = len(left) if self.max_trials is None else self.max_trials
         chosen: list[list[Trial]] = []
-        for wave in by_seed(left):
+        for wave in by_seed(left, seeds):
             chosen.append(wave[: most - sum(map(len, chosen))])
         return [wave for wave in chosen if wave]
 
 
-def by_seed(trials: Sequence[Trial]) -> list[list[Trial]]:
+def by_seed(trials: Sequence[Trial], seeds: Sequence[int]) -> list[list[Trial]]:
     """One seed of every configuration, then the next one of every configuration, and so on, so that
     whatever part gets trained can be analysed.
 
     Within a seed the order is that of the ids, which are digests: a part of the grid then holds
-    levels of every axis. Args: trials: in the order of the grid, seeds innermost.
+    levels of every axis.
     """
-    waves: dict[int, list[Trial]] = {}
-    for trial in trials:
-        waves.setdefault(trial.seed, []).append(trial)
-    return [sorted(wave, key=lambda trial: trial.trial_id) for wave in waves.values()]
+    ordered = sorted(trials, key=lambda trial: trial.trial_id)
+    return [[trial for trial in ordered if trial.seed == seed] for seed in seeds]

@@ -116,13 +116,15 @@ def plan_packs(
     plan: Plan, budget: Budget, seconds: Callable[[Trial], float], slots: int
 ) -> list[list[Trial]]:
     """The packs of one invocation, in the order in which they are to start."""
+    seeds = plan.spec.seeds
     if plan.spec.scheduler:
         # One trial a pack: what Tune stops is a Tune trial.
-        waves = by_seed(plan.left) if budget == Budget() else budget.waves(plan.left)
+        unlimited = budget == Budget()
+        waves = by_seed(plan.left, seeds) if unlimited else budget.waves(plan.left, seeds)
         return [[trial] for wave in waves for trial in wave]
     return [
         pack
-        for wave in budget.waves(plan.left)
+        for wave in budget.waves(plan.left, seeds)
         for pack in packs.plan(
             wave,
             seconds,

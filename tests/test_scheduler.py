@@ -17,6 +17,7 @@ from raysweep.sweep import run_sweep
 from raysweep.turnstile import Turnstile
 
 RUNGS = {2, 4, 8}
+SEED = 2  # its better trial comes first, so that the worse one meets a rung with something on it
 ASHA = {"kind": "asha", "grace_period": 2, "reduction_factor": 2}
 
 
@@ -97,16 +98,14 @@ def test_two_workers_that_the_scheduler_stops_leave_no_process_and_no_placement_
     raced, tmp_path
 ):
     before = held()
-    spec = raced(seeds=2, resources={"workers": 2})
+    spec = raced(seeds=[SEED], resources={"workers": 2})
     result = run_sweep(spec, tmp_path)
-    assert (result.trained, result.failures) == (4, ())
-    trials = trials_of(result.store)
-    stopped = trials.filter(pl.col("status") == "stopped")
-    assert stopped.height >= 1
-    assert set(stopped["epochs_run"]) <= RUNGS
-    for trial_id, epochs in stopped.select("trial_id", "epochs_run").iter_rows():
+    assert (result.trained, result.failures) == (2, ())
+    trials = trials_of(result.store).sort("learning_rate")
+    assert trials["status"].to_list() == ["stopped", "completed"]
+    assert trials["epochs_run"].to_list() == [2, 9]
+    for trial_id, epochs in trials.select("trial_id", "epochs_run").iter_rows():
         assert epochs_of(result.store, trial_id) == list(range(1, epochs + 1))
-    assert set(trials.filter(pl.col("status") == "completed")["epochs_run"]) == {9}
     assert_nothing_is_left(before)
 
 
