@@ -84,14 +84,14 @@ def run_sweep(
     began, budget = time.monotonic(), Budget(max_hours, max_trials)
     budget.check()
     store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
-    _check_writable(store.root)
+    _check_writable(store)
     plan = plan or make_plan(spec, store)
     modules = [plan.source.module_path] if plan.source.module_path else []
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
         record = sweep_record(plan, (cluster.local_node(),), command, started)
-        Recorder(store.root, record, plan.trials, {}).close()
+        Recorder(store.folder.uri, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
@@ -210,8 +210,12 @@ def _halt(halt: threading.Event, thread: threading.Thread, recorder: Any) -> Non
         remove_group(group)
 
 
-def _check_writable(root: Path) -> None:
+def _check_writable(store: Store) -> None:
     """Raises: InputError when the store could not be made or written; nothing is made here."""
+    root = store.folder.local
+    if root is None:
+        store.folder.check()
+        return
     there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "may not be written" if there.is_dir() else "is no folder"
@@ -228,7 +232,7 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         "num_classes": plan.data.num_classes,
         "val_digest": plan.val_digest,
     }
-    root = store.root.resolve()
+    root = store.folder.local.resolve() if store.folder.local else store.folder.uri
     named = _start_here(Recorder, name=f"raysweep {root}", namespace="raysweep")
     pruned = plan.spec.scheduler is not None
     try:
