@@ -176,8 +176,7 @@ class Resources(Frozen):
 
 class Scheduler(Frozen):
     """Let Ray Tune stop trials that do worse than others at the same epoch. Their curves are cut
-    short (censored), so this is for finding good configurations, not for studying curves. What is
-    stopped when is no part of a trial's identity."""
+    short (censored): this finds good configurations. It is no part of a trial's identity."""
 
     kind: Literal["asha", "median"] = Field(
         description="asha: at rungs, only the best 1 / reduction_factor go on. median: a trial "
@@ -285,16 +284,9 @@ class SweepSpec(Frozen):
         rule = self.scheduler
         if rule is None:
             return self
-        if "epochs" in self.axes:
-            raise ValueError(
-                "scheduler compares trials at the same epoch, so epochs can't be an axis: set "
-                "base.epochs, or leave out the scheduler"
-            )
-        if "early_stopping" in self.axes:
-            raise ValueError(
-                "scheduler would cut the curves that the axis early_stopping compares: leave out "
-                "one of them"
-            )
+        reasons = {"epochs": "compares trials epoch by epoch", "early_stopping": "cuts curves too"}
+        for name in reasons.keys() & self.axes.keys():
+            raise ValueError(f"scheduler {reasons[name]}, so {name} can't be an axis beside it")
         if rule.grace_period >= self.base.epochs:
             raise ValueError(
                 f"scheduler.grace_period = {rule.grace_period} leaves nothing of "

@@ -47,7 +47,9 @@ def test_the_parts_of_a_sweep_make_up_the_whole(trials):
         seeds = Counter(trial.config_id for one in parts for trial in one)
         assert max(seeds.values()) - min(seeds.values() if len(seeds) == 6 else [0]) <= 1
     assert list(map(len, parts)) == [5, 5, 5, 3]
-    assert [t for wave in Budget(max_hours=1).waves(trials, SEEDS) for t in wave] == [t for part in parts for t in part]
+    assert [t for wave in Budget(max_hours=1).waves(trials, SEEDS) for t in wave] == [
+        t for part in parts for t in part
+    ]
     assert Budget().waves(trials, SEEDS) == [trials]
 
 

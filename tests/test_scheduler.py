@@ -154,8 +154,8 @@ def test_trials_that_end_before_they_report_do_not_disturb_the_scheduler(raced, 
         ),
         ({"scheduler": {"kind": "asha", "reduction_factor": 1}}, "reduction_factor = 1 is not"),
         ({"scheduler": {"kind": "median", "reduction_factor": 3}}, "reduction_factor is of asha"),
-        ({"base": {}, "axes": {"epochs": [20, 30]}}, "epochs can't be an axis"),
-        ({"axes": {"early_stopping": [None, {"patience": 3}]}}, "leave out one of them"),
+        ({"base": {}, "axes": {"epochs": [20, 30]}}, "epochs can't be an axis beside it"),
+        ({"axes": {"early_stopping": [None, {"patience": 3}]}}, "early_stopping can't be an axis"),
     ],
 )
 def test_a_scheduler_that_makes_no_sense_is_refused(raced, changes, message):
