@@ -19,6 +19,7 @@ import vl_convert
 from analysis import (
     best_section,
     cause_section,
+    caution,
     charts,
     findings,
     floor_section,
@@ -81,7 +82,7 @@ def render(analysis: Analysis) -> str:
         cause_section.figure(analysis),
         stopping_section.figure(analysis),
     ]
-    drawn = [figure for figure in made if figure is not None]
+    drawn = [caution.warned(figure, analysis) for figure in made if figure is not None]
     frames = {name: frame for figure in drawn for name, frame in figure.data.items()}
     data, num_unfinite = columns_of(frames)
     specs = [

@@ -179,14 +179,12 @@ class Scheduler(Frozen):
     short (censored): this finds good configurations. It is no part of a trial's identity."""
 
     kind: Literal["asha", "median"] = Field(
-        description="asha: at rungs, only the best 1 / reduction_factor go on. median: a trial "
-        "whose best is below the median of the others' running means ends"
+        description="asha: the best 1 / reduction_factor pass a rung; median: Tune's stopping rule"
     )
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
     grace_period: Count = Field(default=5, description="epochs that every trial trains")
     reduction_factor: Annotated[int, Field(ge=2)] | None = Field(
-        default=None,
-        description="of asha, 3 by default: rungs at grace_period x reduction_factor^k epochs",
+        default=None, description="of asha: rungs at grace_period x reduction_factor^k; 3"
     )
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ import time
 
 import polars as pl
 import pytest
-import ray
+from ray._private import state
 from ray.util import placement_group_table
 
 from analysis import analyze
@@ -35,7 +35,7 @@ def raced(make_spec):
 
 def held():
     """Living actors and placement groups of this cluster, but those of Ray Train's own watchers."""
-    actors = ray._private.state.actors().values()  # pyright: ignore[reportAttributeAccessIssue]
+    actors = state.actors().values()
     groups = placement_group_table().items()
     living = {a["ActorID"] for a in actors if a["State"] not in ("DEAD", "DEPENDENCIES_UNREADY")}
     return living | {name for name, group in groups if group["state"] != "REMOVED"}
@@ -75,7 +75,7 @@ def test_asha_stops_at_rungs_and_a_later_sweep_without_it_trains_the_stopped_to_
     bad = stopped.filter(pl.col("learning_rate") < 0.1)
     assert bad.height >= 2  # the very first to reach a rung passes it
     assert set(stopped["epochs_run"]) <= RUNGS
-    assert stopped["seconds"].min() > 0
+    assert (stopped["seconds"] > 0).all()
     for trial_id, epochs in stopped.select("trial_id", "epochs_run").iter_rows():
         assert epochs_of(first.store, trial_id) == list(range(1, epochs + 1))
     survivors = trials.filter(pl.col("status") == "completed")
@@ -122,7 +122,7 @@ def test_the_median_rule_stops_what_is_worse_than_most_and_starts_nothing_twice(
     trials = trials_of(result.store)
     stopped = trials.filter(pl.col("status") == "stopped")
     assert (stopped["learning_rate"] < 0.01).any()
-    assert stopped["epochs_run"].min() >= 3
+    assert (stopped["epochs_run"] >= 3).all()
     assert set(trials["attempt"]) == {1}
     for trial_id, epochs in trials.select("trial_id", "epochs_run").iter_rows():
         assert epochs_of(result.store, trial_id) == list(range(1, epochs + 1))
