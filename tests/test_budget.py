@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from test_scheduler import assert_nothing_is_left, held
 
 from analysis import analyze
 from raysweep import packs
@@ -108,29 +109,39 @@ def test_max_trials_trains_so_many_and_the_next_run_the_rest(make_spec, tmp_path
     assert (rest.trained, rest.skipped, rest.left) == (3, 3, 0)
 
 
+LONG = {"task": "odd_tasks:slow", "base": {"epochs": 400}, "axes": {"width": [8, 16]}}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_max_hours_ends_a_pack_in_its_middle_and_leaves_nothing_running(
-    make_spec, tmp_path, workers
-):
-    from test_scheduler import assert_nothing_is_left, held
-
+def test_max_hours_ends_a_pack_in_its_middle(make_spec, tmp_path):
     before = held()
-    spec = make_spec(
-        task="odd_tasks:slow",
-        base={"epochs": 400},
-        axes={"width": [8, 16]},
-        resources={"workers": workers},
-    )
     store, seconds = Store(tmp_path), 10.0
     while not store.read("epochs").num_rows:  # of a stopped trial; a busy machine needs more time
         seconds *= 2
         begun = time.monotonic()
-        result = run_sweep(spec, store, max_hours=seconds / 3600)
+        result = run_sweep(make_spec(**LONG), store, max_hours=seconds / 3600)
         assert time.monotonic() - begun < seconds + 30
         assert (result.trained, result.left, result.failures) == (0, 4, ())
         assert not [thread for thread in threading.enumerate() if "(schedule)" in thread.name]
+    assert_nothing_is_left(before)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_whatever_ends_a_sweep_leaves_no_process_and_no_placement_group(
+    make_spec, tmp_path, workers
+):
+    before = held()
+
+    def show(progress):
+        if progress.running:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        run_sweep(make_spec(**LONG, resources={"workers": workers}), tmp_path, show=show)
+    assert not [thread for thread in threading.enumerate() if "(schedule)" in thread.name]
     assert_nothing_is_left(before)
 
 

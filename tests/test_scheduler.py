@@ -34,8 +34,10 @@ def raced(make_spec):
 
 
 def held():
-    """Living actors and placement groups of this cluster, but those of Ray Train's own watchers."""
+    """Living actors and placement groups of this cluster, but Ray's own one for the autoscaler,
+    which stays as long as the cluster."""
     actors = state.actors().values()
+    actors = [a for a in actors if a["ActorClassName"] != "_AutoscalingCoordinatorActor"]
     groups = placement_group_table().items()
     living = {a["ActorID"] for a in actors if a["State"] not in ("DEAD", "DEPENDENCIES_UNREADY")}
     return living | {name for name, group in groups if group["state"] != "REMOVED"}
