@@ -1,8 +1,15 @@
-"""The one process that owns the store's writer, and the sender that workers talk to it with."""
+"""The one process that owns the store's writer.
 
+Ray starts the recorder again when its process dies, and repeats the calls that it had not answered:
+some of them twice, and not in their order. So a call that comes again changes nothing and gives the
+same answer; rows are told apart by their keys, claims by their caller's token; and a sender waits
+for the rows of a trial to be logged before it sends the trial's end (sender.py).
+"""
+
+import contextlib
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,12 +17,15 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from raysweep.grid import Trial
-from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter, write_new
+from raysweep.journal import Journal
+from raysweep.lease import Invocation, Lease
+from raysweep.store import TRIALS, Store, StoreWriter, write_new
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
 MAX_ATTEMPTS = 2  # of a trial whose process died; an error raised in it is final at once
 DONE = ("completed", "diverged")
+ROW_KEY = ("epoch", "weights_kind")  # of a row, within an attempt at a trial
 
 
 class Failure(NamedTuple):
@@ -39,11 +49,20 @@ class Progress(NamedTuple):
     best_num_seeds: int
 
 
+class Claim(NamedTuple):
+    """A trial that is being trained."""
+
+    attempt: int
+    token: str  # the caller's: by it, a claim that comes twice is one
+
+
 class Recorder:
     """Takes rows, claims and results; nothing else writes to the store.
 
     It runs as one named Ray actor, and without Ray in tests. A trial is complete only when its
-    rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial itself.
+    rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial itself. When
+    another writer has taken over, or the sweep's own process has died, every call raises
+    SupersededError.
     """
 
     def __init__(
@@ -53,12 +72,19 @@ class Recorder:
         trials: Sequence[Trial],
         constants: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        invocation: Invocation | None = None,
     ) -> None:
         """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
-        share (task, world_size, ...)."""
+        share (task, world_size, ...); invocation: by default one that begins here.
+
+        Raises: InputError when another invocation writes to the store.
+        """
+        invocation = invocation or Invocation.begin()
         self.store = Store(root)
-        self.writer = StoreWriter(self.store)
-        self.writer.add_sweep(record)
+        self.lease = Lease.take(self.store.folder, invocation, self.store.live_names)
+        self.writer = StoreWriter(self.store, self.lease)
+        self._journal = Journal(self.store.journal(invocation.token))
         self._clock = clock
         self._flushed_at = -math.inf  # the first rows become a segment at once
         self._trials = {trial.trial_id: trial for trial in trials}
@@ -67,10 +93,57 @@ class Recorder:
         self._attempts = attempts_in(self.store)
         self._done = finished_in(self.store) & self._trials.keys()
         self._diverged = 0
-        self._claimed: dict[str, int] = {}
+        self._claimed: dict[str, Claim] = {}
+        self._rows: dict[str, set[tuple[Any, ...]]] = {}  # keys, by trial that is claimed
         self._deaths: Counter[str] = Counter()
         self._failures: dict[str, Failure] = {}
         self._accuracies: dict[str, list[float]] = {}
+        if self._journal.resumed:
+            self._resume()
+        noted = self.store.sweeps() if self._journal.resumed else []
+        if not any(sweep.get("invocation") == invocation.token for sweep in noted):
+            self.writer.add_sweep({**record, "invocation": invocation.token})
+
+    def _resume(self) -> None:
+        """Stand where a recorder of the same invocation stood when it died."""
+        rows = self.store.read("trials", ["trial_id", "attempt"]).to_pydict()
+        ended = set(zip(rows["trial_id"], rows["attempt"], strict=True))
+        for entry in self._journal.entries():
+            if entry["what"] in ("finished", "failed"):
+                # An end is noted before it is logged: without its row, its call will come again.
+                end = entry["trial_id"], entry["attempt"]
+                if end not in ended:
+                    continue
+                ended.remove(end)
+            self._apply(**entry)
+        keys = self.store.read("epochs", ["trial_id", "attempt", *ROW_KEY]).to_pydict()
+        for trial_id, attempt, *key in zip(*keys.values(), strict=True):
+            if trial_id in self._claimed and self._claimed[trial_id].attempt == attempt:
+                self._rows[trial_id].add(tuple(key))
+
+    def _note(self, what: str, trial_id: str, **details: Any) -> None:
+        """Everything but rows enters here, so that it survives this process."""
+        self._journal.note(what=what, trial_id=trial_id, **details)
+        self._apply(what, trial_id, **details)
+
+    def _apply(self, what: str, trial_id: str, **details: Any) -> None:
+        if what == "claimed":
+            self._claimed[trial_id] = Claim(**details)
+            self._attempts[trial_id] = details["attempt"]
+            self._rows[trial_id] = set()
+            return
+        self._claimed.pop(trial_id, None)
+        self._rows.pop(trial_id, None)
+        if what == "died":
+            self._deaths[trial_id] += 1
+        elif what == "failed":
+            self._failures[trial_id] = Failure(trial_id, details["error"], details["log"])
+        elif what == "finished":
+            self._done.add(trial_id)
+            self._diverged += details["status"] == "diverged"
+            if details["status"] == "completed":
+                config_id = self._trials[trial_id].config_id
+                self._accuracies.setdefault(config_id, []).append(details["accuracy"])
 
     def todo(self, trial_ids: Sequence[str]) -> list[str]:
         """What of a pack is left to train.
@@ -78,32 +151,49 @@ class Recorder:
         A trial of it that was claimed and never ended died with its process: it is tried again,
         MAX_ATTEMPTS times in all; the others are not charged for it.
         """
+        self.lease.assert_held()
         for trial_id in trial_ids:
-            attempt = self._claimed.pop(trial_id, None)
-            if attempt is None:
-                continue
-            self._deaths[trial_id] += 1
-            if self._deaths[trial_id] >= MAX_ATTEMPTS:
+            if trial_id in self._claimed:
+                self._note("died", trial_id)
+            ended = trial_id in self._done or trial_id in self._failures
+            if self._deaths[trial_id] >= MAX_ATTEMPTS and not ended:
                 died = f"the process that trained it died, {MAX_ATTEMPTS} times"
-                self.fail(trial_id, attempt, died, died + " (killed, out of memory, or its node)")
+                details = died + " (killed, out of memory, or its node)"
+                self.fail(trial_id, self._attempts[trial_id], died, details)
         return [t for t in trial_ids if t not in self._done and t not in self._failures]
 
-    def claim(self, trial_id: str) -> int:
-        """Take a trial before its training starts. Returns: the number of this attempt."""
-        attempt = self._attempts[trial_id] = self._attempts.get(trial_id, 0) + 1
-        self._claimed[trial_id] = attempt
+    def claim(self, trial_id: str, token: str = "") -> int:
+        """Take a trial before its training starts. Returns: the number of this attempt.
+
+        Args: token: of the caller's choice; the same claim has the same one when it comes again.
+        """
+        self.lease.assert_held()
+        before = self._claimed.get(trial_id)
+        if before is not None and token and before.token == token:
+            return before.attempt
+        attempt = self._attempts.get(trial_id, 0) + 1
+        self._note("claimed", trial_id, attempt=attempt, token=token)
         return attempt
 
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
+        self.lease.assert_held()
         claimed = [trial_id for trial_id in trial_ids if trial_id in self._claimed]
         for trial_id in claimed:
-            self.fail(trial_id, self._claimed[trial_id], error, details)
-        return bool(claimed)
+            self.fail(trial_id, self._claimed[trial_id].attempt, error, details)
+        said = any(t in self._failures and self._failures[t].error == error for t in trial_ids)
+        return bool(claimed) or said
 
     def append(self, rows: pa.RecordBatch) -> None:
-        """Epoch rows; they are logged when this returns."""
-        self.writer.append("epochs", rows)
+        """Epoch rows of one attempt at a trial; they are logged when this returns.
+
+        Rows of an attempt that is no longer the trial's last one are left out: its process was
+        taken for dead.
+        """
+        self.lease.assert_held()
+        new = self._new(rows)
+        if len(new):
+            self.writer.append("epochs", new)
         self._flush_if_due()
 
     def finish(
@@ -116,35 +206,35 @@ class Recorder:
         checkpoint: bytes | None,
     ) -> None:
         """A trial's last rows and its result. Args: outcome: columns of `store.TRIALS`."""
-        self.writer.append("epochs", rows)
+        self.append(rows)
+        if not self._is_claimed(trial_id, attempt):
+            return
         columns = dict(outcome)
         if checkpoint is not None:
             path = self.store.checkpoint(trial_id, attempt)
-            write_new(path, checkpoint)
+            with contextlib.suppress(FileExistsError):
+                write_new(path, checkpoint)
             columns["checkpoint"] = str(path.relative_to(self.store.root))
+        ended = {"attempt": attempt, "status": columns["status"], "accuracy": val_accuracy}
+        self._note("finished", trial_id, **ended)
         self._append_trial(trial_id, attempt, columns)
-        self._claimed.pop(trial_id, None)
-        self._done.add(trial_id)
-        self._diverged += columns["status"] == "diverged"
-        if columns["status"] == "completed":
-            config_id = self._trials[trial_id].config_id
-            self._accuracies.setdefault(config_id, []).append(val_accuracy)
         self._flush_if_due()
 
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
+        self.lease.assert_held()
         path = self.store.error_log(trial_id, attempt)
-        write_new(path, details.encode())
+        with contextlib.suppress(FileExistsError):
+            write_new(path, details.encode())
         log = str(path.relative_to(self.store.root))
-        self._append_trial(
-            trial_id, attempt, {"status": "failed", "error": error, "error_log": log}
-        )
-        self._claimed.pop(trial_id, None)
-        self._failures[trial_id] = Failure(trial_id, error, log)
+        self._note("failed", trial_id, attempt=attempt, error=error, log=log)
+        columns = {"status": "failed", "error": error, "error_log": log}
+        self._append_trial(trial_id, attempt, columns)
         self._flush_if_due()
 
     def progress(self) -> Progress:
         """Where the sweep stands now."""
+        self.lease.assert_held()
         self._flush_if_due()
         means = {key: sum(values) / len(values) for key, values in self._accuracies.items()}
         best = max(means, key=means.__getitem__, default=None)
@@ -165,8 +255,30 @@ class Recorder:
         self._flushed_at = self._clock()
 
     def close(self) -> None:
-        """Flush, then merge the segments."""
+        """Flush, then merge the segments. The invocation is over; its store is free."""
         self.writer.compact()
+        self.lease.end()
+        self._journal.remove()
+
+    def _is_claimed(self, trial_id: str, attempt: int) -> bool:
+        claim = self._claimed.get(trial_id)
+        return claim is not None and claim.attempt == attempt
+
+    def _new(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Those of them that have not arrived before, of an attempt that is still claimed."""
+        if not len(rows):
+            return rows
+        trial_id, attempt = rows["trial_id"][0].as_py(), rows["attempt"][0].as_py()
+        if not self._is_claimed(trial_id, attempt):
+            return rows.slice(0, 0)
+        seen, keys = (
+            self._rows[trial_id],
+            list(zip(*(rows[name].to_pylist() for name in ROW_KEY), strict=True)),
+        )
+        if not seen.isdisjoint(keys):
+            rows = rows.filter(pa.array([key not in seen for key in keys]))
+        seen.update(keys)
+        return rows
 
     def _append_trial(self, trial_id: str, attempt: int, columns: Mapping[str, Any]) -> None:
         trial = self._trials[trial_id]
@@ -204,74 +316,6 @@ def attempts_in(store: Store) -> dict[str, int]:
         for trial_id, attempt in zip(grouped["trial_id"], grouped["attempt_max"], strict=True):
             last[trial_id] = max(attempt, last.get(trial_id, 0))
     return last
-
-
-class Sender:
-    """A worker's line to the recorder, for one trial after another: rows go in small batches.
-
-    Calls of one process arrive in their order, so a trial's end need not have arrived when the
-    next trial is claimed. What is in flight is bounded: a slow disk slows training down rather
-    than filling memory.
-    """
-
-    SECONDS = 2.0
-    MAX_IN_FLIGHT = 8
-
-    def __init__(self, recorder: Any, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Args: recorder: handle of the actor."""
-        # Only workers of a running sweep send; the rest of this file works without Ray.
-        import ray
-
-        self._ray = ray
-        self._recorder = recorder
-        self._clock = clock
-        self._in_flight: deque[Any] = deque()
-        self._trial_id = ""
-        self._claim: Any = None  # the number of this attempt, or the reference to it
-        self._rows: list[dict[str, Any]] = []
-        self._sent_at = -math.inf
-        self._val_accuracy = math.nan
-
-    def start(self, trial_id: str) -> None:
-        """Claim a trial; the rows that follow are its rows."""
-        # Its number is first needed with the first row: training need not wait for it.
-        self._trial_id, self._claim = trial_id, self._recorder.claim.remote(trial_id)
-        self._rows = []
-        self._sent_at = -math.inf  # the first row goes at once
-        self._val_accuracy = math.nan
-
-    def emit(self, row: Mapping[str, Any]) -> None:
-        """Take one epoch's row; it is sent with the next batch."""
-        keys = {"trial_id": self._trial_id, "attempt": self._attempt(), "start_epoch": 1}
-        self._rows.append({**row, **keys})
-        self._val_accuracy = row["val_correct"] / row["val_n"]
-        if self._clock() - self._sent_at >= self.SECONDS:
-            self._sent_at = self._clock()
-            self._send(self._recorder.append.remote(self._take()))
-
-    def finish(self, outcome: Mapping[str, Any], checkpoint: bytes | None) -> None:
-        """Send the trial's last rows and its result."""
-        arguments = self._take(), outcome, self._val_accuracy, checkpoint
-        self._send(self._recorder.finish.remote(self._trial_id, self._attempt(), *arguments))
-
-    def drain(self) -> None:
-        """Wait until the recorder has all that was sent."""
-        self._ray.get(list(self._in_flight))
-        self._in_flight.clear()
-
-    def _attempt(self) -> int:
-        if not isinstance(self._claim, int):
-            self._claim = self._ray.get(self._claim)
-        return self._claim
-
-    def _take(self) -> pa.RecordBatch:
-        rows, self._rows = self._rows, []
-        return pa.RecordBatch.from_pylist(rows, EPOCHS)
-
-    def _send(self, reference: Any) -> None:
-        self._in_flight.append(reference)
-        while len(self._in_flight) > self.MAX_IN_FLIGHT:
-            self._ray.get(self._in_flight.popleft())
 
 
 def one_line(error: BaseException, where: str) -> str:

@@ -7,19 +7,20 @@ A store is a folder. Files in it are whole or absent, and never overwritten:
     trials/<g>-<seq>.parquet       segments: one row per finished attempt at a trial
     epochs/compact-<g>.parquet     all that was live at the end of generation g, in one file
     generations/<g>.json           which files were live when writer number g took over
+    lease/                         signs of who that is, and that it lives; see lease.py
     wal/<g>-<seq>-<table>.arrows   rows on their way into a segment
+    wal/<invocation>.journal       what its recorder knows beside rows; see journal.py
     checkpoints/, logs/            best weights of early-stopped trials; tracebacks of failed ones
 
 Every writer opens a new generation. Live are the files that the newest generation lists and the
 segments that carry its number; what a superseded writer still writes is therefore ignored.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
 
@@ -27,7 +28,10 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
+from raysweep import wal
 from raysweep.errors import InputError, RaysweepError
+from raysweep.folder import Folder
+from raysweep.lease import Lease
 from raysweep.spec import Hyperparameters, nested_fields
 
 Table = Literal["epochs", "trials"]
@@ -155,6 +159,7 @@ class Store:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        self.folder = Folder(root)
 
     @classmethod
     def existing(cls, root: Path | str) -> Self:
@@ -169,6 +174,11 @@ class Store:
         """Where the report is written by default."""
         return self.root / "report.html"
 
+    @property
+    def wal_folder(self) -> Path:
+        """Where the writer logs rows first."""
+        return self.root / "wal"
+
     def segment(self, table: Table, generation: int, sequence: int) -> Path:
         """The file of one segment."""
         return self.root / table / f"{generation:06d}-{sequence:06d}.parquet"
@@ -179,7 +189,11 @@ class Store:
 
     def wal(self, table: Table, generation: int, sequence: int) -> Path:
         """The write-ahead log of the segment with the same numbers."""
-        return self.root / "wal" / f"{generation:06d}-{sequence:06d}-{table}.arrows"
+        return self.wal_folder / f"{generation:06d}-{sequence:06d}-{table}.arrows"
+
+    def journal(self, invocation: str) -> Path:
+        """What the recorder of an invocation knows beside rows."""
+        return self.wal_folder / f"{invocation}.journal"
 
     def error_log(self, trial_id: str, attempt: int) -> Path:
         """The traceback of a failed attempt."""
@@ -191,7 +205,7 @@ class Store:
 
     def generation(self) -> Generation:
         """The newest generation; number 0 and no files before the first writer."""
-        numbers = [int(path.stem) for path in (self.root / "generations").glob("*.json")]
+        numbers = [int(p.stem) for p in (self.root / "generations").glob("[0-9]*.json")]
         if not numbers:
             return Generation(0, {table: [] for table in TABLES})
         path = self.root / "generations" / f"{max(numbers):06d}.json"
@@ -206,6 +220,10 @@ class Store:
             if _SEGMENT.fullmatch(path.name)
         ]
         return [self.root / table / name for name in [*generation.files[table], *sorted(own)]]
+
+    def live_names(self) -> dict[str, list[str]]:
+        """The names of the files that count, by table."""
+        return {table: [path.name for path in self.live_files(table)] for table in TABLES}
 
     def read(self, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
         """All live rows, in the order of writing. Raises: RaysweepError naming a corrupt file."""
@@ -237,22 +255,26 @@ class Store:
 class StoreWriter:
     """The one writer of a store: rows go into a write-ahead log, then into segments.
 
-    Opening takes over: a new generation, then whatever a dead writer's log still holds.
+    Opening takes over whatever a dead writer's log still holds.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, lease: Lease | None = None) -> None:
+        """Args: lease: the right to write; without one, whoever has it is fenced out."""
         self.store = store
         for folder in (*TABLES, "sweeps", "generations", "wal", "logs", "checkpoints"):
             (store.root / folder).mkdir(parents=True, exist_ok=True)
+        self.lease = lease or Lease.seize(store.folder, store.live_names)
         self._remove_dead_files()
-        self.generation = self._open_generation(
-            {table: [path.name for path in store.live_files(table)] for table in TABLES}
-        )
         self._sequence = 0
         self._pending: dict[Table, list[pa.RecordBatch]] = {table: [] for table in TABLES}
         self._logs: dict[Table, pa.ipc.RecordBatchStreamWriter] = {}
         self.num_pending_rows = 0
         self._replay()
+
+    @property
+    def generation(self) -> int:
+        """The number that this writer's segments carry."""
+        return self.lease.generation
 
     def add_sweep(self, record: Mapping[str, Any]) -> Path:
         """Write one invocation's record under the next free number."""
@@ -275,7 +297,11 @@ class StoreWriter:
 
     def flush(self) -> None:
         """Turn what is pending into segments: epochs first, so that a trial that stands in a
-        segment has all its rows in segments too."""
+        segment has all its rows in segments too.
+
+        Raises: SupersededError; what is pending stays in the log.
+        """
+        self.lease.check()
         for table in TABLES:
             batches = self._pending[table]
             if not batches:
@@ -303,50 +329,28 @@ class StoreWriter:
             order = ["trial_id", "attempt"] + (["epoch"] if table == "epochs" else [])
             _write_parquet(path, rows.sort_by([(name, "ascending") for name in order]))
             files[table] = [path.name]
-        self.generation = self._open_generation(files)
+        self.lease.renumber(lambda: files)
         self._sequence = 0
 
-    def _open_generation(self, files: Mapping[Table, list[str]]) -> int:
-        number = self.store.generation().number + 1
-        path = self.store.root / "generations" / f"{number:06d}.json"
-        body = json.dumps({"files": files, "host": os.uname().nodename, "pid": os.getpid()})
-        try:
-            write_new(path, body.encode())
-        except FileExistsError:
-            raise RaysweepError(f"another writer has just opened {self.store.root}") from None
-        return number
-
     def _remove_dead_files(self) -> None:
-        """Remove what was already dead when the last writer closed."""
+        """Remove what was already dead when the last writer closed, and what a superseded one
+        wrote; never what a newer writer may just be making."""
         for table in TABLES:
+            there = list((self.store.root / table).iterdir())
             live = {path.name for path in self.store.live_files(table)}
-            for path in (self.store.root / table).iterdir():
-                if path.name not in live:
-                    path.unlink()
+            for path in there:
+                number = re.search(r"\d{6,}", path.name)
+                if path.name not in live and number and int(number[0]) < self.generation:
+                    path.unlink(missing_ok=True)
 
     def _replay(self) -> None:
-        """Rows that a dead writer logged and had no time to put into a segment."""
-        logs = sorted((self.store.root / "wal").glob("*.arrows"))
-        recovered: list[tuple[Table, pa.RecordBatch]] = []
-        for path in logs:
-            generation, sequence, name = path.stem.split("-")
-            table: Table = "trials" if name == "trials" else "epochs"
-            # With its segment on disk, a log is only what its writer had no time to remove.
-            if not self.store.segment(table, int(generation), int(sequence)).exists():
-                for batch in _whole_batches(path):
-                    recovered.append((table, batch))  # noqa: PERF401 - keeps the pair's type
-        for table, batch in recovered:
+        """Take in what a dead writer logged and had no time to put into a segment."""
+        logs = wal.logs(self.store)
+        for table, batch in wal.lost_rows(self.store, logs):
             self.append(table, batch)
-        if recovered:
-            self.flush()
+        self.flush()
         for path in logs:
             path.unlink(missing_ok=True)
-
-
-def _whole_batches(path: Path) -> Iterable[pa.RecordBatch]:
-    """Every batch of an Arrow stream up to its torn tail, if it has one."""
-    with contextlib.suppress(pa.ArrowInvalid, OSError), pa.OSFile(str(path)) as file:
-        yield from pa.ipc.open_stream(file)
 
 
 def _write_parquet(path: Path, rows: pa.Table) -> None:

@@ -21,7 +21,8 @@ from torch import nn
 from raysweep.errors import RaysweepError
 from raysweep.grid import Trial
 from raysweep.group import Group
-from raysweep.recorder import Sender, one_line
+from raysweep.recorder import one_line
+from raysweep.sender import Sender
 from raysweep.spec import Resources
 from raysweep.splits import Placed, place
 from raysweep.tasks import Data, Task
