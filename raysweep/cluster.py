@@ -128,6 +128,9 @@ def connect(
             f"the Ray cluster at {running} does not let this process in. One with token auth needs "
             f"RAY_AUTH_MODE=token and its token here: {error}"
         ) from error
+    except BaseException:
+        ray.shutdown()  # a signal came: leave nothing half started
+        raise
     finally:
         os.environ.pop("RAY_GCS_SERVER_PORT", None)
     try:

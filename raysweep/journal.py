@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from raysweep.folder import storing
+
 
 class Journal:
     """Lines that survive the death of the process that wrote them."""
@@ -20,8 +22,7 @@ class Journal:
         self._path = path
         self.resumed = path.exists()
         """Whether a recorder of this invocation has been here before."""
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - it stays open
-        self._file.write(b"\n")  # after a line that was torn
+        self._write(b"")  # ends a line that was torn
 
     def entries(self) -> list[dict[str, Any]]:
         """What was noted whole."""
@@ -33,9 +34,12 @@ class Journal:
 
     def note(self, **entry: Any) -> None:
         """Write one entry; it survives this process from here on."""
-        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._write(json.dumps(entry).encode())
 
     def remove(self) -> None:
         """The invocation is over."""
-        self._file.close()
         self._path.unlink(missing_ok=True)
+
+    def _write(self, line: bytes) -> None:
+        with storing(self._path.parent, len(line)), open(self._path, "ab", buffering=0) as file:
+            file.write(line + b"\n")

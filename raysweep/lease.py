@@ -96,29 +96,31 @@ class Lease:
         cls,
         folder: Folder,
         invocation: Invocation,
-        live: Callable[[], Mapping[str, list[str]]],
+        content: Callable[[], Mapping[str, Any]],
         *,
         tell: Callable[[str], None] = lambda line: None,
     ) -> "Lease":
         """Open the next generation, and keep it.
 
         Args:
-            live: the files of each table that count now.
+            content: what the generation's file is to say of the files that count now.
             tell: is given one line if there is something to wait for.
 
         Raises: InputError when another writer lives.
         """
         holder = Holder(invocation, Process.this())
-        number = _open(folder, holder, live, lambda: wait_until_free(folder, invocation, tell=tell))
+        number = _open(
+            folder, holder, content, lambda: wait_until_free(folder, invocation, tell=tell)
+        )
         lease = cls(folder, holder, number)
         threading.Thread(target=lease._beat_on, name="lease", daemon=True).start()
         return lease
 
     @classmethod
-    def seize(cls, folder: Folder, live: Callable[[], Mapping[str, list[str]]]) -> "Lease":
+    def seize(cls, folder: Folder, content: Callable[[], Mapping[str, Any]]) -> "Lease":
         """Open the next generation whoever holds this one, which is fenced out."""
         holder = Holder(Invocation.begin(), Process.this())
-        return cls(folder, holder, _open(folder, holder, live, lambda: None))
+        return cls(folder, holder, _open(folder, holder, content, lambda: None))
 
     def __enter__(self) -> Self:
         return self
@@ -143,11 +145,11 @@ class Lease:
         if self.lost is not None:
             raise SupersededError(self.lost)
 
-    def renumber(self, live: Callable[[], Mapping[str, list[str]]]) -> None:
-        """Go on under the next generation, which lists other files as live."""
+    def renumber(self, content: Callable[[], Mapping[str, Any]]) -> None:
+        """Go on under the next generation, which says something else of the files."""
         with self._beating:
             self.check()
-            number = _open(self.folder, self.holder, live, lambda: None)
+            number = _open(self.folder, self.holder, content, lambda: None)
             self.generation = number
 
     def end(self) -> None:
@@ -238,7 +240,7 @@ def wait_until_free(
 def _open(
     folder: Folder,
     holder: Holder,
-    live: Callable[[], Mapping[str, list[str]]],
+    content: Callable[[], Mapping[str, Any]],
     admit: Callable[[], None],
 ) -> int:
     """Open the next generation for a holder. `admit` returns when it may be taken, or raises."""
@@ -260,7 +262,7 @@ def _open(
             folder.remove(f"{SIGNS}/{claim}")
             _pause()
             continue
-        body = {"files": live(), "holder": _as_json(holder)}
+        body = {**content(), "holder": _as_json(holder)}
         folder.write_new(_path(number, "json"), json.dumps(body, indent=1).encode())
         folder.remove(f"{SIGNS}/{claim}")
         for other in others:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from raysweep.grid import Trial
 from raysweep.journal import Journal
 from raysweep.lease import Invocation, Lease
-from raysweep.store import TRIALS, Store, StoreWriter, write_new
+from raysweep.store import TRIALS, Store, StoreWriter
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
@@ -67,7 +67,7 @@ class Recorder:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | str,
         record: Mapping[str, Any],
         trials: Sequence[Trial],
         constants: Mapping[str, Any],
@@ -82,7 +82,7 @@ class Recorder:
         """
         invocation = invocation or Invocation.begin()
         self.store = Store(root)
-        self.lease = Lease.take(self.store.folder, invocation, self.store.live_names)
+        self.lease = Lease.take(self.store.folder, invocation, self.store.live_record)
         self.writer = StoreWriter(self.store, self.lease)
         self._journal = Journal(self.store.journal(invocation.token))
         self._clock = clock
@@ -191,9 +191,7 @@ class Recorder:
         taken for dead.
         """
         self.lease.assert_held()
-        new = self._new(rows)
-        if len(new):
-            self.writer.append("epochs", new)
+        self._log(rows)
         self._flush_if_due()
 
     def finish(
@@ -206,15 +204,14 @@ class Recorder:
         checkpoint: bytes | None,
     ) -> None:
         """A trial's last rows and its result. Args: outcome: columns of `store.TRIALS`."""
-        self.append(rows)
+        self.lease.assert_held()
+        self._log(rows)
         if not self._is_claimed(trial_id, attempt):
             return
         columns = dict(outcome)
         if checkpoint is not None:
-            path = self.store.checkpoint(trial_id, attempt)
-            with contextlib.suppress(FileExistsError):
-                write_new(path, checkpoint)
-            columns["checkpoint"] = str(path.relative_to(self.store.root))
+            columns["checkpoint"] = path = self.store.checkpoint(trial_id, attempt)
+            self._write_once(path, checkpoint)
         ended = {"attempt": attempt, "status": columns["status"], "accuracy": val_accuracy}
         self._note("finished", trial_id, **ended)
         self._append_trial(trial_id, attempt, columns)
@@ -223,10 +220,8 @@ class Recorder:
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
         self.lease.assert_held()
-        path = self.store.error_log(trial_id, attempt)
-        with contextlib.suppress(FileExistsError):
-            write_new(path, details.encode())
-        log = str(path.relative_to(self.store.root))
+        log = self.store.error_log(trial_id, attempt)
+        self._write_once(log, details.encode())
         self._note("failed", trial_id, attempt=attempt, error=error, log=log)
         columns = {"status": "failed", "error": error, "error_log": log}
         self._append_trial(trial_id, attempt, columns)
@@ -264,21 +259,24 @@ class Recorder:
         claim = self._claimed.get(trial_id)
         return claim is not None and claim.attempt == attempt
 
-    def _new(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+    def _log(self, rows: pa.RecordBatch) -> None:
         """Those of them that have not arrived before, of an attempt that is still claimed."""
         if not len(rows):
-            return rows
+            return
         trial_id, attempt = rows["trial_id"][0].as_py(), rows["attempt"][0].as_py()
         if not self._is_claimed(trial_id, attempt):
-            return rows.slice(0, 0)
-        seen, keys = (
-            self._rows[trial_id],
-            list(zip(*(rows[name].to_pylist() for name in ROW_KEY), strict=True)),
-        )
+            return
+        seen = self._rows[trial_id]
+        keys = list(zip(*(rows[name].to_pylist() for name in ROW_KEY), strict=True))
         if not seen.isdisjoint(keys):
             rows = rows.filter(pa.array([key not in seen for key in keys]))
+        if len(rows):
+            self.writer.append("epochs", rows)
         seen.update(keys)
-        return rows
+
+    def _write_once(self, path: str, body: bytes) -> None:
+        with contextlib.suppress(FileExistsError):  # written before the recorder died
+            self.store.folder.write_new(path, body)
 
     def _append_trial(self, trial_id: str, attempt: int, columns: Mapping[str, Any]) -> None:
         trial = self._trials[trial_id]

@@ -16,8 +16,8 @@ from raysweep.store import EPOCHS
 class Sender:
     """A worker's line to the recorder, for one trial after another: rows go in small batches.
 
-    A trial's end need not have arrived when the next trial is claimed. What is in flight is bounded:
-    a slow disk slows training down rather than filling memory.
+    A trial's end need not have arrived when the next trial is claimed. What is in flight is
+    bounded: a slow disk slows training down rather than filling memory.
     """
 
     SECONDS = 2.0

@@ -9,19 +9,21 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep import capacity, cluster, packs
 from raysweep.errors import InputError, RaysweepError
 from raysweep.grid import Trial
+from raysweep.lease import Invocation, Lease, wait_until_free
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
 from raysweep.recorder import Failure, Progress, Recorder, one_line
 from raysweep.spec import Resources, SweepSpec
@@ -31,6 +33,9 @@ from raysweep.worker import Assignment, train_pack
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
 INLINE_START_S, GROUP_START_S = 0.02, 10.0
 POLL_S = 0.5
+FLUSH_S = 5.0  # for the recorder's last rows, when a signal stops the sweep
+RECORDER_RESTARTS = 20
+NAME_S = 10.0  # for Ray to end the recorder of a driver that died
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -58,6 +63,7 @@ def run_sweep(
     *,
     address: str | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
+    tell: Callable[[str], None] = lambda line: None,
     plan: Plan | None = None,
     command: Sequence[str] = (),
 ) -> Result:
@@ -67,41 +73,62 @@ def run_sweep(
         store: a folder; `results/<name>` by default.
         address: of a Ray cluster; by default one that runs here, else one started for the sweep.
         show: called about twice a second while the sweep runs.
+        tell: given a line when there is something to wait for before the sweep starts.
         plan: of `make_plan`, where it is at hand.
         command: what is noted as the origin of this invocation.
 
     Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
     """
     store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
-    _check_writable(store.root)
+    _check_writable(store)
+    wait_until_free(store.folder, tell=tell)
     plan = plan or make_plan(spec, store)
-    modules = [plan.source.module_path] if plan.source.module_path else []
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
         record = sweep_record(plan, (cluster.local_node(),), command, started)
-        Recorder(store.root, record, plan.trials, {}).close()
+        Recorder(store.folder.uri, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
-    with ThreadPoolExecutor(1) as beside:
+    with _signals(store) as signals:
+        try:
+            return _train(plan, store, address, command, started, show, signals)
+        except RayError as error:
+            raise _in_words(error) from error
+
+
+def _train(
+    plan: Plan,
+    store: Store,
+    address: str | None,
+    command: Sequence[str],
+    started: str,
+    show: Callable[[Progress], None],
+    signals: "_Signals",
+) -> Result:
+    resources = plan.spec.resources
+    modules = [plan.source.module_path] if plan.source.module_path else []
+    beside = ThreadPoolExecutor(1)
+    try:
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "ray.tune")
-        with cluster.connect(address, modules, groups=spec.resources.workers > 1) as connected:
-            slots, speed = capacity.slots(spec.resources, connected.nodes), judged.result()
+        with cluster.connect(address, modules, groups=resources.workers > 1) as connected:
+            slots, speed = capacity.slots(resources, connected.nodes), judged.result()
             planned = packs.plan(
                 plan.left,
                 lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
                 slots=slots,
-                start_s=start_seconds(spec.resources),
+                start_s=start_seconds(resources),
             )
             record = sweep_record(plan, connected.nodes, command, started)
-            try:
-                return _run(plan, store, planned, slots, record, show)
-            except RayError as error:
-                cause = getattr(error, "cause", None) or error
-                raise RaysweepError(one_line(cause, "in Ray; the store is whole")) from error
+            invocation = Invocation.begin()
+            # Held from here to the end by this process, whatever becomes of the recorder's.
+            with Lease.take(store.folder, invocation, store.live_record):
+                return _run(plan, store, planned, slots, record, show, invocation, signals)
+    finally:
+        beside.shutdown(wait=False, cancel_futures=True)
 
 
 def _run(
@@ -111,8 +138,10 @@ def _run(
     slots: int,
     record: dict[str, Any],
     show: Callable[[Progress], None],
+    invocation: Invocation,
+    signals: "_Signals",
 ) -> Result:
-    recorder = _start_recorder(plan, store, record)
+    recorder = _start_recorder(plan, store, record, invocation)
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
     given = Assignment(
         recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch)
@@ -129,19 +158,17 @@ def _run(
 
     thread = threading.Thread(target=schedule, daemon=True)
     try:
-        with _signals() as received:
-            thread.start()
-            while thread.is_alive() and not received:
-                thread.join(POLL_S)
-                show(ray.get(recorder.progress.remote()))
-            if received:
-                ray.get(recorder.flush.remote(), timeout=8)
-                name = signal.Signals(received[0]).name
-                raise InterruptedSweepError(
-                    f"stopped by {name}; what is finished is in {store.root}, and the same "
-                    "command goes on from there",
-                    received[0],
-                )
+        signals.raising = False
+        thread.start()
+        while thread.is_alive() and not signals.received:
+            thread.join(POLL_S)
+            if (seen := _progress(recorder, signals)) is not None:
+                show(seen)
+        if signals.received:
+            # What does not get into a segment in time is in the log, for the next run to find.
+            with contextlib.suppress(RayError, GetTimeoutError):
+                ray.get(recorder.flush.remote(), timeout=FLUSH_S)
+            signals.stop()
         ray.get(recorder.close.remote())
         progress: Progress = ray.get(recorder.progress.remote())
     finally:
@@ -156,16 +183,51 @@ def _run(
     return Result(store, progress.planned, trained, len(plan.done), progress.failures)
 
 
-def _check_writable(root: Path) -> None:
+def _progress(recorder: Any, signals: "_Signals") -> Progress | None:
+    """Where the sweep stands, or None once a signal has come: a recorder that Ray starts again
+    answers late."""
+    answer = recorder.progress.remote()
+    while not signals.received:
+        if ray.wait([answer], timeout=POLL_S)[0]:
+            return ray.get(answer)
+    return None
+
+
+def _in_words(error: RayError) -> RaysweepError:
+    """What went wrong in Ray, in one line."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, RaysweepError):
+        return cause
+    if isinstance(error, RayActorError) and error.actor_init_failed:
+        said = str(error).strip().splitlines()[-1]
+        return RaysweepError(said.partition(": ")[2] or said)
+    if isinstance(error, RayActorError) and f"{Recorder.__name__}\n" in str(error):
+        return RaysweepError(
+            f"the recorder's process died {RECORDER_RESTARTS + 1} times (killed, or out of "
+            "memory), so the sweep has stopped. The store is whole, and the same command goes on"
+        )
+    return RaysweepError(one_line(cause or error, "in Ray; the store is whole"))
+
+
+def _check_writable(store: Store) -> None:
     """Raises: InputError when the store could not be made or written; nothing is made here."""
+    root = store.folder.local
+    if root is None:
+        store.folder.check()
+        return
     there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "may not be written" if there.is_dir() else "is no folder"
         raise InputError(f"the store {root} can't be written: {there} {reason}")
 
 
-def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
-    """The recorder, on this node, where the store is; its name keeps a second writer out."""
+def _start_recorder(
+    plan: Plan, store: Store, record: dict[str, Any], invocation: Invocation
+) -> Any:
+    """The recorder, on this node, where the store is; its name keeps a second writer out.
+
+    Ray starts it again when its process dies, and repeats the calls that it has not answered.
+    """
     constants = {
         "task": plan.source.reference,
         "world_size": plan.spec.resources.workers,
@@ -175,15 +237,26 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         "val_digest": plan.val_digest,
     }
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    root = store.root.resolve()
+    root = store.folder.local.resolve() if store.folder.local else store.folder.uri
     actor: Any = ray.remote(Recorder)
     named = actor.options(
-        name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here
+        name=f"raysweep {root}",
+        namespace="raysweep",
+        num_cpus=0,
+        scheduling_strategy=here,
+        max_restarts=RECORDER_RESTARTS,
+        max_task_retries=-1,
     )
-    try:
-        return named.remote(root, record, plan.trials, constants)
-    except ValueError as error:
-        raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
+    until = time.monotonic() + NAME_S
+    while True:
+        try:
+            return named.remote(root, record, plan.trials, constants, invocation=invocation)
+        except ValueError as error:
+            # This sweep holds the lease: the other recorder's driver is dead, and Ray ends it soon.
+            if time.monotonic() > until:
+                message = f"another sweep is writing to {store.root} on this cluster"
+                raise InputError(message) from error
+            time.sleep(POLL_S)
 
 
 def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path) -> None:
@@ -238,20 +311,41 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
         raise error
 
 
+class _Signals:
+    """Signals that ask to stop: raised as an error while Ray starts, then only collected, since
+    rows have to be flushed first."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.received: list[int] = []
+        self.raising = True
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The handler."""
+        self.received.append(number)
+        if self.raising:
+            self.raising = False
+            self.stop()
+
+    def stop(self) -> NoReturn:
+        """Raises: InterruptedSweepError."""
+        raise InterruptedSweepError(
+            f"stopped by {signal.Signals(self.received[0]).name}; what is finished is in "
+            f"{self._store.root}, and the same command goes on from there",
+            self.received[0],
+        )
+
+
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Signals that ask to stop, collected instead of raised; only the main thread may."""
-    received: list[int] = []
+def _signals(store: Store) -> Iterator[_Signals]:
+    """Takes SIGNALS over; only the main thread may."""
+    signals = _Signals(store)
     if threading.current_thread() is not threading.main_thread():
-        yield received
+        yield signals
         return
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    before = {number: signal.signal(number, signals.note) for number in SIGNALS}
     try:
-        yield received
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 
 if TYPE_CHECKING:
-    from raysweep.store import Store, Table
+    from raysweep.schema import Table
+    from raysweep.store import Store
 
 # No two live rows of a table have the same.
 KEYS: "dict[Table, list[str]]" = {
