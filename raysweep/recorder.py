@@ -19,12 +19,12 @@ import pyarrow as pa
 from raysweep.grid import Trial
 from raysweep.journal import Journal
 from raysweep.lease import Invocation, Lease
+from raysweep.schema import DONE
 from raysweep.store import TRIALS, Store, StoreWriter
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
 MAX_ATTEMPTS = 2  # of a trial whose process died; an error raised in it is final at once
-DONE = ("completed", "diverged")
 ROW_KEY = ("epoch", "weights_kind")  # of a row, within an attempt at a trial
 
 

@@ -115,4 +115,6 @@ TRIALS = pa.schema(
     ]
 )
 
+# The statuses of trials that are whole: never trained again.
+DONE = ("completed", "diverged")
 SCHEMAS: dict[Table, pa.Schema] = {"epochs": EPOCHS, "trials": TRIALS}

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc
+
+from raysweep.schema import DONE
 
 if TYPE_CHECKING:
     from raysweep.schema import Table
@@ -45,8 +46,9 @@ def lost_rows(store: "Store", logs: Sequence[Path]) -> "list[tuple[Table, pa.Rec
             found[table] += _whole_batches(path)
     if not any(found.values()):
         return []
-    ended = store.read("trials", ["trial_id", "status"])
-    whole = set(ended.filter(pc.not_equal(ended["status"], "failed"))["trial_id"].to_pylist())
+    ends = store.read("trials", ["trial_id", "status"]).to_pydict()
+    ended = zip(ends["trial_id"], ends["status"], strict=True)
+    whole = {trial_id for trial_id, status in ended if status in DONE}
     return [
         (table, batch)
         for table, batches in found.items()

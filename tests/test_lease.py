@@ -236,6 +236,7 @@ while held.lost is None:
 print(held.lost, flush=True)
 """
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     child.send_signal(signal.SIGSTOP)
     store = Store(tmp_path)
