@@ -122,7 +122,9 @@ def slow_sweep(tmp_path):
 def test_a_second_driver_is_refused_at_once_and_a_killed_ones_store_is_free(slow_sweep, tmp_path):
     command, store = slow_sweep()
     with started(*command, cwd=tmp_path) as process:
-        wait_for(lambda: store.wal_folder.is_dir() and list(store.wal_folder.glob("*-epochs.*")))
+        wait_for(
+            lambda: store.wal_folder.is_dir() and list(store.wal_folder.glob("*-epochs.*")), 300
+        )
         began = time.monotonic()
         second = subprocess.run(
             list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, check=False
@@ -147,10 +149,12 @@ def test_a_signal_stops_in_time_whatever_goes_on_and_leaves_no_process(
     command, store = slow_sweep(workers)
     with started(*command, cwd=tmp_path) as process:
         if phase == "ray":
-            wait_for(lambda: len(children_of(process.pid)) > 1)  # the first of Ray's processes
+            wait_for(lambda: len(children_of(process.pid)) > 1, 300)  # the first of Ray's processes
         else:
             pattern = "*.journal" if phase == "packs" else "*-epochs.arrows"
-            wait_for(lambda: store.wal_folder.is_dir() and list(store.wal_folder.glob(pattern)))
+            wait_for(
+                lambda: store.wal_folder.is_dir() and list(store.wal_folder.glob(pattern)), 300
+            )
         below = children_of(process.pid)
         began = time.monotonic()
         process.send_signal(signal.SIGINT if phase == "packs" else signal.SIGTERM)
