@@ -39,6 +39,8 @@ TRIAL_COLUMNS: dict[str, pl.DataType] = {
     ),
     **dict.fromkeys(("noise", "overfit", "status", "reason"), pl.String()),
 }  # fmt: skip
+# Of the verdict; a sentence for each label, and `reason` with all of them.
+LABELS = ("status", "noise", "overfit", "status_reason", "noise_reason", "overfit_reason", "reason")
 # What may not have been recorded, by a column of the epochs, and what is then not known.
 EVIDENCE = {
     "train_eval_accuracy": ("training accuracy in eval mode", "no gap"),
@@ -269,11 +271,9 @@ def _judged(table: pl.DataFrame, **known: pl.Expr) -> pl.DataFrame:
     Args: known: what the verdict reads under other names than the table's.
     """
     seen = table.with_columns(**known)
-    labels = verdict(seen.select(name for name in COLUMNS if name in seen.columns)).select(
-        "status", "noise", "overfit", "reason"
-    )
+    labels = verdict(seen.select(name for name in COLUMNS if name in seen.columns)).select(LABELS)
     finished = seen.select(pl.col("final_accuracy").is_not_null() | pl.col("diverged"))
-    failed = {"status": "failed", "noise": None, "overfit": None, "reason": "No trial finished."}
+    failed = dict.fromkeys(LABELS) | {"status": "failed", "reason": "No trial finished."}
     judged = labels.select(
         pl.when(finished.to_series()).then(name).otherwise(pl.lit(word)).alias(name)
         for name, word in failed.items()
