@@ -174,6 +174,13 @@ def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFram
     return rows.sort("epoch").select("epoch", *columns)
 
 
+def class_counts(store: Store) -> pl.DataFrame:
+    """Of all live epochs of raw weights: trial_id, epoch, val_class_n, val_class_correct."""
+    wanted = ("attempt", "start_epoch", *KEY, "val_class_n", "val_class_correct")
+    rows = live_epochs(scan(store, "epochs", wanted).rows).filter(pl.col("weights_kind") == "raw")
+    return rows.select("trial_id", "epoch", "val_class_n", "val_class_correct")
+
+
 def bits(store: Store, trial_id: str) -> NDArray[np.bool_] | None:
     """Which validation examples a trial got right after each epoch.
 

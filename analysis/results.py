@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis import best_epoch, fluctuation, harm, overfitting, prechelt, recovery, sources
+from analysis import best_epoch, fluctuation, frames, harm, overfitting, prechelt, recovery, sources
 from analysis.axes import Axis, axes_of, points
 from analysis.causes import Causes, causes
 from analysis.curves import Curves, curves
@@ -39,6 +39,7 @@ TRIAL_COLUMNS: dict[str, pl.DataType] = {
     ),
     **dict.fromkeys(("noise", "overfit", "status", "reason"), pl.String()),
 }  # fmt: skip
+MAX_CLASS_COUNTS = 5_000_000  # classes times epochs of all trials
 # Of the verdict; a sentence for each label, and `reason` with all of them.
 LABELS = ("status", "noise", "overfit", "status_reason", "noise_reason", "overfit_reason", "reason")
 # What may not have been recorded, by a column of the epochs, and what is then not known.
@@ -139,6 +140,9 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         _judged(trials, diverged=pl.col("outcome") == "diverged", val_n=pl.col("n_val"))
     )
     pooled = (of_seeds, of_mean_curves(raw, pairs))
+    stores = tuple(part for part in parts if isinstance(part, Store))
+    names = [axis.name for axis in axes]
+    classes = _class_counts(stores, raw, completed)
     configurations = _configurations(trials, components, pooled, labels, axes, record)
     paired = trials.filter(pl.col("outcome") == "completed").with_columns(
         pl.coalesce("drop_crossfit", "drop").alias("drop")
@@ -151,10 +155,21 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         configurations=configurations,
         epochs=epochs,
         contrasts=contrasts(paired, configurations, labels, axes),
-        causes=causes(record, trials, epochs, raw, labels, [axis.name for axis in axes]),
+        causes=causes(record, trials, epochs, raw, labels, names, classes),
         quality=pl.concat([quality, _not_recorded(epochs)]),
-        stores=tuple(part for part in parts if isinstance(part, Store)),
+        stores=stores,
     )
+
+
+def _class_counts(
+    stores: Sequence[Store], raw: pl.DataFrame, completed: pl.DataFrame
+) -> pl.DataFrame | None:
+    """Right answers by class, unless they are too many to hold."""
+    num_classes = int(completed["num_classes"].max() or 0)  # pyright: ignore[reportArgumentType]
+    if not stores or not 0 < num_classes * raw.height <= MAX_CLASS_COUNTS:
+        return None
+    counts = pl.concat(frames.class_counts(store) for store in stores)
+    return counts.unique(["trial_id", "epoch"], keep="first", maintain_order=True)
 
 
 def _joined(table: pl.DataFrame, measured: pl.DataFrame, on: str) -> pl.DataFrame:
