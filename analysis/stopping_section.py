@@ -175,8 +175,7 @@ def _stopped(analysis: Analysis) -> list[str]:
 
 
 def _plateau(analysis: Analysis) -> list[str]:
-    """A warning where the learning rate goes another way in every seed, as a plateau schedule's
-    does: then it depends on the curve, and training would have gone on differently."""
+    """A warning where the learning rate differs between seeds: then it depends on the curve."""
     raw = analysis.epochs.filter(pl.col("weights_kind") == "raw").drop_nulls("lr")
     paths = raw.group_by("config_id", "epoch").agg(
         (pl.col("lr").max() > 1.01 * pl.col("lr").min()).alias("differs")
@@ -186,8 +185,8 @@ def _plateau(analysis: Analysis) -> list[str]:
         return []
     return [f"Caution: in {num} of {analysis.points.height} configurations the learning rate "
             "differs between seeds at the same epoch, as under a schedule that waits for a "
-            "plateau. Stopping would not change the curve before it, but a rule that reads "
-            "another curve than the schedule did is only roughly replayed."]  # fmt: skip
+            "plateau. It and a stopping rule watch the same curve, so what is replayed holds for "
+            "that schedule alone."]  # fmt: skip
 
 
 def _to_the_end(analysis: Analysis) -> str:
