@@ -7,6 +7,8 @@ from analysis.margins import Margins
 
 Row = dict[str, Any]
 OPTIMIZER = "lower or decay the learning rate, take a larger batch, or average the weights"
+EARLY = "warm the learning rate up, or pay no heed: the jitter is early and calms down by itself"
+CALM = 0.5  # of the jitter: where the second half of training moves less, the jitter is early
 SLOW = "decay the learning rate, and judge by the mean of many epochs instead of the best one"
 
 
@@ -28,7 +30,8 @@ def advice(row: Row, num_val: int, margins: Margins | None = None) -> list[str]:
     if row["status"] == "still learning":
         said.append("train longer or raise the learning rate before judging the rest")
     if row["noise"] in ("optimizer", "both"):
-        said.append(OPTIMIZER)
+        early = (row["late_hf_sd"] or math.inf) < CALM * row["hf_sd"]
+        said.append(EARLY if early else OPTIMIZER)
     if row["noise"] in ("validation set", "both"):
         said.append(
             f"validate on {quiet_set(row['fin_sd'], num_val, m)} examples or judge by the mean of "

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from analysis import best_section, knobs
-from analysis.advice import advice
+from analysis.advice import CALM, advice
 from analysis.margins import Margins
 from analysis.results import Analysis
 from analysis.words import between, pp
@@ -251,6 +251,12 @@ def _movement(row: Row, num_val: int) -> list[str]:
             f"{num_val:,} validation examples"
         )
     said = [f"{text}.", row["noise_reason"]] if row["noise_reason"] else [f"{text}."]
+    late = row["late_hf_sd"]
+    if late is not None and late < CALM * row["hf_sd"]:
+        said.append(
+            f"Most of that is early: in the second half of training it is {pp(late)} pp, so it "
+            "calms down by itself."
+        )
     if row["trend_ratio"] is not None and row["trend_ratio"] > TREND_RATIO:
         said.append("Part of that is trend: the curve bends too fast to tell.")
     return said

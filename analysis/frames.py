@@ -22,7 +22,7 @@ EPOCH_COLUMNS = (
     "train_loss", "train_accuracy", "train_eval_n", "train_eval_correct", "train_eval_loss_sum",
     "val_n", "val_correct", "val_loss_sum", "val_block_n", "val_block_correct",
     "val_block_loss_sum", "flip_to_wrong", "flip_to_right", "repeat_correct",
-    "temperature", "val_nll_at_temperature", "brier", "ece",
+    "temperature", "val_nll_at_temperature", "val_block_nll_sum", "brier", "ece",
     "gns_small_sq", "gns_big_sq", "gns_b_small", "gns_b_big", "gns_steps",
     "grad_norm", "param_norm", "update_norm",
 )  # fmt: skip

@@ -23,7 +23,7 @@ COLUMNS = (
     "loss_rise", "loss_rise_low", "loss_rise_high", "loss_harm_p",
     "refined_loss_rise", "refined_loss_rise_low", "refined_loss_rise_high", "refined_harm_p",
     "num_usable_epochs", "hf_var", "hf_df", "finite_var", "finite_df", "num_flips",
-    "plateau_sd", "plateau_sd_low", "plateau_sd_high",
+    "plateau_sd", "plateau_sd_low", "plateau_sd_high", "late_plateau_sd_low",
 )  # fmt: skip
 
 
@@ -173,7 +173,12 @@ def _noise(m: Margins) -> list[pl.Expr]:
         .then(pl.lit("optimizer"))
         .when(validation)
         .then(pl.lit("validation set"))
-        .when((pl.col("hf_high") < m.noise**2) & (pl.col("plateau_sd_low") > m.noise))
+        # In the second half too: in the first, the last of the learning moves as slowly.
+        .when(
+            (pl.col("hf_high") < m.noise**2)
+            & (pl.col("plateau_sd_low") > m.noise)
+            & (pl.col("late_plateau_sd_low") > m.noise)
+        )
         .then(pl.lit("slow wander"))
         .when(
             (pl.col("pop_high") < m.noise**2)

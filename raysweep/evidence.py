@@ -22,6 +22,7 @@ from raysweep.group import Group
 from raysweep.probes import Average, GradientNoise, undisturbed
 from raysweep.spec import Hyperparameters, Probes
 from raysweep.splits import Placed
+from raysweep.store import NUM_BLOCKS
 
 
 class Evidence:
@@ -94,6 +95,8 @@ class Evidence:
         if self._fits:
             fitted = confidence.fit_temperature(kept, placed.validation.n, group)
             sums["brier"], sure = confidence.as_they_are(kept, group.device)
+            blocks = placed.val_blocks[group.share(placed.validation.n)]
+            sums["refined"] = confidence.block_losses(kept, fitted[0], blocks, NUM_BLOCKS)
         if self._fits or self._bits:
             sums["each"] = spread_out(raw.correct, sure, placed.validation.n, group)
         previous, self._weights = self._weights, self._parameters()
@@ -130,7 +133,8 @@ class Evidence:
                 row["val_correct_bits"] = np.packbits(correct).tobytes()
             if self._fits:
                 brier = float(found["brier"][0])
-                row |= confidence.confidence_columns(fitted, brier, each, correct)
+                by_block = found["refined"].tolist()
+                row |= confidence.confidence_columns(fitted, by_block, brier, each, correct)
         return columns
 
     def _on_validation(self, model: nn.Module, keep: list[Margins] | None = None) -> PerExample:

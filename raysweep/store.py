@@ -74,6 +74,7 @@ EPOCHS = pa.schema(
         # Brier score (summed over classes) and the calibration error at temperature 1.
         ("temperature", pa.float64()),
         ("val_nll_at_temperature", pa.float64()),
+        ("val_block_nll_sum", pa.list_(pa.float64())),  # the same, summed over each block
         ("brier", pa.float64()),
         ("ece", pa.float64()),
         # Gradients, before clipping: mean squared norms of a part's and the whole batch's, over

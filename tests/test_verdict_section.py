@@ -13,6 +13,7 @@ from analysis.verdict_section import NOISE, OVERFIT, groups, in_words
 ROW = {
     "point": "a", "status": "ok", "noise": "no", "overfit": "no", "train_drop": 0.0,
     "fin_sd": 0.008, "peak_epoch": 20.0, "hf_sd": 0.01, "finite_share": 0.3,
+    "late_hf_sd": 0.009,
 }  # fmt: skip
 
 
@@ -39,6 +40,7 @@ def sweep(tmp_path_factory):
         ({"status": "at chance"}, "another learning rate"),
         ({"status": "still learning"}, "train longer"),
         ({"noise": "optimizer"}, "take a larger batch"),
+        ({"noise": "optimizer", "late_hf_sd": 0.002}, "calms down by itself"),
         ({"noise": "validation set"}, "validate on 2,000 examples"),
         ({"noise": "slow wander"}, "mean of many epochs"),
         ({"overfit": "yes"}, "stop near epoch 20"),

@@ -21,7 +21,7 @@ from raysweep.errors import InputError
 from raysweep.grid import Traits
 from raysweep.spec import Hyperparameters
 
-SHIPPED = ("digits", "fashion_mnist")
+SHIPPED = ("digits", "fashion_mnist", "noisy_digits")
 
 
 class Arrays(NamedTuple):
