@@ -127,7 +127,7 @@ def test_every_recipe_is_a_valid_sweep_that_says_what_it_asks():
         assert recipes.summary(name).count("?") + recipes.summary(name).count("Claim") >= 1
     assert recipes.names()[0] == "digits"
     assert set(recipes.names()) == {
-        "digits", "batch-size", "early-stopping", "dropout", "label-noise",
+        "digits", "batch-size", "early-stopping", "dropout", "label-noise", "small-validation",
     }  # fmt: skip
 
 

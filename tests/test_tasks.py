@@ -150,3 +150,17 @@ def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
     assert traits(breaks, data, trial) == (False, True)
     huge = Task(odd_tasks.load, lambda trial, data: nn.Linear(64, 10**12))
     assert traits(huge, data, Hyperparameters()) == (False, False)
+
+
+def test_the_variants_of_the_digits_change_what_they_say_and_nothing_else():
+    plain, noisy, few = (
+        load_data(find_task(name), None) for name in ("digits", "noisy_digits", "few_digits")
+    )
+    for data in (plain, noisy, few):
+        assert isinstance(data.train, Arrays)
+        assert isinstance(data.validation, Arrays)
+    assert (noisy.train.y != plain.train.y).sum() == 200
+    np.testing.assert_array_equal(noisy.train.x, plain.train.x)
+    np.testing.assert_array_equal(noisy.validation.y, plain.validation.y)
+    np.testing.assert_array_equal(few.train.y, plain.train.y)
+    assert few.validation.x.shape == (200, 64)
