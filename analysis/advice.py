@@ -28,7 +28,9 @@ def advice(row: Row, num_val: int, margins: Margins | None = None) -> list[str]:
         return ["another learning rate: at this one nothing is learnt"]
     said: list[str] = []
     if row["status"] == "still learning":
-        said.append("train longer or raise the learning rate before judging the rest")
+        moves = row["noise"] in ("optimizer", "both")
+        faster = "" if moves else " or raise the learning rate"
+        said.append(f"train longer{faster} before judging the rest")
     if row["noise"] in ("optimizer", "both"):
         early = (row["late_hf_sd"] or math.inf) < CALM * row["hf_sd"]
         said.append(EARLY if early else OPTIMIZER)

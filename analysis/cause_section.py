@@ -226,7 +226,8 @@ def probes(analysis: Analysis) -> list[str]:
         if row["hf_ratio_low"] is not None:
             limits = f" ({pp(row['hf_ratio_low'], 0)} to {pp(row['hf_ratio_high'], 0)})"
         gain = "" if row["accuracy_gain"] is None else (
-            f", and their accuracy is {pp(row['accuracy_gain'])} pp above that of the raw ones"
+            f", and their accuracy is {pp(abs(row['accuracy_gain']))} pp "
+            f"{'below' if row['accuracy_gain'] < 0 else 'above'} that of the raw ones"
         )  # fmt: skip
         said.append(
             f"Weights of kind “{row['weights_kind']}” jitter with "

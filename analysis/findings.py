@@ -16,10 +16,13 @@ TREND_RATIO = 1.5  # of the second- to the third-difference variance: above, tre
 
 # Whose noise it is: of some configurations, and of one.
 WHOSE = {
-    "optimizer": ("the network's own in {}", "the network itself moves"),
-    "validation set": ("the validation set's in {}", "it is the small validation set that moves"),
-    "both": ("of both in {}", "the network itself and the small validation set both move"),
-    "undetermined": ("not settled in {}", "whose noise it is, is not settled"),
+    "optimizer": ("by the network itself in {}", "the network itself moves"),
+    "validation set": (
+        "for the small validation set in {}",
+        "it is the small validation set that moves",
+    ),
+    "both": ("for both in {}", "the network itself and the small validation set both move"),
+    "undetermined": ("why is not settled in {}", "whose noise it is, is not settled"),
 }
 
 Row = dict[str, Any]
@@ -70,7 +73,7 @@ def _noise_counts(table: pl.DataFrame) -> str:
     ]
     return (
         f"In {jumpy.height} of {table.height} configurations validation accuracy clearly {how}: "
-        f"noise {', '.join(counts)}"
+        f"{', '.join(counts)}"
     )
 
 
@@ -143,10 +146,10 @@ def overfitting(table: pl.DataFrame) -> list[str]:
     if known.height == 1:
         return said  # its own sentence says it
     if known.height:
+        median = _median(known, "gap")
         said.append(
-            f"Training accuracy ends above validation accuracy by {pp(_median(known, 'gap'), 1)} "
-            f"pp in the median, by {pp(known['gap'][-1], 1)} pp at most ({known['point'][-1]}); a "
-            "gap alone is no harm."
+            f"Training accuracy ends {_gap(median)} validation accuracy in the median, "
+            f"{_gap(known['gap'][-1])} at most ({known['point'][-1]}); a gap alone is no harm."
         )
     fallen = table.filter((pl.col("overfit") == "yes").fill_null(value=False))
     if fallen.height:
@@ -216,8 +219,8 @@ def configuration(row: Row, num_val: int) -> str:
     said += _movement(row, num_val)
     if row["gap"] is not None:
         said.append(
-            f"Training is {pp(row['gap'], 1)} pp{between(row['gap_low'], row['gap_high'], 1)} "
-            "above validation."
+            f"Training minus validation accuracy is {pp(row['gap'], 1)} pp"
+            f"{between(row['gap_low'], row['gap_high'], 1)}."
         )
     if row["overfit_reason"]:
         said.append(row["overfit_reason"])
@@ -246,9 +249,10 @@ def _movement(row: Row, num_val: int) -> list[str]:
             100 * min(max(row[name], 0), 1)
             for name in ("finite_share", "finite_share_low", "finite_share_high")
         )
+        part = f"{share:.0f} % of that variance ({low:.0f} to {high:.0f})"
         text += (
-            f", {share:.0f} % of that variance ({low:.0f} to {high:.0f}) only for having "
-            f"{num_val:,} validation examples"
+            f", {'all of that variance' if low == 100 else part} only for having {num_val:,} "
+            "validation examples"
         )
     said = [f"{text}.", row["noise_reason"]] if row["noise_reason"] else [f"{text}."]
     late = row["late_hf_sd"]
@@ -260,6 +264,10 @@ def _movement(row: Row, num_val: int) -> list[str]:
     if row["trend_ratio"] is not None and row["trend_ratio"] > TREND_RATIO:
         said.append("Part of that is trend: the curve bends too fast to tell.")
     return said
+
+
+def _gap(gap: float) -> str:
+    return f"{pp(abs(gap), 1)} pp {'below' if gap < 0 else 'above'}"
 
 
 def _lower(text: str) -> str:

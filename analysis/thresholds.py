@@ -29,7 +29,7 @@ def thresholds(num_epochs: int, margins: Margins | None = None) -> Thresholds:
     margins = margins or Margins()
     return Thresholds(
         [margins.in_words(), _cutoffs(num_epochs, margins.level), _false_claims()],
-        ("label", "true class", "made of", "told, %", "of trials"),
+        ("label", "true class", "made of", "told, %", "configurations"),
         [
             (row["label"], row["truth"], row["made_of"], _rate(row), f"{row['num']:,}")
             for row in _measured()["told"]

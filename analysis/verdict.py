@@ -198,6 +198,7 @@ def _status(m: Margins) -> list[pl.Expr]:
         (pl.col("late_slope_low") > 0)
         & (pl.col("projected_gain") > m.gain)
         & (pl.col("overfit") != "yes")
+        & ~pl.col("collapsed")
     )
     label = (
         pl.when("diverged")

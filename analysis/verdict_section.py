@@ -12,6 +12,7 @@ from analysis.findings import num_val
 from analysis.results import Analysis
 from analysis.words import pp
 
+OPEN = "nothing yet: each one's reason, below, says what would settle it"
 MAX_NAMED = 3  # configurations of a group that are named; the table has them all
 Row = dict[str, Any]
 
@@ -96,7 +97,7 @@ def groups(rows: list[Row], num_val: int) -> pl.DataFrame:
             "of it the validation set, %": _range(
                 [_scaled(row["finite_share"], 0, 1) for row in same], 0
             ),
-            "what to turn": "; ".join(advice(max(same, key=_jitter), num_val)) or None,
+            "what to turn": "; ".join(advice(max(same, key=_jitter), num_val)) or OPEN,
         }
         for words, same in sorted(found.items(), key=lambda item: -len(item[1]))
     ]
@@ -123,27 +124,27 @@ def _finding(rows: list[Row]) -> str:
     counts = sorted(((kinds.count(kind), kind) for kind in dict.fromkeys(kinds)), reverse=True)
     if len(rows) == 1:
         return f"{in_words(rows[0])}."
-    return f"Of {len(rows)} configurations, {', '.join(f'{n} {kind}' for n, kind in counts)}."
+    return f"Of {len(rows)} configurations: {', '.join(f'{n} {kind}' for n, kind in counts)}."
 
 
 def _kind(row: Row) -> str:
     if row["status"] in ("diverged", "failed"):
         return row["status"]
     if row["status"] == "at chance":
-        return "learn nothing"
+        return "learning nothing"
     if collapses(row):
-        return "come apart"
+        return "coming apart"
     if row["overfit"] == "yes":
-        return "overfit"
+        return "overfitting"
     if row["status"] == "still learning":
-        return "are still learning"
+        return "still learning"
     return {
-        "optimizer": "move by themselves",
-        "validation set": "move for their small validation set",
-        "both": "move for both reasons",
-        "slow wander": "wander slowly",
-        "no": "stand still",
-        "undetermined": "are trained, and move too little or too briefly to tell why",
+        "optimizer": "moved by the network itself",
+        "validation set": "moved by the small validation set",
+        "both": "moved by both network and validation set",
+        "slow wander": "wandering slowly",
+        "no": "standing still",
+        "undetermined": "trained, but with noise too small or too briefly seen to tell whose it is",
     }[row["noise"]]
 
 

@@ -81,6 +81,8 @@ def test_a_fall_that_training_shares_is_instability_and_no_overfitting():
     row = judge(**fallen, train_drop=0.36)
     assert row["overfit"] == "undetermined"
     assert "Training comes apart" in row["overfit_reason"]
+    rising = {"late_slope": 1e-3, "late_slope_low": 8e-4, "projected_gain": 0.06}
+    assert judge(**fallen, **rising, train_drop=0.36)["status"] == "ok"
     assert judge(**fallen, train_drop=0.0)["overfit"] == "yes"
 
 
