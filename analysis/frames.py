@@ -6,7 +6,6 @@ read are named and left out.
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +26,6 @@ EPOCH_COLUMNS = (
     "grad_norm", "param_norm", "update_norm",
 )  # fmt: skip
 KEY = ("trial_id", "weights_kind", "epoch")
-_CASTS = pl.ScanCastOptions(integer_cast=["upcast", "allow-float"])
-_MAX_LISTINGS = 10
 
 
 class Frames(NamedTuple):
@@ -46,7 +43,7 @@ class Frames(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """The rows of a table and the files that could not be read."""
+    """The rows of a table, and the files that could not be read, each with the reason."""
 
     rows: pl.DataFrame
     corrupt: list[str]
@@ -68,9 +65,12 @@ def read(store: Store) -> Frames:
     )
     # Trials before epochs: a trial that stands in a segment has its epochs in segments already.
     trial_scan = scan(store, "trials")
-    epoch_scan = scan(store, "epochs", EPOCH_COLUMNS)
-    live = live_epochs(epoch_scan.rows)
-    attempts = epoch_scan.rows.group_by("trial_id").agg(pl.col("attempt").max().alias("tried"))
+    rows, corrupt = scan(store, "epochs", EPOCH_COLUMNS)
+    attempts = rows.group_by("trial_id").agg(pl.col("attempt").max().alias("tried"))
+    num_rows = _num_of(planned, rows)
+    live = live_epochs(rows)
+    del rows  # a million epochs are most of a gigabyte, and each step makes a copy
+    num_live = _num_of(planned, live)
     latest = (
         trial_scan.rows.sort("trial_id", "attempt", maintain_order=True)
         .unique("trial_id", keep="last", maintain_order=True)
@@ -87,18 +87,25 @@ def read(store: Store) -> Frames:
     if not trials["status"].is_in(["completed", "diverged"]).any():
         raise InputError(_nothing_finished(store, planned.height, trials))
     kept = trials.select("trial_id", "config_id", "seed")
-    epochs = derive(live.join(kept, on="trial_id", how="inner")).sort(KEY)
+    live = live.join(kept, on="trial_id", how="inner")
+    live = live.sort(KEY)
+    epochs = derive(live)
+    del live
     quality = _quality(
         planned=planned,
         trials=trials,
         known=latest,
         epochs=epochs,
-        num_superseded=epoch_scan.rows.join(planned, on="trial_id", how="semi").height
-        - live.join(planned, on="trial_id", how="semi").height,
-        corrupt=trial_scan.corrupt + epoch_scan.corrupt,
+        num_superseded=num_rows - num_live,
+        corrupt=trial_scan.corrupt + corrupt,
         num_sweeps=len(sweeps),
     )
     return Frames(record, trials, epochs, quality)
+
+
+def _num_of(planned: pl.DataFrame, rows: pl.DataFrame) -> int:
+    """Rows of planned trials."""
+    return rows.select("trial_id").join(planned, on="trial_id", how="semi").height
 
 
 def scan(
@@ -109,58 +116,10 @@ def scan(
     trial_id: str | None = None,
 ) -> Scan:
     """All rows of the live files that can be read, in the order of writing; or one trial's."""
-    kept = pl.lit(True) if trial_id is None else pl.col("trial_id") == trial_id
-    for _ in range(_MAX_LISTINGS):
-        try:
-            return _scan_files(store.live_files(table), table, columns, kept)
-        except FileNotFoundError:
-            continue  # a new writer removed what an older one had superseded: list again
-    raise InputError(f"{store.root / table}: its files vanish faster than they can be read")
-
-
-def _scan_files(
-    paths: list[Path], table: Table, columns: Sequence[str] | None, kept: pl.Expr
-) -> Scan:
-    # A file without bytes would read as no rows.
-    empty = [path for path in paths if path.stat().st_size == 0]
-    whole = [path for path in paths if path not in empty]
-    try:
-        return Scan(_collect(whole, table, columns, kept), [_name(path) for path in empty])
-    except FileNotFoundError:
-        raise
-    except (pl.exceptions.PolarsError, OSError):
-        readable, corrupt = [_collect([], table, columns, kept)], empty
-        for path in whole:
-            try:
-                readable.append(_collect([path], table, columns, kept))
-            except FileNotFoundError:
-                raise
-            except (pl.exceptions.PolarsError, OSError):
-                corrupt.append(path)
-        return Scan(pl.concat(readable), sorted(_name(path) for path in corrupt))
-
-
-def _collect(
-    paths: list[Path], table: Table, columns: Sequence[str] | None, kept: pl.Expr
-) -> pl.DataFrame:
-    empty = pl.from_arrow(SCHEMAS[table].empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    names = list(columns or empty.columns)
-    if not paths:
-        return empty.select(names)
-    rows = pl.scan_parquet(
-        paths,
-        schema=empty.schema,
-        missing_columns="insert",
-        extra_columns="ignore",
-        cast_options=_CASTS,
-        glob=False,
-    )
-    return rows.filter(kept).select(names).collect()
-
-
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
+    found = store.scan(table, columns, trial_id=trial_id)
+    rows = pl.from_arrow(found.rows)
+    assert isinstance(rows, pl.DataFrame)
+    return Scan(rows, [f"{path} ({reason})" for path, reason in found.damaged])
 
 
 def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:
@@ -209,6 +168,9 @@ def live_epochs(rows: pl.DataFrame) -> pl.DataFrame:
             superseded, on=["trial_id", "attempt"], how="left", maintain_order="left"
         ).filter(pl.col("from_epoch").is_null() | (pl.col("epoch") < pl.col("from_epoch")))
         rows = rows.drop("from_epoch")
+    # A row that was written twice is rare, and leaving one out copies all the others.
+    if rows.select(KEY).is_unique().all():
+        return rows
     return rows.unique(KEY, keep="last", maintain_order=True)
 
 
