@@ -87,9 +87,7 @@ def read(store: Store) -> Frames:
     if not trials["status"].is_in(["completed", "diverged"]).any():
         raise InputError(_nothing_finished(store, planned.height, trials))
     kept = trials.select("trial_id", "config_id", "seed")
-    live = live.join(kept, on="trial_id", how="inner")
-    live = live.sort(KEY)
-    epochs = derive(live)
+    epochs = derive(_of_trials(live, kept))
     del live
     quality = _quality(
         planned=planned,
@@ -101,6 +99,18 @@ def read(store: Store) -> Frames:
         num_sweeps=len(sweeps),
     )
     return Frames(record, trials, epochs, quality)
+
+
+def _of_trials(rows: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+    """The rows of these trials, ordered by KEY, with the trials' other columns.
+
+    Rows are copied once at most, and only their keys are joined and sorted.
+    """
+    keys = rows.select(KEY).with_row_index("row").join(trials, on="trial_id", how="inner").sort(KEY)
+    place, found = keys["row"], keys.select(trials.columns[1:])
+    if place.len() < rows.height or not place.is_sorted():
+        rows = rows[place]
+    return rows.hstack(found)
 
 
 def _num_of(planned: pl.DataFrame, rows: pl.DataFrame) -> int:

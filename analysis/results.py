@@ -120,9 +120,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     _refuse_names((set(TRIAL_COLUMNS) & set(trials.columns)) - {"trial_id", "config_id", "seed"})
     labels = points(record, axes)
     completed = trials.filter(pl.col("outcome") == "completed")
-    raw = epochs.filter(pl.col("weights_kind") == "raw").join(
-        completed.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
-    )
+    used = pl.col("trial_id").is_in(completed["trial_id"].implode())
+    raw = epochs.filter((pl.col("weights_kind") == "raw") & used)
     components, *measures = _per_trial(raw, completed)
     pairs = completed.select("trial_id", "config_id")
     crossfit, of_seeds = harm.harm_of_seeds(raw, pairs)
