@@ -122,13 +122,14 @@ def _on_the_grid(
 
 
 def _by_slice(
-    cells: alt.Chart | alt.LayerChart, data: pl.DataFrame, title: str, facet_title: str | None
+    cells: alt.Chart | Layers, data: pl.DataFrame, title: str, facet_title: str | None
 ) -> Chart:
     heading = alt.Title(title, anchor="start")
     if facet_title is None:
         return cells.properties(title=heading)
     slices = data["slice"].unique(maintain_order=True).to_list()
     facet = alt.Facet("slice:N", title=facet_title, sort=slices)
+    assert not isinstance(cells, alt.FacetChart)
     return cells.facet(facet=facet, columns=min(len(slices), _MAX_FACET_COLUMNS)).properties(
         title=heading
     )

@@ -159,8 +159,8 @@ def _blocks(
 
     weight = np.zeros((num_trials, num_blocks))
     weight[rows["row"].to_numpy()] = count / count.sum(axis=1, keepdims=True)
-    losses = (
+    loss, refined = (
         none if name not in rows.columns or rows[name].null_count() else means(rows[name])
         for name in ("val_block_loss_sum", "val_block_nll_sum")
     )
-    return means(rows["val_block_correct"]), *losses, weight
+    return means(rows["val_block_correct"]), loss, refined, weight

@@ -152,15 +152,19 @@ def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
     assert traits(huge, data, Hyperparameters()) == (False, False)
 
 
+def arrays(name):
+    data = load_data(find_task(name), None)
+    assert isinstance(data.train, Arrays)
+    assert isinstance(data.validation, Arrays)
+    return data.train, data.validation
+
+
 def test_the_variants_of_the_digits_change_what_they_say_and_nothing_else():
-    plain, noisy, few = (
-        load_data(find_task(name), None) for name in ("digits", "noisy_digits", "few_digits")
+    (train, validation), (wrong, clean), (same, few) = (
+        arrays(name) for name in ("digits", "noisy_digits", "few_digits")
     )
-    for data in (plain, noisy, few):
-        assert isinstance(data.train, Arrays)
-        assert isinstance(data.validation, Arrays)
-    assert (noisy.train.y != plain.train.y).sum() == 200
-    np.testing.assert_array_equal(noisy.train.x, plain.train.x)
-    np.testing.assert_array_equal(noisy.validation.y, plain.validation.y)
-    np.testing.assert_array_equal(few.train.y, plain.train.y)
-    assert few.validation.x.shape == (200, 64)
+    assert (wrong.y != train.y).sum() == 200
+    np.testing.assert_array_equal(wrong.x, train.x)
+    np.testing.assert_array_equal(clean.y, validation.y)
+    np.testing.assert_array_equal(same.y, train.y)
+    assert few.x.shape == (200, 64)
