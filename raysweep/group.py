@@ -25,6 +25,12 @@ class Group(NamedTuple):
             dist.all_reduce(values)
         return values
 
+    def from_first(self, values: torch.Tensor) -> torch.Tensor:
+        """Rank 0's values on all workers."""
+        if self.world_size > 1:
+            dist.broadcast(values, src=0)
+        return values
+
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Rank 0's buffers everywhere: batch-norm statistics differ between workers."""
         if self.world_size > 1:
