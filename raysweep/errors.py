@@ -11,3 +11,7 @@ class InputError(RaysweepError):
     """What was asked for can't be done: the message names the thing, the value, what is allowed."""
 
     exit_code = 2
+
+
+class StorageError(RaysweepError):
+    """temporary"""

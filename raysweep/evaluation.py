@@ -70,9 +70,7 @@ def validation_sums(
     share = group.share(placed.validation.n)
     flips = torch.zeros(2, dtype=torch.float64, device=now.loss.device)
     if before is not None:
-        flips = torch.stack(
-            [(before & ~now.correct).sum(), (~before & now.correct).sum()]
-        ).double()
+        flips = torch.stack([(before & ~now.correct).sum(), (~before & now.correct).sum()]).double()
     correct, blocks = now.correct.double(), placed.val_blocks[share]
     parts = [
         now.sums(),

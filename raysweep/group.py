@@ -25,6 +25,13 @@ class Group(NamedTuple):
             dist.all_reduce(values)
         return values
 
+    def gather(self, text: str) -> list[str]:
+        """Every worker's text, by rank."""
+        texts = [text] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(texts, text)
+        return texts
+
     def from_first(self, values: torch.Tensor) -> torch.Tensor:
         """Rank 0's values on all workers."""
         if self.world_size > 1:

@@ -18,7 +18,9 @@ class Shelf:
     def look(self) -> None:
         """Learn what lies there, and remove all but the newest of each trial."""
         self._folder.make(self._sub)
-        found = [match for name in self._folder.names(self._sub) if (match := _NAME.fullmatch(name))]
+        found = [
+            match for name in self._folder.names(self._sub) if (match := _NAME.fullmatch(name))
+        ]
         for match in sorted(found, key=lambda match: (int(match[2]), int(match[3]))):
             self.note(match[1], int(match[2]), int(match[3]))
 

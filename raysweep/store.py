@@ -9,6 +9,7 @@ A store is a folder. Files in it are whole or absent, and never overwritten:
     generations/<g>.json           which files were live when writer number g took over
     wal/<g>-<seq>-<table>.arrows   rows on their way into a segment
     checkpoints/, logs/            best weights of early-stopped trials; tracebacks of failed ones
+    resume/                        checkpoints of running trials, to go on from; see shelf.py
 
 Every writer opens a new generation. Live are the files that the newest generation lists and the
 segments that carry its number; what a superseded writer still writes is therefore ignored.
@@ -134,7 +135,7 @@ TRIALS = pa.schema(
         ("restored_val_correct", pa.int64()),  # a new evaluation of those weights
         ("checkpoint", pa.string()),  # path in the store
         ("initial_train_eval_loss", pa.float64()),  # mean, before the first step
-        ("seconds", pa.float64()),
+        ("seconds", pa.float64()),  # of all attempts, less what was lost after a checkpoint
         ("node", pa.string()),
     ]
 )
@@ -184,6 +185,10 @@ class Store:
     def error_log(self, trial_id: str, attempt: int) -> Path:
         """The traceback of a failed attempt."""
         return self.root / "logs" / f"{trial_id}-{attempt}.txt"
+
+    def checkpoint_log(self, trial_id: str, attempt: int) -> Path:
+        """Why an attempt did not go on from a checkpoint that there was."""
+        return self.root / "logs" / f"{trial_id}-{attempt}-checkpoint.txt"
 
     def checkpoint(self, trial_id: str, attempt: int) -> Path:
         """The best weights of a trial with early stopping (a torch state dict)."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import hashlib
 import importlib
 import logging
 import os
@@ -21,9 +22,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep import capacity, cluster, packs
 from raysweep.errors import InputError, RaysweepError
+from raysweep.folder import Folder
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
-from raysweep.recorder import Failure, Progress, Recorder, one_line
+from raysweep.recorder import MAX_LOST_NODES, Failure, Progress, Recorder, one_line
+from raysweep.shelf import Shelf
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
 from raysweep.worker import Assignment, train_pack
@@ -115,14 +118,15 @@ def _run(
     recorder = _start_recorder(plan, store, record)
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
     given = Assignment(
-        recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch)
-    )
+        recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch),
+        plan.spec.checkpoints, _shelf(plan.spec, store),
+    )  # fmt: skip
     outcome: list[BaseException | None] = []
 
     def schedule() -> None:
         # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
         try:
-            _schedule(planned, given, slots, scratch)
+            _schedule(planned, given, slots, plan.spec.retries, scratch)
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
@@ -181,12 +185,25 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here
     )
     try:
-        return named.remote(root, record, plan.trials, constants)
+        return named.remote(
+            root, record, plan.trials, constants,
+            retries=plan.spec.retries, shelf=_shelf(plan.spec, store),
+        )  # fmt: skip
     except ValueError as error:
         raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
 
 
-def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path) -> None:
+def _shelf(spec: SweepSpec, store: Store) -> Shelf | None:
+    """Where workers put checkpoints themselves: the store's own part of the folder they share."""
+    if spec.checkpoints.folder is None:
+        return None
+    own = hashlib.blake2b(str(store.root.resolve()).encode(), digest_size=6).hexdigest()
+    return Shelf(Folder(spec.checkpoints.folder), f"raysweep-{own}")
+
+
+def _schedule(
+    planned: list[list[Trial]], given: Assignment, slots: int, retries: int, scratch: Path
+) -> None:
     """Let Tune train all packs, `slots` at a time."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
@@ -230,8 +247,10 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
             verbose=0,
             callbacks=[Silent()],
             # A pack starts again after its process died; the recorder charges the trial that was
-            # claimed, so each trial of a pack can cost its pack two starts at most.
-            failure_config=tune.FailureConfig(max_failures=2 * max(map(len, planned))),
+            # claimed, so each trial of a pack costs its pack so many starts at most.
+            failure_config=tune.FailureConfig(
+                max_failures=(retries + 1) * max(map(len, planned)) + MAX_LOST_NODES
+            ),
         ),
     )
     for error in tuner.fit().errors:

@@ -1,5 +1,6 @@
 """A trial that goes on from a checkpoint is the trial it would have been, to the last bit."""
 
+import contextlib
 import io
 
 import odd_tasks
@@ -70,7 +71,7 @@ def run(task, fields, *, group=ALONE, wrap=lambda model: model, found=None, kill
                 raise Killed
 
     data, outcome = task.load(None), None
-    try:
+    with contextlib.suppress(Killed):
         outcome = train(
             Hyperparameters.model_validate(fields),
             3,
@@ -83,8 +84,6 @@ def run(task, fields, *, group=ALONE, wrap=lambda model: model, found=None, kill
             emit=rows.append,
             keeper=Mortal(rule, IDENTITY, group, put, state),
         )
-    except Killed:
-        pass
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], outcome, kept
 
 
