@@ -14,4 +14,4 @@ class InputError(RaysweepError):
 
 
 class StorageError(RaysweepError):
-    """temporary"""
+    """The store, or the log of what is on its way there, can't be written. No trial's fault."""

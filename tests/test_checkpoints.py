@@ -7,6 +7,7 @@ import odd_tasks
 import pytest
 import torch
 from groups import in_group
+from interrupted import attempts, kill, live_rows, run_disturbed, trainers
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -14,6 +15,7 @@ from raysweep.checkpoints import Keeper, UnusableCheckpointError, from_bytes, on
 from raysweep.group import ALONE
 from raysweep.spec import Checkpoints, Hyperparameters, Probes
 from raysweep.splits import place
+from raysweep.sweep import run_sweep
 from raysweep.tasks import Task
 from raysweep.train import train
 
@@ -201,3 +203,32 @@ def test_a_checkpoint_is_due_every_k_epochs_or_when_minutes_have_passed():
     assert due(Checkpoints(every_epochs=3, every_minutes=None), times) == [3, 6]
     assert due(Checkpoints(every_epochs=5, every_minutes=2), times) == [4, 5]
     assert due(Checkpoints(every_minutes=None), times) == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize(
+    ("workers", "kind"), [(1, "ImplicitFunc"), (2, "RayTrainWorker")], ids=["alone", "group"]
+)
+def test_a_killed_process_costs_its_trial_only_what_came_after_its_checkpoint(
+    make_spec, tmp_path, workers, kind
+):
+    spec = make_spec(
+        task="odd_tasks:lingering",
+        base={"epochs": 8, "batch_size": 20},
+        axes={"width": [8, 16]},
+        seeds=1,
+        probes={"ema_half_life": 0.5},
+        resources={"workers": workers},
+        checkpoints={"every_epochs": 1, "every_minutes": None},
+    )
+    whole = run_sweep(spec, tmp_path / "whole")
+    disturbed = tmp_path / "disturbed"
+    result = run_disturbed(spec, disturbed, lambda: kill(trainers(kind)[0][0]))
+    assert (whole.trained, result.trained, result.failures) == (2, 2, ())
+    assert live_rows(disturbed).equals(live_rows(tmp_path / "whole"))
+    tried = attempts(disturbed)
+    assert [attempt for _, attempt, _ in tried].count(2) == 1
+    assert len(tried) == 3
+    assert max(start for _, _, start in tried) > 1
+    assert list((disturbed / "resume").iterdir()) == []
