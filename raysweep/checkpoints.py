@@ -124,7 +124,7 @@ class Keeper:
         """Keep the state after an epoch."""
         if self._group.rank == 0:
             head = {**self._identity, "epoch": epoch, "seconds": self.seconds}
-            self._put(epoch, to_bytes(head | state))
+            self._put(epoch, to_bytes({**head, **state}))
         self._kept_at = self._clock()
 
 

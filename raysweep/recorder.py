@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from raysweep.folder import Folder
 from raysweep.grid import Trial
 from raysweep.shelf import Shelf
-from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter, write_new
+from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
@@ -54,7 +52,7 @@ class Recorder:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | str,
         record: Mapping[str, Any],
         trials: Sequence[Trial],
         constants: Mapping[str, Any],
@@ -80,7 +78,7 @@ class Recorder:
         self._nodes: dict[str, frozenset[str]] = {}  # where each trial was claimed last
         self._deaths: dict[str, list[frozenset[str]]] = {}  # where each trial's processes died
         self._retries = retries
-        self._shelf = shelf or Shelf(Folder(root), "resume")
+        self._shelf = shelf or Shelf(self.store.folder, "resume")
         self._shelf.look()
         for trial_id in self._shelf:
             if trial_id in self._done:
@@ -153,10 +151,10 @@ class Recorder:
     def drop_checkpoint(self, trial_id: str, reason: str) -> None:
         """A checkpoint is not used: its trial starts from the beginning, and a log says why."""
         self._shelf.remove(trial_id)
-        path = self.store.checkpoint_log(trial_id, self._attempts.get(trial_id, 0))
+        log = self.store.checkpoint_log(trial_id, self._attempts.get(trial_id, 0))
         said = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
         with contextlib.suppress(FileExistsError):
-            write_new(path, said.encode())
+            self.store.folder.write_new(log, said.encode())
 
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
@@ -183,9 +181,8 @@ class Recorder:
         self.writer.append("epochs", rows)
         columns = dict(outcome)
         if checkpoint is not None:
-            path = self.store.checkpoint(trial_id, attempt)
-            write_new(path, checkpoint)
-            columns["checkpoint"] = str(path.relative_to(self.store.root))
+            columns["checkpoint"] = path = self.store.checkpoint(trial_id, attempt)
+            self.store.folder.write_new(path, checkpoint)
         self._append_trial(trial_id, attempt, columns)
         self._claimed.pop(trial_id, None)
         self._done.add(trial_id)
@@ -197,9 +194,8 @@ class Recorder:
 
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
-        path = self.store.error_log(trial_id, attempt)
-        write_new(path, details.encode())
-        log = str(path.relative_to(self.store.root))
+        log = self.store.error_log(trial_id, attempt)
+        self.store.folder.write_new(log, details.encode())
         self._append_trial(
             trial_id, attempt, {"status": "failed", "error": error, "error_log": log}
         )
@@ -262,8 +258,8 @@ def finished_in(store: Store) -> set[str]:
 
 def has_epochs(store: Store, trial_id: str, last: int) -> bool:
     """Whether every epoch up to `last` of a trial is live in a store, for each kind of weights."""
-    rows = store.read("epochs", ["trial_id", "weights_kind", "epoch", "attempt", "start_epoch"])
-    rows = rows.filter(pc.equal(rows["trial_id"], trial_id)).to_pydict()
+    columns = ["weights_kind", "epoch", "attempt", "start_epoch"]
+    rows = store.scan("epochs", columns, trial_id=trial_id).rows.to_pydict()
     starts = set(zip(rows["attempt"], rows["start_epoch"], strict=True))
     live: dict[str, set[int]] = {}
     for kind, epoch, attempt in zip(
@@ -299,9 +295,10 @@ class Sender:
     def __init__(
         self,
         recorder: Any,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
         nodes: Collection[str] = (),
         shelf: Shelf | None = None,
-        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Args: recorder: handle of the actor; nodes: that train; shelf: where this process puts
         checkpoints itself."""

@@ -25,6 +25,11 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_GLOO.search(str(error)))
 
 
-def out_of_memory(error: BaseException | None) -> bool:
-    """Whether Ray killed a process because its node ran out of memory, as far as Ray says so."""
+def ran_out_of_memory(error: BaseException | str) -> bool:
+    """Whether Ray killed a process because its node ran out of memory, as far as Ray says so.
+
+    Args: error: or its text, which is all that Tune keeps of it.
+    """
+    if isinstance(error, str):
+        return "running low on memory" in error
     return isinstance(error, OutOfMemoryError)

@@ -1,7 +1,10 @@
 """Where the checkpoints of running trials lie: one of each, in a folder."""
 
+import hashlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
 
 from raysweep.folder import Folder
 
@@ -14,6 +17,16 @@ class Shelf:
     def __init__(self, folder: Folder, sub: str) -> None:
         self._folder, self._sub = folder, sub
         self._names: dict[str, str] = {}  # the newest of each trial that is known here
+
+    @classmethod
+    def shared(cls, folder: str | None, store: Folder) -> Self | None:
+        """A store's own part of a folder that all nodes share; None where there is none."""
+        if folder is None:
+            return None
+        place = folder if "://" in folder else Path(folder).expanduser().resolve()
+        owner = str(store.local.resolve()) if store.local else store.uri
+        own = hashlib.blake2b(owner.encode(), digest_size=6).hexdigest()
+        return cls(Folder(place), f"raysweep-{own}")
 
     def look(self) -> None:
         """Learn what lies there, and remove all but the newest of each trial."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import hashlib
 import importlib
 import logging
 import os
@@ -22,10 +21,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep import capacity, cluster, packs
 from raysweep.errors import InputError, RaysweepError
-from raysweep.folder import Folder
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
 from raysweep.recorder import MAX_LOST_NODES, Failure, Progress, Recorder, one_line
+from raysweep.retries import ran_out_of_memory
 from raysweep.shelf import Shelf
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
@@ -76,14 +75,14 @@ def run_sweep(
     Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
     """
     store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
-    _check_writable(store.root)
+    _check_writable(store)
     plan = plan or make_plan(spec, store)
     modules = [plan.source.module_path] if plan.source.module_path else []
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
         record = sweep_record(plan, (cluster.local_node(),), command, started)
-        Recorder(store.root, record, plan.trials, {}).close()
+        Recorder(store.folder.uri, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
@@ -119,7 +118,7 @@ def _run(
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
     given = Assignment(
         recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch),
-        plan.spec.checkpoints, _shelf(plan.spec, store),
+        plan.spec.checkpoints, Shelf.shared(plan.spec.checkpoints.folder, store.folder),
     )  # fmt: skip
     outcome: list[BaseException | None] = []
 
@@ -160,8 +159,12 @@ def _run(
     return Result(store, progress.planned, trained, len(plan.done), progress.failures)
 
 
-def _check_writable(root: Path) -> None:
+def _check_writable(store: Store) -> None:
     """Raises: InputError when the store could not be made or written; nothing is made here."""
+    root = store.folder.local
+    if root is None:
+        store.folder.check()
+        return
     there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "may not be written" if there.is_dir() else "is no folder"
@@ -179,26 +182,17 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         "val_digest": plan.val_digest,
     }
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    root = store.root.resolve()
+    root = store.folder.local.resolve() if store.folder.local else store.folder.uri
     actor: Any = ray.remote(Recorder)
     named = actor.options(
         name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here
     )
+    shelf = Shelf.shared(plan.spec.checkpoints.folder, store.folder)
+    arguments = root, record, plan.trials, constants
     try:
-        return named.remote(
-            root, record, plan.trials, constants,
-            retries=plan.spec.retries, shelf=_shelf(plan.spec, store),
-        )  # fmt: skip
+        return named.remote(*arguments, retries=plan.spec.retries, shelf=shelf)
     except ValueError as error:
         raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
-
-
-def _shelf(spec: SweepSpec, store: Store) -> Shelf | None:
-    """Where workers put checkpoints themselves: the store's own part of the folder they share."""
-    if spec.checkpoints.folder is None:
-        return None
-    own = hashlib.blake2b(str(store.root.resolve()).encode(), digest_size=6).hexdigest()
-    return Shelf(Folder(spec.checkpoints.folder), f"raysweep-{own}")
 
 
 def _schedule(
@@ -216,6 +210,16 @@ def _schedule(
 
         def _print(self, msg: str) -> None:
             pass
+
+    class Charging(tune.Callback):
+        """A trial whose process Ray killed for its memory would need as much again."""
+
+        def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            said = str(trial.get_error() or "").rpartition("Failure #")[2]
+            if ran_out_of_memory(said):
+                ids = [one.trial_id for one in planned[trial.config["pack"]]]
+                line = "OutOfMemoryError: Ray killed the process, its node was short of memory"
+                ray.get(given.recorder.blame.remote(ids, line, said))
 
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -245,7 +249,7 @@ def _schedule(
             name="tune",
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[Silent()],
+            callbacks=[Silent(), Charging()],
             # A pack starts again after its process died; the recorder charges the trial that was
             # claimed, so each trial of a pack costs its pack so many starts at most.
             failure_config=tune.FailureConfig(

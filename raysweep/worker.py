@@ -22,7 +22,7 @@ from raysweep.errors import RaysweepError
 from raysweep.grid import Trial
 from raysweep.group import Group
 from raysweep.recorder import Sender, one_line
-from raysweep.retries import is_transient, out_of_memory
+from raysweep.retries import is_transient, ran_out_of_memory
 from raysweep.shelf import Shelf
 from raysweep.spec import Checkpoints, Resources
 from raysweep.splits import Placed, place
@@ -63,7 +63,8 @@ def _todo(trial_ids: list[str], given: Assignment) -> tuple[list[str], list[str]
     """What of a pack is left, and which of it has a checkpoint."""
     living = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     todo = given.recorder.todo.remote(trial_ids, living)
-    return ray.get([todo, given.recorder.kept.remote(trial_ids)])
+    kept = given.recorder.kept.remote(trial_ids)
+    return ray.get(todo), ray.get(kept)
 
 
 def _train_trials(
@@ -75,7 +76,7 @@ def _train_trials(
 ) -> None:
     torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
     nodes = group.gather(ray.get_runtime_context().get_node_id())
-    sender = Sender(given.recorder, nodes, given.shelf) if group.rank == 0 else None
+    sender = Sender(given.recorder, nodes=nodes, shelf=given.shelf) if group.rank == 0 else None
     for trial in trials:
         _train_trial(trial, trial.trial_id in kept, given, group, wrap, sender)
     if sender is not None:
@@ -205,7 +206,7 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
             # trial; what is left is memory that ran out, and a group that does not start.
             failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
             for rank, failure in failures.items():
-                if out_of_memory(failure):
+                if ran_out_of_memory(failure):
                     line = one_line(failure, f"on rank {rank}")
                     ray.get(given.recorder.blame.remote(list(by_id), line, str(failure)))
             if idle_starts == MAX_IDLE_STARTS:

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import polars as pl
 import ray
@@ -31,7 +32,7 @@ def attempts(store):
 
 def trainers(class_name):
     """(pid, node) of the living actors of a class."""
-    actors = list_actors(
+    actors: list[Any] = list_actors(
         address=ray.get_runtime_context().gcs_address, filters=[("state", "=", "ALIVE")]
     )
     return [(a.pid, a.node_id) for a in actors if a.class_name.endswith(class_name)]

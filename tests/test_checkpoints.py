@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from typing import Any
 
 import odd_tasks
 import pytest
@@ -39,6 +40,8 @@ def build_everything(trial, data):
 
 class Unlisted(nn.Module):
     """Scales by how much it has seen, which it counts in a buffer that is not persistent."""
+
+    seen: torch.Tensor
 
     def __init__(self):
         super().__init__()
@@ -86,7 +89,8 @@ def run(task, fields, *, group=ALONE, wrap=lambda model: model, found=None, kill
             emit=rows.append,
             keeper=Mortal(rule, IDENTITY, group, put, state),
         )
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], outcome, kept
+    ended: Any = outcome
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], ended, kept
 
 
 def told(outcome):
