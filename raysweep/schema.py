@@ -111,7 +111,7 @@ TRIALS = pa.schema(
         ("restored_val_correct", pa.int64()),  # a new evaluation of those weights
         ("checkpoint", pa.string()),  # path in the store
         ("initial_train_eval_loss", pa.float64()),  # mean, before the first step
-        ("seconds", pa.float64()),
+        ("seconds", pa.float64()),  # of all attempts, less what was lost after a checkpoint
         ("node", pa.string()),
     ]
 )
