@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from raysweep.errors import InputError, RaysweepError, StorageError
+from raysweep.errors import InputError, StorageError
 
 SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
 SETTINGS = ("region", "scheme", "endpoint_override", "project_id")
@@ -112,7 +112,7 @@ class Folder:
     def read(self, path: str) -> bytes:
         """All of a file.
 
-        Raises: FileNotFoundError; OSError of a disk; RaysweepError when an object store fails.
+        Raises: FileNotFoundError; OSError of a disk; StorageError when an object store fails.
         """
         if self.local is not None:
             return self._path(path).read_bytes()
@@ -146,8 +146,9 @@ class Folder:
         Raises: FileExistsError; StorageError when there is no room, or no answer.
         """
         if self.local is None:
-            if self.exists(path):
-                raise FileExistsError(f"{self}/{path}")
+            with storing(self.uri, memoryview(body).nbytes):
+                if self._system.get_file_info(self._key(path)).type != fs.FileType.NotFound:
+                    raise FileExistsError(f"{self}/{path}")
             self._put(path, body)
             return
         target = self._path(path)
@@ -187,7 +188,7 @@ class Folder:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
-            raise RaysweepError(f"{self}/{path} can't be reached: {_cause(error)}") from error
+            raise StorageError(f"{self}/{path} can't be reached: {_cause(error)}") from error
 
     def _put(self, path: str, body: Any) -> None:
         with (

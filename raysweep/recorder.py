@@ -1,14 +1,18 @@
 """The one process that owns the store's writer, and the sender that workers talk to it with."""
 
+import contextlib
+import functools
 import math
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import pyarrow as pa
 
+from raysweep.errors import StorageError
 from raysweep.grid import Trial
 from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter
 
@@ -16,6 +20,7 @@ FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
 MAX_ATTEMPTS = 2  # of a trial whose process died; an error raised in it is final at once
 DONE = ("completed", "diverged")
+P, R = ParamSpec("P"), TypeVar("R")
 
 
 class Failure(NamedTuple):
@@ -37,10 +42,33 @@ class Progress(NamedTuple):
     best_point: Mapping[str, Any] | None
     best_accuracy: float
     best_num_seeds: int
+    storage_error: str | None = None  # why nothing can be recorded any more
+
+
+def _stores(
+    method: Callable[Concatenate["Recorder", P], R],
+) -> Callable[Concatenate["Recorder", P], R]:
+    """A method that may find the store unwritable. From then on all of them refuse: nothing that
+    is sent counts as recorded, and no trial is blamed for it."""
+
+    @functools.wraps(method)
+    def call(self: "Recorder", *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.storage_error is not None:
+            raise StorageError(self.storage_error)
+        try:
+            return method(self, *args, **kwargs)
+        except StorageError as error:
+            self.storage_error = str(error)
+            raise
+
+    return call
 
 
 class Recorder:
     """Takes rows, claims and results; nothing else writes to the store.
+
+    When the store can't be written any more (a full disk), every call raises StorageError, and
+    `progress` says why.
 
     It runs as one named Ray actor, and without Ray in tests. A trial is complete only when its
     rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial itself.
@@ -56,6 +84,7 @@ class Recorder:
     ) -> None:
         """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
         share (task, world_size, ...)."""
+        self.storage_error: str | None = None
         self.store = Store(root)
         self.writer = StoreWriter(self.store)
         self.writer.add_sweep(record)
@@ -72,6 +101,7 @@ class Recorder:
         self._failures: dict[str, Failure] = {}
         self._accuracies: dict[str, list[float]] = {}
 
+    @_stores
     def todo(self, trial_ids: Sequence[str]) -> list[str]:
         """What of a pack is left to train.
 
@@ -88,12 +118,14 @@ class Recorder:
                 self.fail(trial_id, attempt, died, died + " (killed, out of memory, or its node)")
         return [t for t in trial_ids if t not in self._done and t not in self._failures]
 
+    @_stores
     def claim(self, trial_id: str) -> int:
         """Take a trial before its training starts. Returns: the number of this attempt."""
         attempt = self._attempts[trial_id] = self._attempts.get(trial_id, 0) + 1
         self._claimed[trial_id] = attempt
         return attempt
 
+    @_stores
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
         claimed = [trial_id for trial_id in trial_ids if trial_id in self._claimed]
@@ -101,11 +133,13 @@ class Recorder:
             self.fail(trial_id, self._claimed[trial_id], error, details)
         return bool(claimed)
 
+    @_stores
     def append(self, rows: pa.RecordBatch) -> None:
         """Epoch rows; they are logged when this returns."""
         self.writer.append("epochs", rows)
         self._flush_if_due()
 
+    @_stores
     def finish(
         self,
         trial_id: str,
@@ -130,6 +164,7 @@ class Recorder:
             self._accuracies.setdefault(config_id, []).append(val_accuracy)
         self._flush_if_due()
 
+    @_stores
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
         log = self.store.error_log(trial_id, attempt)
@@ -143,7 +178,8 @@ class Recorder:
 
     def progress(self) -> Progress:
         """Where the sweep stands now."""
-        self._flush_if_due()
+        with contextlib.suppress(StorageError):  # it is in what is returned
+            self._flush_if_due()
         means = {key: sum(values) / len(values) for key, values in self._accuracies.items()}
         best = max(means, key=means.__getitem__, default=None)
         return Progress(
@@ -155,13 +191,16 @@ class Recorder:
             best_point=None if best is None else self._points[best],
             best_accuracy=0.0 if best is None else means[best],
             best_num_seeds=0 if best is None else len(self._accuracies[best]),
+            storage_error=self.storage_error,
         )
 
+    @_stores
     def flush(self) -> None:
         """Put everything that has arrived into segments."""
         self.writer.flush()
         self._flushed_at = self._clock()
 
+    @_stores
     def close(self) -> None:
         """Flush, then merge the segments."""
         self.writer.compact()
@@ -179,6 +218,7 @@ class Recorder:
         }
         self.writer.append("trials", pa.RecordBatch.from_pylist([row], TRIALS))
 
+    @_stores
     def _flush_if_due(self) -> None:
         pending = self.writer.num_pending_rows
         due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
@@ -187,15 +227,28 @@ class Recorder:
 
 
 def finished_in(store: Store) -> set[str]:
-    """Ids of the trials that a store holds whole: not to be trained again."""
-    rows = store.read("trials", ["trial_id", "status"]).to_pydict()
-    pairs = zip(rows["trial_id"], rows["status"], strict=True)
-    return {trial_id for trial_id, status in pairs if status in DONE}
+    """Ids of the trials that a store holds whole: not to be trained again.
+
+    Reads all that is live, so that a file is not relied on whose damage shows in any column.
+    """
+    rows = store.scan("trials").rows.select(["trial_id", "status", "epochs_run"]).to_pydict()
+    ended = zip(rows["trial_id"], rows["status"], rows["epochs_run"], strict=True)
+    done = {trial_id: epochs for trial_id, status, epochs in ended if status in DONE}
+    epochs = store.scan("epochs")
+    if epochs.damaged:
+        # The rows of a trial may have been in there.
+        left = epochs.rows.group_by("trial_id").aggregate([("epoch", "count_distinct")]).to_pydict()
+        counts = dict(zip(left["trial_id"], left["epoch_count_distinct"], strict=True))
+        return {t for t, epochs_run in done.items() if counts.get(t, 0) >= (epochs_run or 0)}
+    return set(done)
 
 
 def attempts_in(store: Store) -> dict[str, int]:
     """The last attempt at each trial that left anything in a store."""
     last: dict[str, int] = {}
+    for name in (*store.folder.names("logs"), *store.folder.names("checkpoints")):
+        if match := re.fullmatch(r"(\w+)-(\d+)\.(txt|pt)", name):
+            last[match[1]] = max(int(match[2]), last.get(match[1], 0))
     for table in ("epochs", "trials"):
         rows = store.read(table, ["trial_id", "attempt"])
         grouped = rows.group_by("trial_id").aggregate([("attempt", "max")]).to_pydict()
