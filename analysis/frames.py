@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from raysweep.errors import InputError
-from raysweep.store import SCHEMAS, Store, Table
+from raysweep.store import SCHEMAS, Damaged, Store, Table
 
 # What the analysis uses of an epoch's row; lists and bits that it doesn't use stay on disk.
 EPOCH_COLUMNS = (
@@ -92,7 +92,7 @@ def read(store: Store) -> Frames:
         epochs=epochs,
         num_superseded=epoch_scan.rows.join(planned, on="trial_id", how="semi").height
         - live.join(planned, on="trial_id", how="semi").height,
-        corrupt=trial_scan.corrupt + epoch_scan.corrupt,
+        corrupt=_named(store.damaged_records()) + trial_scan.corrupt + epoch_scan.corrupt,
         num_sweeps=len(sweeps),
     )
     return Frames(record, trials, epochs, quality)
@@ -109,7 +109,11 @@ def scan(
     found = store.scan(table, columns, trial_id=trial_id)
     rows = pl.from_arrow(found.rows)
     assert isinstance(rows, pl.DataFrame)
-    return Scan(rows, [f"{path} ({reason})" for path, reason in found.damaged])
+    return Scan(rows, _named(found.damaged))
+
+
+def _named(damaged: Sequence[Damaged]) -> list[str]:
+    return [f"{path} ({reason})" for path, reason in damaged]
 
 
 def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:

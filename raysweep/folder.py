@@ -226,7 +226,8 @@ def inside(path: str) -> str:
 
 def _check_uri(uri: str) -> None:
     parts = urlsplit(uri)
-    if ":" in parts.netloc.rpartition("@")[0] or (parts.scheme == "s3" and "@" in parts.netloc):
+    user, _, _ = parts.netloc.rpartition("@")
+    if ":" in user or (user and parts.scheme == "s3") or "@" in parts.query:
         # Said without the URI: this message goes into logs too.
         raise InputError(
             f"a {parts.scheme}:// address holds a user or a password, which would be written into "
@@ -236,7 +237,8 @@ def _check_uri(uri: str) -> None:
     unknown = [name for name in settings if name not in SETTINGS]
     place = f"{parts.scheme}://{parts.netloc}{parts.path}"
     if unknown or parts.fragment:
-        raise InputError(f"{place}: after '?' may stand {', '.join(SETTINGS)}; not {unknown[:1]}")
+        wrong = ", ".join(map(repr, unknown)) or "'#'"
+        raise InputError(f"{place}: after '?' may stand {', '.join(SETTINGS)}; not {wrong}")
     if parts.scheme not in SCHEMES:
         raise InputError(
             f"{place}: {parts.scheme!r} is no known kind of place; a folder's path is, and "

@@ -239,7 +239,7 @@ def finished_in(store: Store) -> set[str]:
         # The rows of a trial may have been in there.
         left = epochs.rows.group_by("trial_id").aggregate([("epoch", "count_distinct")]).to_pydict()
         counts = dict(zip(left["trial_id"], left["epoch_count_distinct"], strict=True))
-        return {t for t, epochs_run in done.items() if counts.get(t, 0) >= (epochs_run or 0)}
+        return {t for t, run in done.items() if counts.get(t, 0) >= (1 if run is None else run)}
     return set(done)
 
 

@@ -190,6 +190,7 @@ name: small
 task: digits
 base: {epochs: 3}
 axes: {learning_rate: [0.01, 0.1]}
+seeds: 1
 """
 
 
