@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from raysweep.errors import InputError
-from raysweep.store import SCHEMAS, Store, Table
+from raysweep.store import SCHEMAS, Damaged, Store, Table
 
 # What the analysis uses of an epoch's row; lists and bits that it doesn't use stay on disk.
 EPOCH_COLUMNS = (
@@ -95,7 +95,7 @@ def read(store: Store) -> Frames:
         known=latest,
         epochs=epochs,
         num_superseded=num_rows - num_live,
-        corrupt=trial_scan.corrupt + corrupt,
+        corrupt=_named(store.damaged_records()) + trial_scan.corrupt + corrupt,
         num_sweeps=len(sweeps),
     )
     return Frames(record, trials, epochs, quality)
@@ -129,7 +129,11 @@ def scan(
     found = store.scan(table, columns, trial_id=trial_id)
     rows = pl.from_arrow(found.rows)
     assert isinstance(rows, pl.DataFrame)
-    return Scan(rows, [f"{path} ({reason})" for path, reason in found.damaged])
+    return Scan(rows, _named(found.damaged))
+
+
+def _named(damaged: Sequence[Damaged]) -> list[str]:
+    return [f"{path} ({reason})" for path, reason in damaged]
 
 
 def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from raysweep.errors import InputError, RaysweepError, StorageError
+from raysweep.errors import InputError, StorageError
 
 SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
 SETTINGS = ("region", "scheme", "endpoint_override", "project_id")
@@ -112,7 +112,7 @@ class Folder:
     def read(self, path: str) -> bytes:
         """All of a file.
 
-        Raises: FileNotFoundError; OSError of a disk; RaysweepError when an object store fails.
+        Raises: FileNotFoundError; OSError of a disk; StorageError when an object store fails.
         """
         if self.local is not None:
             return self._path(path).read_bytes()
@@ -146,8 +146,9 @@ class Folder:
         Raises: FileExistsError; StorageError when there is no room, or no answer.
         """
         if self.local is None:
-            if self.exists(path):
-                raise FileExistsError(f"{self}/{path}")
+            with storing(self.uri, memoryview(body).nbytes):
+                if self._system.get_file_info(self._key(path)).type != fs.FileType.NotFound:
+                    raise FileExistsError(f"{self}/{path}")
             self._put(path, body)
             return
         target = self._path(path)
@@ -187,7 +188,7 @@ class Folder:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
-            raise RaysweepError(f"{self}/{path} can't be reached: {_cause(error)}") from error
+            raise StorageError(f"{self}/{path} can't be reached: {_cause(error)}") from error
 
     def _put(self, path: str, body: Any) -> None:
         with (
@@ -225,7 +226,8 @@ def inside(path: str) -> str:
 
 def _check_uri(uri: str) -> None:
     parts = urlsplit(uri)
-    if ":" in parts.netloc.rpartition("@")[0] or (parts.scheme == "s3" and "@" in parts.netloc):
+    user, _, _ = parts.netloc.rpartition("@")
+    if ":" in user or (user and parts.scheme == "s3") or "@" in parts.query:
         # Said without the URI: this message goes into logs too.
         raise InputError(
             f"a {parts.scheme}:// address holds a user or a password, which would be written into "
@@ -235,7 +237,8 @@ def _check_uri(uri: str) -> None:
     unknown = [name for name in settings if name not in SETTINGS]
     place = f"{parts.scheme}://{parts.netloc}{parts.path}"
     if unknown or parts.fragment:
-        raise InputError(f"{place}: after '?' may stand {', '.join(SETTINGS)}; not {unknown[:1]}")
+        wrong = ", ".join(map(repr, unknown)) or "'#'"
+        raise InputError(f"{place}: after '?' may stand {', '.join(SETTINGS)}; not {wrong}")
     if parts.scheme not in SCHEMES:
         raise InputError(
             f"{place}: {parts.scheme!r} is no known kind of place; a folder's path is, and "

@@ -168,13 +168,18 @@ class Store:
 
     def damaged(self) -> list[Damaged]:
         """Every file that would count and can't be used; reads all that is live."""
+        rows = [damaged for table in TABLES for damaged in self.scan(table).damaged]
+        return self.damaged_records() + rows
+
+    def damaged_records(self) -> list[Damaged]:
+        """Those of sweeps and generations."""
         found = self._scan_sweeps()[1]
         for name in self.folder.names("generations")[-1:]:
             try:
                 self._recorded(name)
             except ValueError as error:
                 found.append(Damaged(f"generations/{name}", str(error)))
-        return found + [damaged for table in TABLES for damaged in self.scan(table).damaged]
+        return found
 
     def _scan_sweeps(self) -> tuple[list[dict[str, Any]], list[Damaged]]:
         records: list[tuple[int, dict[str, Any]]] = []
