@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysweep.errors import InputError
@@ -127,9 +128,13 @@ def scan(
 ) -> Scan:
     """All rows of the live files that can be read, in the order of writing; or one trial's."""
     found = store.scan(table, columns, trial_id=trial_id)
-    rows = pl.from_arrow(found.rows)
+    rows = pl.from_arrow(found.rows, rechunk=False)
     assert isinstance(rows, pl.DataFrame)
-    return Scan(rows, _named(found.damaged))
+    damaged = _named(found.damaged)
+    del found
+    # Arrow would keep what decoding took, as much again as the rows.
+    pa.default_memory_pool().release_unused()
+    return Scan(rows, damaged)
 
 
 def _named(damaged: Sequence[Damaged]) -> list[str]:

@@ -146,13 +146,13 @@ class Folder:
         Raises: FileExistsError; StorageError when there is no room, or no answer.
         """
         if self.local is None:
-            with storing(self.uri, memoryview(body).nbytes):
+            with storing(self.uri, body):
                 if self._system.get_file_info(self._key(path)).type != fs.FileType.NotFound:
                     raise FileExistsError(f"{self}/{path}")
             self._put(path, body)
             return
         target = self._path(path)
-        with storing(self.local, memoryview(body).nbytes):
+        with storing(self.local, body):
             beside = _write_beside(target, body)
             try:
                 os.link(beside, target)
@@ -169,7 +169,7 @@ class Folder:
             self._put(path, body)
             return
         target = self._path(path)
-        with storing(self.local, memoryview(body).nbytes):
+        with storing(self.local, body):
             _write_beside(target, body).replace(target)
             _sync_folder(target.parent)
 
@@ -192,7 +192,7 @@ class Folder:
 
     def _put(self, path: str, body: Any) -> None:
         with (
-            storing(self.uri, memoryview(body).nbytes),
+            storing(self.uri, body),
             self._system.open_output_stream(self._key(path), compression=None) as file,
         ):
             file.write(body)
@@ -283,10 +283,10 @@ def _connected(uri: str, tries: int) -> tuple[fs.FileSystem, str]:
 
 
 @contextlib.contextmanager
-def storing(place: Path | str, needed: int) -> Iterator[None]:
+def storing(place: Path | str, body: Any = b"") -> Iterator[None]:
     """Turns what goes wrong while writing to `place` into a StorageError that says what to do.
 
-    Args: needed: bytes that are to be written.
+    Args: body: what is to be written: its size is needed only then.
     """
     try:
         yield
@@ -295,6 +295,7 @@ def storing(place: Path | str, needed: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and isinstance(place, Path):
             there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+            needed = body.nbytes if hasattr(body, "nbytes") else memoryview(body).nbytes
             room = (
                 f"no space left on the device: {needed:,} bytes needed, "
                 f"{shutil.disk_usage(there).free:,} free. Make room"

@@ -243,7 +243,7 @@ class StoreWriter:
     def __init__(self, store: Store) -> None:
         """Raises: StorageError, here and in whatever writes."""
         self.store = store
-        with storing(store.folder.local or store.wal_folder, 0):
+        with storing(store.folder.local or store.wal_folder):
             store.folder.make(*TABLES, "sweeps", "generations", "logs", "checkpoints")
             store.wal_folder.mkdir(parents=True, exist_ok=True)
         self._remove_dead_files()
@@ -267,7 +267,7 @@ class StoreWriter:
 
     def append(self, table: Table, batch: pa.RecordBatch) -> None:
         """Log rows; they survive the death of this process from here on."""
-        with storing(self.store.wal_folder, batch.nbytes):
+        with storing(self.store.wal_folder, batch):
             if table not in self._logs:
                 path = self.store.wal(table, self.generation, self._sequence)
                 self._logs[table] = pa.ipc.new_stream(pa.OSFile(str(path), "wb"), SCHEMAS[table])
