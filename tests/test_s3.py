@@ -8,9 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from pyarrow import fs
 import pytest
 from flaky_proxy import FlakyProxy
+from pyarrow import fs
 from simulated import Curve, Sweep, spec
 from test_store import epochs, finished, keys
 
