@@ -8,17 +8,18 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from flaky_proxy import FlakyProxy
+from pyarrow import fs
 from simulated import Curve, Sweep, spec
 from test_store import epochs, finished, keys
 
 from analysis import analyze
 from raysweep import folder
 from raysweep.errors import InputError, RaysweepError, StorageError
+from raysweep.finished import finished_in
 from raysweep.folder import Folder
-from raysweep.recorder import Recorder, finished_in
+from raysweep.recorder import Recorder
 from raysweep.store import Store, StoreWriter
 
 pytestmark = pytest.mark.slow
@@ -71,7 +72,7 @@ def bucket(proxy, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     name = f"bucket-{next(NUMBERS)}"
-    system = pa.fs.S3FileSystem(
+    system = fs.S3FileSystem(
         endpoint_override=proxy.url, region="us-east-1", allow_bucket_creation=True
     )
     system.create_dir(name)
@@ -81,8 +82,8 @@ def bucket(proxy, monkeypatch, tmp_path):
 def objects(uri):
     """Every object of a bucket: path -> content."""
     system, base = folder._connected(uri, 3)
-    infos = system.get_file_info(pa.fs.FileSelector(base, recursive=True))
-    files = [info.path for info in infos if info.type == pa.fs.FileType.File]
+    infos = system.get_file_info(fs.FileSelector(base, recursive=True))
+    files = [info.path for info in infos if info.type == fs.FileType.File]
     return {path: system.open_input_file(path).read() for path in files}
 
 
