@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from raysweep.capacity import Node
 from raysweep.errors import InputError
+from raysweep.finished import finished_in
 from raysweep.grid import Identity, Trial, expand, points
 from raysweep.packs import Speed
-from raysweep.recorder import finished_in
 from raysweep.spec import SweepSpec
 from raysweep.store import Store
 from raysweep.tasks import (

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import math
-import re
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import pyarrow as pa
 
 from raysweep.errors import StorageError
+from raysweep.finished import attempts_in, finished_in, has_epochs
 from raysweep.grid import Trial
 from raysweep.shelf import Shelf
 from raysweep.store import TRIALS, Store, StoreWriter
@@ -21,7 +21,6 @@ FLUSH_ROWS = 50_000
 RETRIES = 2  # of a trial whose process died; an error raised in it is final at once
 # Of a trial in one invocation: nodes that left while it trained on them.
 MAX_LOST_NODES = 20
-DONE = ("completed", "diverged")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -289,51 +288,6 @@ class Recorder:
         due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
         if pending and due:
             self.flush()
-
-
-def finished_in(store: Store) -> set[str]:
-    """Ids of the trials that a store holds whole: not to be trained again.
-
-    Reads all that is live, so that a file is not relied on whose damage shows in any column.
-    """
-    rows = store.scan("trials").rows.select(["trial_id", "status", "epochs_run"]).to_pydict()
-    ended = zip(rows["trial_id"], rows["status"], rows["epochs_run"], strict=True)
-    done = {trial_id: epochs for trial_id, status, epochs in ended if status in DONE}
-    epochs = store.scan("epochs")
-    if epochs.damaged:
-        # The rows of a trial may have been in there.
-        left = epochs.rows.group_by("trial_id").aggregate([("epoch", "count_distinct")]).to_pydict()
-        counts = dict(zip(left["trial_id"], left["epoch_count_distinct"], strict=True))
-        return {t for t, run in done.items() if counts.get(t, 0) >= (1 if run is None else run)}
-    return set(done)
-
-
-def has_epochs(store: Store, trial_id: str, last: int) -> bool:
-    """Whether every epoch up to `last` of a trial is live in a store, for each kind of weights."""
-    columns = ["weights_kind", "epoch", "attempt", "start_epoch"]
-    rows = store.scan("epochs", columns, trial_id=trial_id).rows.to_pydict()
-    starts = set(zip(rows["attempt"], rows["start_epoch"], strict=True))
-    live: dict[str, set[int]] = {}
-    for kind, epoch, attempt in zip(
-        rows["weights_kind"], rows["epoch"], rows["attempt"], strict=True
-    ):
-        if not any(later > attempt and start <= epoch for later, start in starts):
-            live.setdefault(kind, set()).add(epoch)
-    return bool(live) and all(epochs.issuperset(range(1, last + 1)) for epochs in live.values())
-
-
-def attempts_in(store: Store) -> dict[str, int]:
-    """The last attempt at each trial that left anything in a store."""
-    last: dict[str, int] = {}
-    for name in (*store.folder.names("logs"), *store.folder.names("checkpoints")):
-        if match := re.fullmatch(r"(\w+)-(\d+)\.(txt|pt)", name):
-            last[match[1]] = max(int(match[2]), last.get(match[1], 0))
-    for table in ("epochs", "trials"):
-        rows = store.read(table, ["trial_id", "attempt"])
-        grouped = rows.group_by("trial_id").aggregate([("attempt", "max")]).to_pydict()
-        for trial_id, attempt in zip(grouped["trial_id"], grouped["attempt_max"], strict=True):
-            last[trial_id] = max(attempt, last.get(trial_id, 0))
-    return last
 
 
 def one_line(error: BaseException, where: str) -> str:

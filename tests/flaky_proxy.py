@@ -81,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def log_message(self, format, *args):  # noqa: A002 - the name it has upstream
+    def log_message(self, format, *args):  # noqa: A002 - the base names it so
         pass
 
 

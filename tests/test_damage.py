@@ -14,8 +14,9 @@ from test_store import epochs, finished, keys
 from analysis import analyze
 from analysis.report import render
 from raysweep.errors import InputError
+from raysweep.finished import finished_in
 from raysweep.folder import Folder, inside
-from raysweep.recorder import Recorder, finished_in
+from raysweep.recorder import Recorder
 from raysweep.schema import EPOCHS
 from raysweep.store import Store, StoreWriter
 

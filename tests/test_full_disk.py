@@ -11,7 +11,8 @@ from test_cli import HERE, RAYSWEEP, SLOW, started, wait_for
 from test_store import epochs, keys
 
 from raysweep.errors import StorageError
-from raysweep.recorder import Recorder, finished_in
+from raysweep.finished import finished_in
+from raysweep.recorder import Recorder
 from raysweep.store import Store
 
 MEGABYTES = 20

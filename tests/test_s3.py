@@ -17,8 +17,9 @@ from test_store import epochs, finished, keys
 from analysis import analyze
 from raysweep import folder
 from raysweep.errors import InputError, RaysweepError, StorageError
+from raysweep.finished import finished_in
 from raysweep.folder import Folder
-from raysweep.recorder import Recorder, finished_in
+from raysweep.recorder import Recorder
 from raysweep.store import Store, StoreWriter
 
 pytestmark = pytest.mark.slow
