@@ -11,3 +11,12 @@ class InputError(RaysweepError):
     """What was asked for can't be done: the message names the thing, the value, what is allowed."""
 
     exit_code = 2
+
+
+def shown(value: object, most: int = 120) -> str:
+    """A value as an error quotes it: on one line, of a bounded length."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python refuses to write out numbers of 4,300 digits
+        text = f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= most else text[:most] + "..."

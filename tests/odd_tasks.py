@@ -45,6 +45,15 @@ class Slow(Unlucky):
         return self.layer(x)
 
 
+class Pause(nn.Module):
+    """Changes nothing, and takes its time over it."""
+
+    def forward(self, x):
+        if self.training:
+            time.sleep(0.01)
+        return x
+
+
 class Pairs(Dataset):
     """The digits as a map-style dataset."""
 
@@ -109,6 +118,7 @@ def load_broken(folder):
 unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
 deadly = Task(load, lambda trial, data: Deadly(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
+patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
 pairs = Task(load_pairs, build)
 odd = Task(load_odd, build)
 batch_norm = Task(load_odd, build_batch_norm)
