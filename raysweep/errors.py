@@ -13,6 +13,10 @@ class InputError(RaysweepError):
     exit_code = 2
 
 
+class StorageError(RaysweepError):
+    """The store, or the log of what is on its way there, can't be written. No trial's fault."""
+
+
 def shown(value: object, most: int = 120) -> str:
     """A value as an error quotes it: on one line, of a bounded length."""
     try:
