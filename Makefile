@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` reads you a report on real data, `make test` runs every test.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := raysweep analysis tests benchmarks
+SOURCES := raysweep analysis tests benchmarks docs/measure
 
 .PHONY: help setup demo test check format clean
 .DEFAULT_GOAL := help
