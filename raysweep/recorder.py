@@ -1,20 +1,24 @@
 """The one process that owns the store's writer, and the sender that workers talk to it with."""
 
+import contextlib
 import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from raysweep.grid import Trial
+from raysweep.shelf import Shelf
 from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
-MAX_ATTEMPTS = 2  # of a trial whose process died; an error raised in it is final at once
+RETRIES = 2  # of a trial whose process died; an error raised in it is final at once
+# Of a trial in one invocation: nodes that left while it trained on them.
+MAX_LOST_NODES = 20
 DONE = ("completed", "diverged")
 
 
@@ -53,9 +57,12 @@ class Recorder:
         trials: Sequence[Trial],
         constants: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        retries: int = RETRIES,
+        shelf: Shelf | None = None,
     ) -> None:
         """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
-        share (task, world_size, ...)."""
+        share (task, world_size, ...); shelf: of checkpoints, in the store by default."""
         self.store = Store(root)
         self.writer = StoreWriter(self.store)
         self.writer.add_sweep(record)
@@ -68,31 +75,86 @@ class Recorder:
         self._done = finished_in(self.store) & self._trials.keys()
         self._diverged = 0
         self._claimed: dict[str, int] = {}
-        self._deaths: Counter[str] = Counter()
+        self._nodes: dict[str, frozenset[str]] = {}  # where each trial was claimed last
+        self._deaths: dict[str, list[frozenset[str]]] = {}  # where each trial's processes died
+        self._retries = retries
+        self._shelf = shelf or Shelf(self.store.folder, "resume")
+        self._shelf.look()
+        for trial_id in self._shelf:
+            if trial_id in self._done:
+                self._shelf.remove(trial_id)
         self._failures: dict[str, Failure] = {}
         self._accuracies: dict[str, list[float]] = {}
 
-    def todo(self, trial_ids: Sequence[str]) -> list[str]:
+    def todo(self, trial_ids: Sequence[str], living: Collection[str] | None = None) -> list[str]:
         """What of a pack is left to train.
 
         A trial of it that was claimed and never ended died with its process: it is tried again,
-        MAX_ATTEMPTS times in all; the others are not charged for it.
+        so many times; the others are not charged for it. A node that left is not its fault.
+
+        Args: living: ids of the nodes that are there now; None: all are.
         """
         for trial_id in trial_ids:
             attempt = self._claimed.pop(trial_id, None)
             if attempt is None:
                 continue
-            self._deaths[trial_id] += 1
-            if self._deaths[trial_id] >= MAX_ATTEMPTS:
-                died = f"the process that trained it died, {MAX_ATTEMPTS} times"
-                self.fail(trial_id, attempt, died, died + " (killed, out of memory, or its node)")
+            deaths = self._deaths.setdefault(trial_id, [])
+            deaths.append(self._nodes[trial_id])
+            lost = sum(living is not None and not nodes <= set(living) for nodes in deaths)
+            if len(deaths) - lost > self._retries:
+                died = f"the process that trained it died, {len(deaths) - lost} times"
+                self.fail(trial_id, attempt, died, died + " (killed, out of memory, crashed)")
+            elif lost > MAX_LOST_NODES:
+                left = f"the node that trained it left, {lost} times"
+                self.fail(trial_id, attempt, left, left)
         return [t for t in trial_ids if t not in self._done and t not in self._failures]
 
-    def claim(self, trial_id: str) -> int:
-        """Take a trial before its training starts. Returns: the number of this attempt."""
+    def claim(self, trial_id: str, nodes: Collection[str] = ()) -> int:
+        """Take a trial before its training starts.
+
+        Args: nodes: ids of those that it trains on. Returns: the number of this attempt.
+        """
         attempt = self._attempts[trial_id] = self._attempts.get(trial_id, 0) + 1
-        self._claimed[trial_id] = attempt
+        self._claimed[trial_id], self._nodes[trial_id] = attempt, frozenset(nodes)
         return attempt
+
+    def num_attempts(self, trial_ids: Sequence[str]) -> int:
+        """At all of these trials together."""
+        return sum(self._attempts.get(trial_id, 0) for trial_id in trial_ids)
+
+    def kept(self, trial_ids: Sequence[str]) -> list[str]:
+        """Which of these trials have a checkpoint."""
+        return [trial_id for trial_id in trial_ids if trial_id in self._shelf]
+
+    def save_checkpoint(self, trial_id: str, attempt: int, epoch: int, body: bytes | None) -> None:
+        """A trial's state after an epoch, to go on from; None: its worker has put it on the
+        shelf."""
+        if self._claimed.get(trial_id) != attempt:
+            return  # of an attempt that was given up
+        if body is not None:
+            self._shelf.write(trial_id, attempt, epoch, body)
+        self._shelf.note(trial_id, attempt, epoch)
+
+    def checkpoint(self, trial_id: str) -> tuple[int, bytes] | None:
+        """(epoch, bytes) to go on from; None where there is none, or where a row of an epoch up to
+        it is not in the store."""
+        self.flush()
+        found = self._shelf.read(trial_id)
+        if found is None:
+            return None
+        _, epoch, body = found
+        if has_epochs(self.store, trial_id, epoch):
+            return epoch, body
+        self.drop_checkpoint(trial_id, "the store lacks rows of the epochs before it")
+        return None
+
+    def drop_checkpoint(self, trial_id: str, reason: str) -> None:
+        """A checkpoint is not used: its trial starts from the beginning, and a log says why."""
+        self._shelf.remove(trial_id)
+        log = self.store.checkpoint_log(trial_id, self._attempts.get(trial_id, 0))
+        said = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
+        with contextlib.suppress(FileExistsError):
+            self.store.folder.write_new(log, said.encode())
 
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
@@ -178,6 +240,7 @@ class Recorder:
             **columns,
         }
         self.writer.append("trials", pa.RecordBatch.from_pylist([row], TRIALS))
+        self._shelf.remove(trial_id)
 
     def _flush_if_due(self) -> None:
         pending = self.writer.num_pending_rows
@@ -191,6 +254,20 @@ def finished_in(store: Store) -> set[str]:
     rows = store.read("trials", ["trial_id", "status"]).to_pydict()
     pairs = zip(rows["trial_id"], rows["status"], strict=True)
     return {trial_id for trial_id, status in pairs if status in DONE}
+
+
+def has_epochs(store: Store, trial_id: str, last: int) -> bool:
+    """Whether every epoch up to `last` of a trial is live in a store, for each kind of weights."""
+    columns = ["weights_kind", "epoch", "attempt", "start_epoch"]
+    rows = store.scan("epochs", columns, trial_id=trial_id).rows.to_pydict()
+    starts = set(zip(rows["attempt"], rows["start_epoch"], strict=True))
+    live: dict[str, set[int]] = {}
+    for kind, epoch, attempt in zip(
+        rows["weights_kind"], rows["epoch"], rows["attempt"], strict=True
+    ):
+        if not any(later > attempt and start <= epoch for later, start in starts):
+            live.setdefault(kind, set()).add(epoch)
+    return bool(live) and all(epochs.issuperset(range(1, last + 1)) for epochs in live.values())
 
 
 def attempts_in(store: Store) -> dict[str, int]:
@@ -215,14 +292,23 @@ class Sender:
     SECONDS = 2.0
     MAX_IN_FLIGHT = 8
 
-    def __init__(self, recorder: Any, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Args: recorder: handle of the actor."""
+    def __init__(
+        self,
+        recorder: Any,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        nodes: Collection[str] = (),
+        shelf: Shelf | None = None,
+    ) -> None:
+        """Args: recorder: handle of the actor; nodes: that train; shelf: where this process puts
+        checkpoints itself."""
         # Only workers of a running sweep send; the rest of this file works without Ray.
         import ray
 
         self._ray = ray
-        self._recorder = recorder
+        self._recorder, self._nodes, self._shelf = recorder, nodes, shelf
         self._clock = clock
+        self.start_epoch = 1  # the first one that this attempt trains
         self._in_flight: deque[Any] = deque()
         self._trial_id = ""
         self._claim: Any = None  # the number of this attempt, or the reference to it
@@ -233,19 +319,39 @@ class Sender:
     def start(self, trial_id: str) -> None:
         """Claim a trial; the rows that follow are its rows."""
         # Its number is first needed with the first row: training need not wait for it.
-        self._trial_id, self._claim = trial_id, self._recorder.claim.remote(trial_id)
-        self._rows = []
+        self._trial_id = trial_id
+        self._claim = self._recorder.claim.remote(trial_id, self._nodes)
+        self._rows, self.start_epoch = [], 1
         self._sent_at = -math.inf  # the first row goes at once
         self._val_accuracy = math.nan
 
     def emit(self, row: Mapping[str, Any]) -> None:
         """Take one epoch's row; it is sent with the next batch."""
-        keys = {"trial_id": self._trial_id, "attempt": self._attempt(), "start_epoch": 1}
-        self._rows.append({**row, **keys})
+        keys = {"trial_id": self._trial_id, "attempt": self._attempt()}
+        self._rows.append({**row, **keys, "start_epoch": self.start_epoch})
         self._val_accuracy = row["val_correct"] / row["val_n"]
         if self._clock() - self._sent_at >= self.SECONDS:
             self._sent_at = self._clock()
             self._send(self._recorder.append.remote(self._take()))
+
+    def checkpoint(self) -> bytes | None:
+        """What an earlier attempt at the trial left to go on from."""
+        found = self._ray.get(self._recorder.checkpoint.remote(self._trial_id))
+        return None if found is None else found[1]
+
+    def drop_checkpoint(self, reason: str) -> None:
+        """It can't be used."""
+        self._send(self._recorder.drop_checkpoint.remote(self._trial_id, reason))
+
+    def keep(self, epoch: int, body: bytes) -> None:
+        """Keep a checkpoint, once the recorder has all rows up to it."""
+        self._send(self._recorder.append.remote(self._take()))
+        self.drain()
+        key = self._trial_id, self._attempt(), epoch
+        if self._shelf is not None:
+            self._shelf.write(*key, body)
+        saved = None if self._shelf is not None else body
+        self._send(self._recorder.save_checkpoint.remote(*key, saved))
 
     def finish(self, outcome: Mapping[str, Any], checkpoint: bytes | None) -> None:
         """Send the trial's last rows and its result."""

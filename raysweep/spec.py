@@ -179,6 +179,26 @@ class Resources(Frozen):
         return value
 
 
+class Checkpoints(Frozen):
+    """When a running trial's state is kept, so that it can go on after its process or node died.
+    Never part of a trial's identity: a resumed trial is the trial it would have been."""
+
+    every_epochs: Count | None = Field(default=None, description="null: not by epochs")
+    every_minutes: Positive | None = Field(
+        default=5.0, description="from the trial's start on; null: not by time"
+    )
+    folder: str | None = Field(
+        default=None,
+        description="on a disk that all nodes share, or s3://, gs://: workers write there "
+        "themselves. null: they send their checkpoints to the store",
+    )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are to be any."""
+        return self.every_epochs is not None or self.every_minutes is not None
+
+
 def _plain_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
         raise ValueError("allowed: letters, digits, '.', '_', '-', at most 80, no leading sign")
@@ -198,6 +218,10 @@ class SweepSpec(Frozen):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     probes: Probes = Probes()
     resources: Resources = Resources()
+    checkpoints: Checkpoints = Checkpoints()
+    retries: Annotated[int, Field(ge=0)] = Field(
+        default=2, description="of a trial whose process died; a lost node does not count"
+    )
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
     _folder: Path | None = PrivateAttr(None)
@@ -286,6 +310,7 @@ _OWNERS: dict[str, tuple[type[BaseModel], str]] = {
     "base": (Hyperparameters, "a trial"),
     "probes": (Probes, "probes"),
     "resources": (Resources, "resources"),
+    "checkpoints": (Checkpoints, "checkpoints"),
     "early_stopping": (EarlyStopping, "early_stopping"),
 }
 

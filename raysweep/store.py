@@ -11,6 +11,7 @@ overwritten:
     wal/<g>-<seq>-<table>.arrows   rows on their way into a segment; of an object store, in a cache
                                    folder of the machine that writes
     checkpoints/, logs/            best weights of early-stopped trials; tracebacks of failed ones
+    resume/                        checkpoints of running trials, to go on from; see shelf.py
 
 Every writer opens a new generation. Live are the files that the newest generation lists and the
 segments that carry its number; what a superseded writer still writes is therefore ignored. A live
@@ -111,6 +112,10 @@ class Store:
     def error_log(self, trial_id: str, attempt: int) -> str:
         """The traceback of a failed attempt."""
         return f"logs/{trial_id}-{attempt}.txt"
+
+    def checkpoint_log(self, trial_id: str, attempt: int) -> str:
+        """Why an attempt did not go on from a checkpoint that there was."""
+        return f"logs/{trial_id}-{attempt}-checkpoint.txt"
 
     def checkpoint(self, trial_id: str, attempt: int) -> str:
         """The best weights of a trial with early stopping (a torch state dict)."""

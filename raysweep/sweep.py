@@ -23,7 +23,9 @@ from raysweep import capacity, cluster, packs
 from raysweep.errors import InputError, RaysweepError
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
-from raysweep.recorder import Failure, Progress, Recorder, one_line
+from raysweep.recorder import MAX_LOST_NODES, Failure, Progress, Recorder, one_line
+from raysweep.retries import ran_out_of_memory
+from raysweep.shelf import Shelf
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
 from raysweep.worker import Assignment, train_pack
@@ -115,14 +117,15 @@ def _run(
     recorder = _start_recorder(plan, store, record)
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
     given = Assignment(
-        recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch)
-    )
+        recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch),
+        plan.spec.checkpoints, Shelf.shared(plan.spec.checkpoints.folder, store.folder),
+    )  # fmt: skip
     outcome: list[BaseException | None] = []
 
     def schedule() -> None:
         # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
         try:
-            _schedule(planned, given, slots, scratch)
+            _schedule(planned, given, slots, plan.spec.retries, scratch)
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
@@ -184,13 +187,17 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
     named = actor.options(
         name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here
     )
+    shelf = Shelf.shared(plan.spec.checkpoints.folder, store.folder)
+    arguments = root, record, plan.trials, constants
     try:
-        return named.remote(root, record, plan.trials, constants)
+        return named.remote(*arguments, retries=plan.spec.retries, shelf=shelf)
     except ValueError as error:
         raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
 
 
-def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path) -> None:
+def _schedule(
+    planned: list[list[Trial]], given: Assignment, slots: int, retries: int, scratch: Path
+) -> None:
     """Let Tune train all packs, `slots` at a time."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
@@ -203,6 +210,16 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
 
         def _print(self, msg: str) -> None:
             pass
+
+    class Charging(tune.Callback):
+        """A trial whose process Ray killed for its memory would need as much again."""
+
+        def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            said = str(trial.get_error() or "").rpartition("Failure #")[2]
+            if ran_out_of_memory(said):
+                ids = [one.trial_id for one in planned[trial.config["pack"]]]
+                line = "OutOfMemoryError: Ray killed the process, its node was short of memory"
+                ray.get(given.recorder.blame.remote(ids, line, said))
 
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -232,10 +249,12 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
             name="tune",
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[Silent()],
+            callbacks=[Silent(), Charging()],
             # A pack starts again after its process died; the recorder charges the trial that was
-            # claimed, so each trial of a pack can cost its pack two starts at most.
-            failure_config=tune.FailureConfig(max_failures=2 * max(map(len, planned))),
+            # claimed, so each trial of a pack costs its pack so many starts at most.
+            failure_config=tune.FailureConfig(
+                max_failures=(retries + 1) * max(map(len, planned)) + MAX_LOST_NODES
+            ),
         ),
     )
     for error in tuner.fit().errors:

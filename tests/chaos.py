@@ -14,6 +14,7 @@ import contextlib
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -332,7 +333,6 @@ class Tally:
     rows_seen: int = 0
     looks: int = 0
     hangs: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 def start(file: Path, store: Path, address: str, log: Path) -> subprocess.Popen:
@@ -358,22 +358,11 @@ def calm_run(file: Path, store: Path, address: str, log: Path) -> float:
     return time.monotonic() - begun
 
 
-def strike(
-    cluster: PrivateCluster, driver: int, rng: random.Random, kinds: Sequence[str], tally: Tally
-) -> str | None:
-    """Kill one random thing. Returns: its kind; None if there was none."""
-    there = {k: v for k, v in cluster.victims(driver).items() if k in kinds}
-    if not there:
-        return None
-    # The kind that was struck least, so that rare ones get their share.
-    fewest = min(tally.kills[kind] for kind in there)
-    kind = rng.choice(sorted(kind for kind in there if tally.kills[kind] == fewest))
-    for pid in rng.choice(there[kind]):
-        kill(pid)
-    tally.kills[kind] += 1
-    if kind == "node":
-        cluster.add_node()
-    return kind
+def next_kind(rng: random.Random, kinds: Sequence[str], workers: int, tally: Tally) -> str:
+    """What is struck next: one of the kinds that were struck least."""
+    possible = [kind for kind in kinds if kind != "worker" or workers > 1]
+    fewest = min(tally.kills[kind] for kind in possible)
+    return rng.choice([kind for kind in possible if tally.kills[kind] == fewest])
 
 
 def disturbed_round(
@@ -386,10 +375,12 @@ def disturbed_round(
     *,
     kills: int,
     kinds: Sequence[str],
+    workers: int,
     pause: float,
 ) -> Watcher:
     """One sweep from an empty store to its end, with up to so many kills."""
     watcher, left = Watcher(Store(store)), kills
+    kind = next_kind(rng, kinds, workers, tally)
     with watcher.watching():
         while True:
             driver = start(file, store, cluster.address, log)
@@ -401,13 +392,21 @@ def disturbed_round(
                 now = time.monotonic()
                 if now - begun > RUN_SECONDS:
                     tally.hangs += 1
-                    tally.notes.append(f"a run of {file.stem} hung; it was killed")
+                    print("  the run hangs; it is killed", flush=True)
                     kill(driver.pid)
                 elif left and now > strike_at and (store / "sweeps").is_dir():
-                    kind = strike(cluster, driver.pid, rng, kinds, tally)
-                    left -= kind is not None
-                    tally.kills_by_sweep[file.stem] += kind is not None
+                    there = cluster.victims(driver.pid).get(kind)
+                    if not there:
+                        continue  # as soon as there is one
+                    for pid in rng.choice(there):
+                        kill(pid)
                     print(f"  {now - begun:5.1f} s: {kind}", flush=True)
+                    left -= 1
+                    tally.kills[kind] += 1
+                    tally.kills_by_sweep[file.stem] += 1
+                    if kind == "node":
+                        cluster.add_node()
+                    kind = next_kind(rng, kinds, workers, tally)
                     strike_at = time.monotonic() + rng.uniform(0, pause)
             tally.exits[driver.returncode] += 1
             if driver.returncode == 0:
@@ -441,7 +440,7 @@ def run(
             store = folder / f"round-{tally.rounds}"
             watcher = disturbed_round(
                 cluster, files[workers], store, folder / "runs.log", rng, tally,
-                kills=min(left, per_round), kinds=kinds, pause=pause,
+                kills=min(left, per_round), kinds=kinds, workers=workers, pause=pause,
             )  # fmt: skip
             found = differences(Store(store), Store(folder / f"calm-{workers}"), watcher)
             tally.wrong.update(found)
@@ -480,13 +479,14 @@ def main() -> None:
     if asked.serve:
         serve_cluster()
         return
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        tally = run(
-            asked.kills, asked.seed, Path(folder), kinds=asked.kinds, sweeps=asked.sweeps,
-            pause=asked.pause,
-        )  # fmt: skip
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    tally = run(
+        asked.kills, asked.seed, folder, kinds=asked.kinds, sweeps=asked.sweeps, pause=asked.pause
+    )
     print(table(tally, " ".join(["python", "tests/chaos.py", *sys.argv[1:]])))
-    sys.exit(any(tally.wrong.values()) or tally.hangs > 0)
+    if any(tally.wrong.values()) or tally.hangs:
+        sys.exit(f"the stores and logs are in {folder}")
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,14 @@
 import pyarrow as pa
 import pytest
 
-from raysweep.recorder import FLUSH_SECONDS, Recorder, finished_in, one_line
+from raysweep.recorder import (
+    FLUSH_SECONDS,
+    MAX_LOST_NODES,
+    Recorder,
+    finished_in,
+    has_epochs,
+    one_line,
+)
 from raysweep.store import EPOCHS, Store
 
 
@@ -32,11 +39,9 @@ def start(tmp_path, trials, clock):
     return lambda: Recorder(tmp_path / "store", {"trials": []}, trials, {"task": "t"}, clock)
 
 
-def rows(trial_id, attempt, *epochs):
-    made = [
-        {"trial_id": trial_id, "attempt": attempt, "start_epoch": 1, "epoch": epoch}
-        for epoch in epochs
-    ]
+def rows(trial_id, attempt, *epochs, start_epoch=1):
+    key = {"trial_id": trial_id, "attempt": attempt, "start_epoch": start_epoch}
+    made = [{**key, "epoch": epoch, "weights_kind": "raw"} for epoch in epochs]
     return pa.RecordBatch.from_pylist(made, EPOCHS)
 
 
@@ -90,12 +95,84 @@ def test_a_process_death_is_charged_to_the_claimed_trial_alone(start, trials):
     recorder = start()
     finish(recorder, ids[0])
     recorder.claim(ids[1])
-    assert recorder.todo(ids) == ids[1:]  # its pack starts again: one more try
-    assert recorder.claim(ids[1]) == 2
+    for attempt in (2, 3):  # its pack starts again: two more tries
+        assert recorder.todo(ids) == ids[1:]
+        assert recorder.claim(ids[1]) == attempt
     assert recorder.todo(ids) == ids[2:]
     (failure,) = recorder.progress().failures
     assert failure.trial_id == ids[1]
-    assert "died, 2 times" in failure.error
+    assert "died, 3 times" in failure.error
+
+
+def test_a_node_that_left_is_not_charged_even_where_that_is_known_only_later(start, trials):
+    ids = [trials[0].trial_id]
+    recorder = start()
+    for spot in range(MAX_LOST_NODES):
+        recorder.claim(ids[0], ["head", f"spot {spot}"])
+        alive = ["head"] + [f"spot {spot}"] * (spot % 2)  # Ray notices some of them late
+        assert recorder.todo(ids, alive) == ids
+    for _ in range(2):
+        recorder.claim(ids[0], ["head"])
+        assert recorder.todo(ids, ["head"]) == ids
+    recorder.claim(ids[0], ["head"])
+    assert recorder.todo(ids, ["head"]) == []
+    assert "died, 3 times" in recorder.progress().failures[0].error
+
+
+def test_a_trial_that_loses_node_after_node_ends(start, trials):
+    ids = [trials[0].trial_id]
+    recorder = start()
+    for _ in range(MAX_LOST_NODES):
+        recorder.claim(ids[0], ["spot"])
+        assert recorder.todo(ids, ["head"]) == ids
+    recorder.claim(ids[0], ["spot"])
+    assert recorder.todo(ids, ["head"]) == []
+    assert "left, 21 times" in recorder.progress().failures[0].error
+
+
+def test_one_checkpoint_is_kept_while_the_trial_runs(start, trials, tmp_path):
+    trial_id, other = trials[0].trial_id, trials[1].trial_id
+    recorder, there = start(), tmp_path / "store" / "resume"
+    assert recorder.checkpoint(trial_id) is None
+    attempt = recorder.claim(trial_id)
+    recorder.append(rows(trial_id, attempt, 1, 2, 3))
+    for epoch in (1, 2, 3):
+        recorder.save_checkpoint(trial_id, attempt, epoch, b"%d" % epoch)
+        assert [path.name for path in there.iterdir()] == [f"{trial_id}-1-{epoch}.pt"]
+    recorder.save_checkpoint(trial_id, attempt - 1, 9, b"of an attempt that was given up")
+    assert recorder.kept([trial_id, other]) == [trial_id]
+    assert recorder.checkpoint(trial_id) == (3, b"3")
+    again = start()  # its process died, and another invocation goes on
+    assert again.kept([trial_id, other]) == [trial_id]
+    assert again.checkpoint(trial_id) == (3, b"3")
+    finish(again, trial_id)
+    assert again.kept([trial_id]) == list(there.iterdir()) == []
+
+
+def test_a_checkpoint_beyond_the_rows_in_the_store_is_not_used(start, trials, tmp_path):
+    trial_id = trials[0].trial_id
+    recorder = start()
+    recorder.append(rows(trial_id, recorder.claim(trial_id), 1, 2, 4))
+    recorder.save_checkpoint(trial_id, 1, 4, b"4")
+    assert recorder.checkpoint(trial_id) is None
+    assert recorder.kept([trial_id]) == list((tmp_path / "store" / "resume").iterdir()) == []
+    (log,) = (tmp_path / "store" / "logs").iterdir()
+    assert "not used: the store lacks rows" in log.read_text()
+
+
+def test_epochs_count_as_there_only_while_they_are_live(start, trials, tmp_path):
+    trial_id, store = trials[0].trial_id, Store(tmp_path / "store")
+    recorder = start()
+    recorder.append(rows(trial_id, 1, 1, 2, 3))
+    recorder.append(rows(trial_id, 2, 3, 4, start_epoch=3))
+    recorder.flush()
+    assert has_epochs(store, trial_id, 4)
+    assert not has_epochs(store, trial_id, 5)
+    assert not has_epochs(store, trials[1].trial_id, 1)
+    recorder.append(rows(trial_id, 3, 1, start_epoch=1))
+    recorder.flush()
+    assert has_epochs(store, trial_id, 1)
+    assert not has_epochs(store, trial_id, 2)
 
 
 def test_an_error_is_final_and_its_traceback_is_in_the_log(start, trials, tmp_path):

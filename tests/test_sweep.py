@@ -105,7 +105,7 @@ def test_a_trial_that_kills_its_process_is_charged_alone(make_spec, tmp_path, wo
     )
     result = run_sweep(spec, tmp_path)
     assert (result.trained, len(result.failures)) == (2, 1)
-    assert "died, 2 times" in result.failures[0].error
+    assert "died, 3 times" in result.failures[0].error
 
 
 def test_a_diverging_learning_rate_is_a_result_and_the_sweep_goes_on(make_spec, tmp_path):

@@ -22,7 +22,7 @@ from raysweep.errors import InputError
 from raysweep.grid import Traits
 from raysweep.spec import Hyperparameters
 
-SHIPPED = ("digits", "fashion_mnist")
+SHIPPED = ("digits", "few_digits", "noisy_digits", "fashion_mnist")
 
 
 class Arrays(NamedTuple):
