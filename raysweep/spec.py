@@ -219,7 +219,7 @@ class SweepSpec(Frozen):
     probes: Probes = Probes()
     resources: Resources = Resources()
     checkpoints: Checkpoints = Checkpoints()
-    retries: Annotated[int, Field(ge=0)] = Field(
+    retries: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=2, description="of a trial whose process died; a lost node does not count"
     )
 

@@ -14,7 +14,7 @@ from raysweep import recipes
 from raysweep.errors import InputError, RaysweepError
 from raysweep.grid import Identity, Traits, expand
 from raysweep.plain_yaml import parse_scalars, parse_yaml
-from raysweep.spec import EarlyStopping, Hyperparameters, Probes, Resources, SweepSpec
+from raysweep.spec import EarlyStopping, Frozen, Hyperparameters, SweepSpec
 from raysweep.store import TRIALS
 
 IDENTITY = Identity("digits", "task", "data", 1000, Traits(batch_norm=True, random_layers=False))
@@ -63,13 +63,17 @@ SNIPPETS = st.one_of(
     st.builds(lambda value: yaml.dump(value, default_flow_style=True).strip(), VALUES.filter(
         lambda value: "0" * 400 not in repr(value))),
 )  # fmt: skip
+SECTIONS = {
+    name: [*field.annotation.model_fields]
+    for name, field in SweepSpec.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Frozen)
+}
 FIELDS = {
-    "base": [*Hyperparameters.model_fields],
+    **SECTIONS,
     "axes": [*Hyperparameters.model_fields],
-    "probes": [*Probes.model_fields],
-    "resources": [*Resources.model_fields],
     "early_stopping": [*EarlyStopping.model_fields],
 }
+OTHERS = sorted(SweepSpec.model_fields.keys() - FIELDS)  # name, task, seeds, ...
 
 
 @st.composite
@@ -84,9 +88,9 @@ def mappings(draw, section):
 def sweep_files(draw):
     """A sweep file that is nearly right."""
     lines = {"name": "s", "task": "digits"}
-    for key in draw(st.lists(st.sampled_from(["name", "task", "data", "seeds"]), max_size=2)):
+    for key in draw(st.lists(st.sampled_from(OTHERS), max_size=2)):
         lines[key] = draw(SNIPPETS)
-    for section in ("base", "axes", "probes", "resources"):
+    for section in ("axes", *SECTIONS):
         if draw(st.booleans()):
             lines[section] = draw(st.one_of(mappings(section), SNIPPETS))
     return "\n".join(f"{key}: {value}" for key, value in lines.items())
@@ -123,10 +127,10 @@ def test_any_bytes_as_a_sweep_file_are_a_sweep_or_refused(body, tmp_path_factory
 PATHS = st.one_of(
     st.builds(
         lambda section, name: f"{section}.{name}",
-        st.sampled_from([*FIELDS, "name", "seeds", "base.early_stopping"]),
+        st.sampled_from([*FIELDS, *OTHERS, "base.early_stopping"]),
         st.sampled_from(sorted({name for names in FIELDS.values() for name in names})),
     ),
-    st.sampled_from(["name", "task", "seeds", "data", "base", "axes", "probes", "", ".", "..", "a." * 3000]),
+    st.sampled_from([*OTHERS, *SECTIONS, "axes", "", ".", "..", "a." * 3000]),
     TEXTS,
 )
 SETTINGS = st.one_of(st.builds(lambda path, value: f"{path}={value}", PATHS, SNIPPETS), TEXTS)
