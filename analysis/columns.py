@@ -137,9 +137,9 @@ def _check_epochs(curves: pl.DataFrame) -> None:
     if wrong.height:
         row = wrong.row(0, named=True)
         raise InputError(
-            f"the epochs of trial {shown(row['trial_id'])} start at {row['epoch']}; they are counted "
-            "from 1, after one pass over the training set. The training loss before it belongs "
-            "into the column 'initial_train_loss'"
+            f"the epochs of trial {shown(row['trial_id'])} start at {row['epoch']}; they are "
+            "counted from 1, after one pass over the training set. The training loss before it "
+            "belongs into the column 'initial_train_loss'"
         )
     twice = curves.filter(curves.select("trial_id", "epoch").is_duplicated())
     if twice.height:

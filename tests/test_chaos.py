@@ -8,7 +8,9 @@ import time
 
 import chaos
 import polars as pl
+import private_cluster
 import pytest
+import store_watch
 from simulated import Curve, Sweep, spec
 
 
@@ -32,18 +34,18 @@ def test_the_comparison_finds_what_is_lost_changed_and_doubled(tmp_path):
     other = Sweep(small.spec, num_val=40, num_train=40, rng_seed=1)
     changed = other.write(tmp_path / "changed", lambda trial: Curve())
     less = small.write(tmp_path / "less", lambda trial: Curve(), missing=[1])
-    seen = chaos.Watcher(whole)
+    seen = store_watch.Watcher(whole)
     seen.look()
-    assert not any(chaos.differences(again, whole, seen).values())
-    lost = chaos.differences(less, whole, seen)
+    assert not any(store_watch.differences(again, whole, seen).values())
+    lost = store_watch.differences(less, whole, seen)
     assert (lost["rows lost"], lost["finished trials lost"]) == (5, 1)
     assert lost["rows unlike the undisturbed run's"] == 1
-    assert chaos.differences(changed, whole, seen)["rows changed"] > 0
-    rows = chaos.epochs_in(whole)
+    assert store_watch.differences(changed, whole, seen)["rows changed"] > 0
+    rows = store_watch.epochs_in(whole)
     doubled = pl.concat([rows, rows])
-    assert chaos.live(doubled).select(chaos.KEY).is_duplicated().all()
+    assert store_watch.live(doubled).select(store_watch.KEY).is_duplicated().all()
     later = rows.with_columns(attempt=pl.lit(2, pl.Int32), start_epoch=pl.lit(3, pl.Int32))
-    both = chaos.live(pl.concat([rows, later.filter(pl.col("epoch") >= 3)]))
+    both = store_watch.live(pl.concat([rows, later.filter(pl.col("epoch") >= 3)]))
     assert both.height == rows.height
     assert both.filter(pl.col("epoch") >= 3)["attempt"].unique().to_list() == [2]
 
@@ -52,11 +54,11 @@ def test_what_is_killed_hangs_below_the_process_that_holds_the_cluster():
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
         deadline = time.monotonic() + 60
-        while not chaos.below(process.pid) and time.monotonic() < deadline:
+        while not private_cluster.below(process.pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-        (child,) = chaos.below(process.pid)
-        assert "input()" in chaos.command_line(child)
-        assert os.getpid() not in chaos.below(process.pid)
-        chaos.kill(child)
+        (child,) = private_cluster.below(process.pid)
+        assert "input()" in private_cluster.command_line(child)
+        assert os.getpid() not in private_cluster.below(process.pid)
+        private_cluster.kill(child)
         assert process.wait(60) == 0
-        assert not chaos.alive(child)
+        assert not private_cluster.alive(child)

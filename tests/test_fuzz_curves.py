@@ -24,7 +24,9 @@ NAMES = st.one_of(
 )  # fmt: skip
 CELLS = st.one_of(
     NUMBERS.filter(lambda n: abs(n) != 10**400).map(repr),
-    st.sampled_from(["", "nan", "inf", "-inf", "0.5", "95.1", "1", "2", "a", "[1, 2]", "[", "1e999"]),
+    st.sampled_from(
+        ["", "nan", "inf", "-inf", "0.5", "95.1", "1", "2", "a", "[1, 2]", "[", "1e999"]
+    ),
     TEXTS,
 )
 
@@ -78,9 +80,24 @@ def csv_of(names, rows):
     return "\n".join(",".join(cells) for cells in [names, *rows])
 
 
-@given(table=tables_of_curves(), options=OPTIONS, config=CONFIG, name=st.sampled_from(["c.csv", "metrics.csv"]))
-@example(table=(["trial_id", "epoch", "val_accuracy"], [["a", str(2**63), "0.5"]]), options=PLAIN, config=None, name="c.csv")
-@example(table=(["epoch", "val_acc", "val_loss"], [["1", "0.5", "1e308"], ["2", "0.5", "-1e308"]]), options=PLAIN, config=None, name="c.csv")
+@given(
+    table=tables_of_curves(),
+    options=OPTIONS,
+    config=CONFIG,
+    name=st.sampled_from(["c.csv", "metrics.csv"]),
+)
+@example(
+    table=(["trial_id", "epoch", "val_accuracy"], [["a", str(2**63), "0.5"]]),
+    options=PLAIN,
+    config=None,
+    name="c.csv",
+)
+@example(
+    table=(["epoch", "val_acc", "val_loss"], [["1", "0.5", "1e308"], ["2", "0.5", "-1e308"]]),
+    options=PLAIN,
+    config=None,
+    name="c.csv",
+)
 @cases(short=40, long=2000)
 def test_a_table_is_curves_or_refused(folder, table, options, config, name):
     path = folder / name
@@ -88,7 +105,10 @@ def test_a_table_is_curves_or_refused(folder, table, options, config, name):
     outcome(lambda: curves_of(path, options, config))
 
 
-@given(body=st.one_of(st.binary(max_size=100), TEXTS.map(encoded)), suffix=st.sampled_from(tables.SUFFIXES))
+@given(
+    body=st.one_of(st.binary(max_size=100), TEXTS.map(encoded)),
+    suffix=st.sampled_from(tables.SUFFIXES),
+)
 @cases(short=20, long=500)
 def test_any_bytes_as_a_table_are_curves_or_refused(folder, body, suffix):
     path = folder / f"any{suffix}"
@@ -141,7 +161,11 @@ WRITTEN = b"".join(event("val/acc", step, 0.5) for step in range(1, 6))
 
 @given(
     events=st.lists(
-        st.tuples(TAGS, st.one_of(st.integers(0, 9), st.sampled_from([2**63 - 1, 2**63, 2**64 - 1])), st.floats(width=32)),
+        st.tuples(
+            TAGS,
+            st.one_of(st.integers(0, 9), st.sampled_from([2**63 - 1, 2**63, 2**64 - 1])),
+            st.floats(width=32),
+        ),
         max_size=5,
     ),
     options=OPTIONS,
@@ -169,7 +193,11 @@ def test_a_damaged_event_file_is_curves_or_refused(folder, body):
     outcome(lambda: curves_of(runs, PLAIN))
 
 
-@given(hparams=st.one_of(TEXTS, st.binary(max_size=60), st.dictionaries(TEXTS, VALUES, max_size=3).map(repr)))
+@given(
+    hparams=st.one_of(
+        TEXTS, st.binary(max_size=60), st.dictionaries(TEXTS, VALUES, max_size=3).map(repr)
+    )
+)
 @example(hparams="a: &a {k: 1}\nb: &b {<<: [*a, *a]}\nwidth: 3")
 @example(hparams="width: !!int x")
 @cases(short=20, long=500)
@@ -215,8 +243,13 @@ def test_what_only_looks_like_a_file_is_never_waited_for(tmp_path):
 
 def test_a_frame_with_columns_that_nobody_expects_is_refused_or_read():
     base = pl.DataFrame({"trial_id": ["a", "a"], "epoch": [1, 2], "val_accuracy": [0.5, 0.6]})
-    odd = [pl.Series("x", [{"a": 1}, {"a": 1}]), pl.Series("x", [[1], [2]]),
-           pl.Series("x", [b"\0", b"\0"]), pl.Series("x", [object(), object()], dtype=pl.Object),
-           pl.Series("x", [None, None]), pl.Series("seed", [2**64 - 1] * 2, dtype=pl.UInt64)]  # fmt: skip
+    odd = [
+        pl.Series("x", [{"a": 1}, {"a": 1}]),
+        pl.Series("x", [[1], [2]]),
+        pl.Series("x", [b"\0", b"\0"]),
+        pl.Series("x", [object(), object()], dtype=pl.Object),
+        pl.Series("x", [None, None]),
+        pl.Series("seed", [2**64 - 1] * 2, dtype=pl.UInt64),
+    ]
     for column in odd:
         outcome(lambda column=column: tidy.read(base.with_columns(column)))

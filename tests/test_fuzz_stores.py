@@ -101,9 +101,15 @@ def harm(draw, files):
             if not files:
                 break
         elif kind == "any":
-            files[path] = draw(st.one_of(st.binary(max_size=40), TEXTS.map(lambda t: t.encode("utf-8", "surrogatepass")), st.just(b"[" * 5000)))
+            files[path] = draw(
+                st.one_of(
+                    st.binary(max_size=40),
+                    TEXTS.map(lambda t: t.encode("utf-8", "surrogatepass")),
+                    st.just(b"[" * 5000),
+                )
+            )
         else:
-            names = ["x.json", "0001.json", "000009-x.json", "a-b-c.arrows", "notes.txt", ".DS_Store",
+            names = ["x.json", "0001.json", "000009-x.json", "a-b-c.arrows", ".DS_Store",
                      "000001-000000.parquet", "compact-000001.parquet", "99999999999999.json",
                      "000002-000000-epochs.arrows", "000002-000000-odd.arrows"]  # fmt: skip
             files[path.with_name(draw(st.sampled_from(names)))] = files[path]

@@ -13,7 +13,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted(path for folder in ("raysweep", "analysis") for path in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(
+    path for folder in ("raysweep", "analysis") for path in (ROOT / folder).rglob("*.py")
+)
 # Each of them runs code that stands in what it reads, or may be told to.
 RUN_CODE = {
     "pickle": None, "dill": None, "cloudpickle": None, "joblib": None, "shelve": None,
@@ -38,14 +40,18 @@ def test_nothing_that_is_read_can_run_code(path):
         name.partition(".")[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [a.name for a in node.names]
+        )
     }
     assert not imported & RUN_CODE.keys()
     for name, call in calls(path):
         said = keywords(call)
         where = f"{path}:{call.lineno}"
         assert name not in ("eval", "exec"), where
-        if name.endswith("torch.load") or name == "load" and "torch" in ast.unparse(call):
+        if name.endswith("torch.load") or (name == "load" and "torch" in ast.unparse(call)):
             assert said.get("weights_only") == "True", where
         if name.endswith(("np.load", "numpy.load")):
             assert said.get("allow_pickle", "False") == "False", where
@@ -106,7 +112,7 @@ def test_all_that_raysweep_needs_is_pinned_installed_and_agrees():
                 if inner.marker is None:
                     if not extra:
                         ahead.append((inner, name))
-                elif inner.marker.evaluate({**default_environment(), "extra": extra}) :
+                elif inner.marker.evaluate({**default_environment(), "extra": extra}):
                     inner.marker = None
                     ahead.append((inner, name))
     assert not wrong
