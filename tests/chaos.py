@@ -22,6 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from private_cluster import PrivateCluster, kill, private_cluster
+from store_watch import Watcher, differences
+
 from raysweep.store import Store
 
 HERE = Path(__file__).parent
