@@ -30,6 +30,7 @@ from raysweep.store import Store
 HERE = Path(__file__).parent
 KINDS = ("driver", "recorder", "trial", "worker", "node")
 RUN_SECONDS = 600  # a run that takes longer hangs
+MAX_RUNS = 40  # of one round
 
 
 def sweep_file(folder: Path, workers: int) -> Path:
@@ -112,7 +113,7 @@ def disturbed_round(
     watcher, left = Watcher(Store(store)), kills
     kind = next_kind(rng, kinds, workers, tally)
     with watcher.watching():
-        while True:
+        for _ in range(MAX_RUNS):
             driver = start(file, store, cluster.address, log)
             tally.runs += 1
             begun = time.monotonic()
@@ -124,6 +125,7 @@ def disturbed_round(
                     tally.hangs += 1
                     print("  the run hangs; it is killed", flush=True)
                     kill(driver.pid)
+                    driver.wait()
                 elif left and now > strike_at and (store / "sweeps").is_dir():
                     there = cluster.victims(driver.pid).get(kind)
                     if not there:
@@ -143,6 +145,7 @@ def disturbed_round(
                 watcher.look()
                 return watcher
             time.sleep(1)  # what the dead driver left behind ends by itself
+    raise AssertionError(f"not done after {MAX_RUNS} runs: {log.read_text()[-2000:]}")
 
 
 def run(
