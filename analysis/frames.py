@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysweep.errors import InputError
-from raysweep.store import SCHEMAS, Store, Table
+from raysweep.store import SCHEMAS, Damaged, Store, Table
 
 # What the analysis uses of an epoch's row; lists and bits that it doesn't use stay on disk.
 EPOCH_COLUMNS = (
@@ -95,7 +96,7 @@ def read(store: Store) -> Frames:
         known=latest,
         epochs=epochs,
         num_superseded=num_rows - num_live,
-        corrupt=trial_scan.corrupt + corrupt,
+        corrupt=_named(store.damaged_records()) + trial_scan.corrupt + corrupt,
         num_sweeps=len(sweeps),
     )
     return Frames(record, trials, epochs, quality)
@@ -127,9 +128,17 @@ def scan(
 ) -> Scan:
     """All rows of the live files that can be read, in the order of writing; or one trial's."""
     found = store.scan(table, columns, trial_id=trial_id)
-    rows = pl.from_arrow(found.rows)
+    rows = pl.from_arrow(found.rows, rechunk=False)
     assert isinstance(rows, pl.DataFrame)
-    return Scan(rows, [f"{path} ({reason})" for path, reason in found.damaged])
+    damaged = _named(found.damaged)
+    del found
+    # Arrow would keep what decoding took, as much again as the rows.
+    pa.default_memory_pool().release_unused()
+    return Scan(rows, damaged)
+
+
+def _named(damaged: Sequence[Damaged]) -> list[str]:
+    return [f"{path} ({reason})" for path, reason in damaged]
 
 
 def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:

@@ -19,7 +19,8 @@ import measure
 import pyarrow as pa
 
 from raysweep.grid import Trial
-from raysweep.recorder import Recorder, Sender
+from raysweep.recorder import Recorder
+from raysweep.sender import Sender
 from raysweep.spec import Hyperparameters
 from raysweep.store import EPOCHS, NUM_BLOCKS, Store
 

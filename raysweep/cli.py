@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raysweep.errors import InputError, RaysweepError
+from raysweep.errors import InputError, RaysweepError, StorageError
 
 if TYPE_CHECKING:
     from raysweep.plan import Plan
@@ -176,8 +176,8 @@ def run_command_line(arguments: Sequence[str]) -> None:
         app(list(arguments), prog_name="raysweep")
     except RaysweepError as error:
         _say(f"raysweep: {error}", err=True)
-        if error.exit_code > 128:
-            # Stopped by a signal: Tune's thread may still be inside Ray, and tearing the
+        if error.exit_code > 128 or isinstance(error, StorageError):
+            # Stopped in the midst: Tune's thread may still be inside Ray, and tearing the
             # interpreter down around it crashes now and then.
             sys.stdout.flush()
             sys.stderr.flush()

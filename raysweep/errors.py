@@ -14,7 +14,7 @@ class InputError(RaysweepError):
 
 
 class StorageError(RaysweepError):
-    """The store, or the log of what is on its way there, can't be written. No trial's fault."""
+    """The store, or the log of what is on its way there, is full or away. No trial's fault."""
 
 
 def shown(value: object, most: int = 120) -> str:

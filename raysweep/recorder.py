@@ -1,18 +1,20 @@
-"""The one process that owns the store's writer, and the sender that workers talk to it with."""
+"""The one process that owns the store's writer; workers talk to it through `Sender`."""
 
 import contextlib
+import functools
 import math
+import re
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import pyarrow as pa
 
+from raysweep.errors import StorageError
 from raysweep.grid import Trial
 from raysweep.shelf import Shelf
-from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter
+from raysweep.store import TRIALS, Store, StoreWriter
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
@@ -20,6 +22,8 @@ RETRIES = 2  # of a trial whose process died; an error raised in it is final at 
 # Of a trial in one invocation: nodes that left while it trained on them.
 MAX_LOST_NODES = 20
 DONE = ("completed", "diverged")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Failure(NamedTuple):
@@ -41,10 +45,33 @@ class Progress(NamedTuple):
     best_point: Mapping[str, Any] | None
     best_accuracy: float
     best_num_seeds: int
+    storage_error: str | None = None  # why nothing can be recorded any more
+
+
+def _stores(
+    method: Callable[Concatenate["Recorder", P], R],
+) -> Callable[Concatenate["Recorder", P], R]:
+    """A method that may find the store unwritable. From then on all of them refuse: nothing that
+    is sent counts as recorded, and no trial is blamed for it."""
+
+    @functools.wraps(method)
+    def call(self: "Recorder", *args: P.args, **kwargs: P.kwargs) -> R:
+        if self.storage_error is not None:
+            raise StorageError(self.storage_error)
+        try:
+            return method(self, *args, **kwargs)
+        except StorageError as error:
+            self.storage_error = str(error)
+            raise
+
+    return call
 
 
 class Recorder:
     """Takes rows, claims and results; nothing else writes to the store.
+
+    When the store can't be written any more (a full disk), every call raises StorageError, and
+    `progress` says why.
 
     It runs as one named Ray actor, and without Ray in tests. A trial is complete only when its
     rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial itself.
@@ -63,6 +90,7 @@ class Recorder:
     ) -> None:
         """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
         share (task, world_size, ...); shelf: of checkpoints, in the store by default."""
+        self.storage_error: str | None = None
         self.store = Store(root)
         self.writer = StoreWriter(self.store)
         self.writer.add_sweep(record)
@@ -86,6 +114,7 @@ class Recorder:
         self._failures: dict[str, Failure] = {}
         self._accuracies: dict[str, list[float]] = {}
 
+    @_stores
     def todo(self, trial_ids: Sequence[str], living: Collection[str] | None = None) -> list[str]:
         """What of a pack is left to train.
 
@@ -109,6 +138,7 @@ class Recorder:
                 self.fail(trial_id, attempt, left, left)
         return [t for t in trial_ids if t not in self._done and t not in self._failures]
 
+    @_stores
     def claim(self, trial_id: str, nodes: Collection[str] = ()) -> int:
         """Take a trial before its training starts.
 
@@ -126,6 +156,7 @@ class Recorder:
         """Which of these trials have a checkpoint."""
         return [trial_id for trial_id in trial_ids if trial_id in self._shelf]
 
+    @_stores
     def save_checkpoint(self, trial_id: str, attempt: int, epoch: int, body: bytes | None) -> None:
         """A trial's state after an epoch, to go on from; None: its worker has put it on the
         shelf."""
@@ -135,6 +166,7 @@ class Recorder:
             self._shelf.write(trial_id, attempt, epoch, body)
         self._shelf.note(trial_id, attempt, epoch)
 
+    @_stores
     def checkpoint(self, trial_id: str) -> tuple[int, bytes] | None:
         """(epoch, bytes) to go on from; None where there is none, or where a row of an epoch up to
         it is not in the store."""
@@ -148,6 +180,7 @@ class Recorder:
         self.drop_checkpoint(trial_id, "the store lacks rows of the epochs before it")
         return None
 
+    @_stores
     def drop_checkpoint(self, trial_id: str, reason: str) -> None:
         """A checkpoint is not used: its trial starts from the beginning, and a log says why."""
         self._shelf.remove(trial_id)
@@ -156,6 +189,7 @@ class Recorder:
         with contextlib.suppress(FileExistsError):
             self.store.folder.write_new(log, said.encode())
 
+    @_stores
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
         claimed = [trial_id for trial_id in trial_ids if trial_id in self._claimed]
@@ -163,11 +197,13 @@ class Recorder:
             self.fail(trial_id, self._claimed[trial_id], error, details)
         return bool(claimed)
 
+    @_stores
     def append(self, rows: pa.RecordBatch) -> None:
         """Epoch rows; they are logged when this returns."""
         self.writer.append("epochs", rows)
         self._flush_if_due()
 
+    @_stores
     def finish(
         self,
         trial_id: str,
@@ -192,6 +228,7 @@ class Recorder:
             self._accuracies.setdefault(config_id, []).append(val_accuracy)
         self._flush_if_due()
 
+    @_stores
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
         log = self.store.error_log(trial_id, attempt)
@@ -205,7 +242,8 @@ class Recorder:
 
     def progress(self) -> Progress:
         """Where the sweep stands now."""
-        self._flush_if_due()
+        with contextlib.suppress(StorageError):  # it is in what is returned
+            self._flush_if_due()
         means = {key: sum(values) / len(values) for key, values in self._accuracies.items()}
         best = max(means, key=means.__getitem__, default=None)
         return Progress(
@@ -217,13 +255,16 @@ class Recorder:
             best_point=None if best is None else self._points[best],
             best_accuracy=0.0 if best is None else means[best],
             best_num_seeds=0 if best is None else len(self._accuracies[best]),
+            storage_error=self.storage_error,
         )
 
+    @_stores
     def flush(self) -> None:
         """Put everything that has arrived into segments."""
         self.writer.flush()
         self._flushed_at = self._clock()
 
+    @_stores
     def close(self) -> None:
         """Flush, then merge the segments."""
         self.writer.compact()
@@ -242,6 +283,7 @@ class Recorder:
         self.writer.append("trials", pa.RecordBatch.from_pylist([row], TRIALS))
         self._shelf.remove(trial_id)
 
+    @_stores
     def _flush_if_due(self) -> None:
         pending = self.writer.num_pending_rows
         due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
@@ -250,10 +292,20 @@ class Recorder:
 
 
 def finished_in(store: Store) -> set[str]:
-    """Ids of the trials that a store holds whole: not to be trained again."""
-    rows = store.read("trials", ["trial_id", "status"]).to_pydict()
-    pairs = zip(rows["trial_id"], rows["status"], strict=True)
-    return {trial_id for trial_id, status in pairs if status in DONE}
+    """Ids of the trials that a store holds whole: not to be trained again.
+
+    Reads all that is live, so that a file is not relied on whose damage shows in any column.
+    """
+    rows = store.scan("trials").rows.select(["trial_id", "status", "epochs_run"]).to_pydict()
+    ended = zip(rows["trial_id"], rows["status"], rows["epochs_run"], strict=True)
+    done = {trial_id: epochs for trial_id, status, epochs in ended if status in DONE}
+    epochs = store.scan("epochs")
+    if epochs.damaged:
+        # The rows of a trial may have been in there.
+        left = epochs.rows.group_by("trial_id").aggregate([("epoch", "count_distinct")]).to_pydict()
+        counts = dict(zip(left["trial_id"], left["epoch_count_distinct"], strict=True))
+        return {t for t, run in done.items() if counts.get(t, 0) >= (1 if run is None else run)}
+    return set(done)
 
 
 def has_epochs(store: Store, trial_id: str, last: int) -> bool:
@@ -273,109 +325,15 @@ def has_epochs(store: Store, trial_id: str, last: int) -> bool:
 def attempts_in(store: Store) -> dict[str, int]:
     """The last attempt at each trial that left anything in a store."""
     last: dict[str, int] = {}
+    for name in (*store.folder.names("logs"), *store.folder.names("checkpoints")):
+        if match := re.fullmatch(r"(\w+)-(\d+)\.(txt|pt)", name):
+            last[match[1]] = max(int(match[2]), last.get(match[1], 0))
     for table in ("epochs", "trials"):
         rows = store.read(table, ["trial_id", "attempt"])
         grouped = rows.group_by("trial_id").aggregate([("attempt", "max")]).to_pydict()
         for trial_id, attempt in zip(grouped["trial_id"], grouped["attempt_max"], strict=True):
             last[trial_id] = max(attempt, last.get(trial_id, 0))
     return last
-
-
-class Sender:
-    """A worker's line to the recorder, for one trial after another: rows go in small batches.
-
-    Calls of one process arrive in their order, so a trial's end need not have arrived when the
-    next trial is claimed. What is in flight is bounded: a slow disk slows training down rather
-    than filling memory.
-    """
-
-    SECONDS = 2.0
-    MAX_IN_FLIGHT = 8
-
-    def __init__(
-        self,
-        recorder: Any,
-        clock: Callable[[], float] = time.perf_counter,
-        *,
-        nodes: Collection[str] = (),
-        shelf: Shelf | None = None,
-    ) -> None:
-        """Args: recorder: handle of the actor; nodes: that train; shelf: where this process puts
-        checkpoints itself."""
-        # Only workers of a running sweep send; the rest of this file works without Ray.
-        import ray
-
-        self._ray = ray
-        self._recorder, self._nodes, self._shelf = recorder, nodes, shelf
-        self._clock = clock
-        self.start_epoch = 1  # the first one that this attempt trains
-        self._in_flight: deque[Any] = deque()
-        self._trial_id = ""
-        self._claim: Any = None  # the number of this attempt, or the reference to it
-        self._rows: list[dict[str, Any]] = []
-        self._sent_at = -math.inf
-        self._val_accuracy = math.nan
-
-    def start(self, trial_id: str) -> None:
-        """Claim a trial; the rows that follow are its rows."""
-        # Its number is first needed with the first row: training need not wait for it.
-        self._trial_id = trial_id
-        self._claim = self._recorder.claim.remote(trial_id, self._nodes)
-        self._rows, self.start_epoch = [], 1
-        self._sent_at = -math.inf  # the first row goes at once
-        self._val_accuracy = math.nan
-
-    def emit(self, row: Mapping[str, Any]) -> None:
-        """Take one epoch's row; it is sent with the next batch."""
-        keys = {"trial_id": self._trial_id, "attempt": self._attempt()}
-        self._rows.append({**row, **keys, "start_epoch": self.start_epoch})
-        self._val_accuracy = row["val_correct"] / row["val_n"]
-        if self._clock() - self._sent_at >= self.SECONDS:
-            self._sent_at = self._clock()
-            self._send(self._recorder.append.remote(self._take()))
-
-    def checkpoint(self) -> bytes | None:
-        """What an earlier attempt at the trial left to go on from."""
-        found = self._ray.get(self._recorder.checkpoint.remote(self._trial_id))
-        return None if found is None else found[1]
-
-    def drop_checkpoint(self, reason: str) -> None:
-        """It can't be used."""
-        self._send(self._recorder.drop_checkpoint.remote(self._trial_id, reason))
-
-    def keep(self, epoch: int, body: bytes) -> None:
-        """Keep a checkpoint, once the recorder has all rows up to it."""
-        self._send(self._recorder.append.remote(self._take()))
-        self.drain()
-        key = self._trial_id, self._attempt(), epoch
-        if self._shelf is not None:
-            self._shelf.write(*key, body)
-        saved = None if self._shelf is not None else body
-        self._send(self._recorder.save_checkpoint.remote(*key, saved))
-
-    def finish(self, outcome: Mapping[str, Any], checkpoint: bytes | None) -> None:
-        """Send the trial's last rows and its result."""
-        arguments = self._take(), outcome, self._val_accuracy, checkpoint
-        self._send(self._recorder.finish.remote(self._trial_id, self._attempt(), *arguments))
-
-    def drain(self) -> None:
-        """Wait until the recorder has all that was sent."""
-        self._ray.get(list(self._in_flight))
-        self._in_flight.clear()
-
-    def _attempt(self) -> int:
-        if not isinstance(self._claim, int):
-            self._claim = self._ray.get(self._claim)
-        return self._claim
-
-    def _take(self) -> pa.RecordBatch:
-        rows, self._rows = self._rows, []
-        return pa.RecordBatch.from_pylist(rows, EPOCHS)
-
-    def _send(self, reference: Any) -> None:
-        self._in_flight.append(reference)
-        while len(self._in_flight) > self.MAX_IN_FLIGHT:
-            self._ray.get(self._in_flight.popleft())
 
 
 def one_line(error: BaseException, where: str) -> str:

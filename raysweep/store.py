@@ -168,13 +168,18 @@ class Store:
 
     def damaged(self) -> list[Damaged]:
         """Every file that would count and can't be used; reads all that is live."""
+        rows = [damaged for table in TABLES for damaged in self.scan(table).damaged]
+        return self.damaged_records() + rows
+
+    def damaged_records(self) -> list[Damaged]:
+        """Those of sweeps and generations."""
         found = self._scan_sweeps()[1]
         for name in self.folder.names("generations")[-1:]:
             try:
                 self._recorded(name)
             except ValueError as error:
                 found.append(Damaged(f"generations/{name}", str(error)))
-        return found + [damaged for table in TABLES for damaged in self.scan(table).damaged]
+        return found
 
     def _scan_sweeps(self) -> tuple[list[dict[str, Any]], list[Damaged]]:
         records: list[tuple[int, dict[str, Any]]] = []
@@ -238,7 +243,7 @@ class StoreWriter:
     def __init__(self, store: Store) -> None:
         """Raises: StorageError, here and in whatever writes."""
         self.store = store
-        with storing(store.folder.local or store.wal_folder, 0):
+        with storing(store.folder.local or store.wal_folder):
             store.folder.make(*TABLES, "sweeps", "generations", "logs", "checkpoints")
             store.wal_folder.mkdir(parents=True, exist_ok=True)
         self._remove_dead_files()
@@ -262,7 +267,7 @@ class StoreWriter:
 
     def append(self, table: Table, batch: pa.RecordBatch) -> None:
         """Log rows; they survive the death of this process from here on."""
-        with storing(self.store.wal_folder, batch.nbytes):
+        with storing(self.store.wal_folder, batch):
             if table not in self._logs:
                 path = self.store.wal(table, self.generation, self._sequence)
                 self._logs[table] = pa.ipc.new_stream(pa.OSFile(str(path), "wb"), SCHEMAS[table])

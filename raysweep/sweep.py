@@ -20,7 +20,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep import capacity, cluster, packs
-from raysweep.errors import InputError, RaysweepError
+from raysweep.errors import InputError, RaysweepError, StorageError
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
 from raysweep.recorder import MAX_LOST_NODES, Failure, Progress, Recorder, one_line
@@ -103,6 +103,8 @@ def run_sweep(
                 return _run(plan, store, planned, slots, record, show)
             except RayError as error:
                 cause = getattr(error, "cause", None) or error
+                if isinstance(cause, RaysweepError):
+                    raise cause from None
                 raise RaysweepError(one_line(cause, "in Ray; the store is whole")) from error
 
 
@@ -136,7 +138,10 @@ def _run(
             thread.start()
             while thread.is_alive() and not received:
                 thread.join(POLL_S)
-                show(ray.get(recorder.progress.remote()))
+                progress: Progress = ray.get(recorder.progress.remote())
+                show(progress)
+                if progress.storage_error is not None:
+                    raise StorageError(progress.storage_error)
             if received:
                 ray.get(recorder.flush.remote(), timeout=8)
                 name = signal.Signals(received[0]).name
@@ -146,7 +151,7 @@ def _run(
                     received[0],
                 )
         ray.get(recorder.close.remote())
-        progress: Progress = ray.get(recorder.progress.remote())
+        progress = ray.get(recorder.progress.remote())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         ray.kill(recorder)

@@ -21,8 +21,9 @@ from raysweep.checkpoints import Keeper, UnusableCheckpointError, from_bytes, on
 from raysweep.errors import RaysweepError
 from raysweep.grid import Trial
 from raysweep.group import Group
-from raysweep.recorder import Sender, one_line
+from raysweep.recorder import one_line
 from raysweep.retries import is_transient, ran_out_of_memory
+from raysweep.sender import Sender
 from raysweep.shelf import Shelf
 from raysweep.spec import Checkpoints, Resources
 from raysweep.splits import Placed, place
