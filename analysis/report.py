@@ -67,6 +67,7 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
         beside.write_bytes(page)
         beside.replace(path)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise InputError(f"the report can't be written to {path}: {error.strerror}") from error
     return path
 

@@ -15,3 +15,12 @@ class InputError(RaysweepError):
 
 class StorageError(RaysweepError):
     """The store, or the log of what is on its way there, is full or away. No trial's fault."""
+
+
+def shown(value: object, most: int = 120) -> str:
+    """A value as an error quotes it: on one line, of a bounded length."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python refuses to write out numbers of 4,300 digits
+        text = f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= most else text[:most] + "..."

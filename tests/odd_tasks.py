@@ -45,6 +45,15 @@ class Slow(Unlucky):
         return self.layer(x)
 
 
+class Pause(nn.Module):
+    """Changes nothing, and takes its time over it."""
+
+    def forward(self, x):
+        if self.training:
+            time.sleep(0.01)
+        return x
+
+
 class Lingering(nn.Module):
     """Dropout and batch norm, and a nap at every training step."""
 
@@ -124,6 +133,7 @@ def load_broken(folder):
 unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
 deadly = Task(load, lambda trial, data: Deadly(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
+patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
 lingering = Task(load_odd, lambda trial, data: Lingering(trial.width))
 pairs = Task(load_pairs, build)
 odd = Task(load_odd, build)

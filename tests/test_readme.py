@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from raysweep import recipes
-from raysweep.spec import SweepSpec, parse_yaml
+from raysweep.plain_yaml import parse_yaml
+from raysweep.spec import SweepSpec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
