@@ -5,6 +5,7 @@ class RaysweepError(Exception):
     """Something failed while running; the message names the thing and where to look."""
 
     exit_code = 1
+    leaves_threads = False  # something may still run inside Ray
 
 
 class InputError(RaysweepError):

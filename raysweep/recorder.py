@@ -37,6 +37,8 @@ class Progress(NamedTuple):
     best_point: Mapping[str, Any] | None
     best_accuracy: float
     best_num_seeds: int
+    num_rows: int = 0  # that have arrived
+    notice: str | None = None  # what a sweep that stands still waits for
 
 
 class Recorder:
@@ -71,6 +73,7 @@ class Recorder:
         self._deaths: Counter[str] = Counter()
         self._failures: dict[str, Failure] = {}
         self._accuracies: dict[str, list[float]] = {}
+        self._num_rows = 0
 
     def todo(self, trial_ids: Sequence[str]) -> list[str]:
         """What of a pack is left to train.
@@ -104,6 +107,7 @@ class Recorder:
     def append(self, rows: pa.RecordBatch) -> None:
         """Epoch rows; they are logged when this returns."""
         self.writer.append("epochs", rows)
+        self._num_rows += len(rows)
         self._flush_if_due()
 
     def finish(
@@ -117,6 +121,7 @@ class Recorder:
     ) -> None:
         """A trial's last rows and its result. Args: outcome: columns of `store.TRIALS`."""
         self.writer.append("epochs", rows)
+        self._num_rows += len(rows)
         columns = dict(outcome)
         if checkpoint is not None:
             path = self.store.checkpoint(trial_id, attempt)
@@ -157,6 +162,7 @@ class Recorder:
             best_point=None if best is None else self._points[best],
             best_accuracy=0.0 if best is None else means[best],
             best_num_seeds=0 if best is None else len(self._accuracies[best]),
+            num_rows=self._num_rows,
         )
 
     def flush(self) -> None:

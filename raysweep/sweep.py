@@ -19,18 +19,21 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysweep import capacity, cluster, packs
+from raysweep import capacity, cluster, packs, preflight
 from raysweep.errors import InputError, RaysweepError
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
 from raysweep.recorder import Failure, Progress, Recorder, one_line
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
+from raysweep.watchdog import StuckSweepError, Watchdog
 from raysweep.worker import Assignment, train_pack
 
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
 INLINE_START_S, GROUP_START_S = 0.02, 10.0
 POLL_S = 0.5
+# On a cluster that grows, packs are small enough for this many at the same time.
+GROWN_SLOTS = 16
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -82,6 +85,7 @@ def run_sweep(
         record = sweep_record(plan, (cluster.local_node(),), command, started)
         Recorder(store.root, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
+    preflight.check_room(plan, store.root)
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
     with ThreadPoolExecutor(1) as beside:
@@ -89,16 +93,26 @@ def run_sweep(
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "ray.tune")
         with cluster.connect(address, modules, groups=spec.resources.workers > 1) as connected:
-            slots, speed = capacity.slots(spec.resources, connected.nodes), judged.result()
+            resources, nodes = spec.resources, connected.nodes
+            growing = not connected.started_here and cluster.autoscaled()
+            slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
+            if len(nodes) > 1:
+                module, _, _ = plan.source.reference.partition(":")
+                preflight.check_nodes(module)
             planned = packs.plan(
                 plan.left,
                 lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
-                slots=slots,
+                slots=max(slots, GROWN_SLOTS) if growing else slots,
                 start_s=start_seconds(spec.resources),
             )
-            record = sweep_record(plan, connected.nodes, command, started)
+            record = sweep_record(plan, nodes, command, started)
+            # Nodes may join a cluster that was there before: what waits then finds its place.
+            at_once = slots
+            if not connected.started_here:
+                at_once = capacity.most_at_once(resources, nodes, len(planned))
+            watchdog = Watchdog(resources, nodes, growing=growing)
             try:
-                return _run(plan, store, planned, slots, record, show)
+                return _run(plan, store, planned, at_once, record, show, watchdog)
             except RayError as error:
                 cause = getattr(error, "cause", None) or error
                 raise RaysweepError(one_line(cause, "in Ray; the store is whole")) from error
@@ -111,6 +125,7 @@ def _run(
     slots: int,
     record: dict[str, Any],
     show: Callable[[Progress], None],
+    watchdog: Watchdog,
 ) -> Result:
     recorder = _start_recorder(plan, store, record)
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
@@ -133,7 +148,13 @@ def _run(
             thread.start()
             while thread.is_alive() and not received:
                 thread.join(POLL_S)
-                show(ray.get(recorder.progress.remote()))
+                progress: Progress = ray.get(recorder.progress.remote())
+                try:
+                    notice = watchdog.look(progress)
+                except StuckSweepError:
+                    ray.get(recorder.flush.remote(), timeout=8)
+                    raise
+                show(progress._replace(notice=notice))
             if received:
                 ray.get(recorder.flush.remote(), timeout=8)
                 name = signal.Signals(received[0]).name
@@ -143,7 +164,7 @@ def _run(
                     received[0],
                 )
         ray.get(recorder.close.remote())
-        progress: Progress = ray.get(recorder.progress.remote())
+        progress = ray.get(recorder.progress.remote())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         ray.kill(recorder)
