@@ -172,8 +172,8 @@ def run_command_line(arguments: Sequence[str]) -> None:
     except RaysweepError as error:
         _say(f"raysweep: {error}", err=True)
         if error.exit_code > 128 or error.leaves_threads:
-            # Stopped by a signal or the watchdog: Tune's thread may still be inside Ray, and tearing the
-            # interpreter down around it crashes now and then.
+            # Stopped by a signal or the watchdog: Tune's thread may still be inside Ray, and
+            # tearing the interpreter down around it crashes now and then.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(error.exit_code)

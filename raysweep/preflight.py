@@ -1,9 +1,9 @@
-"""What must hold before a sweep starts: room on the disk, and nodes that agree, asked in seconds."""
+"""What must hold before a sweep starts: room on the disk, and nodes that agree."""
 
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,30 @@ ROW_BYTES, COPIES = 337, 2
 KINDS_OF_WEIGHTS = 4  # raw, and the three averages
 
 
-def check_nodes(module: str) -> None:
+class UnlikeNodesError(InputError):
+    """A node would train something else, or nothing."""
+
+
+def check_nodes(module: str, node_ids: Collection[str] | None = None) -> None:
     """Every node runs the same raysweep, Ray, torch and Python as this process, and finds the task.
 
-    Args: module: of the task, imported everywhere.
+    Args: module: of the task, imported everywhere; node_ids: Ray's, by default all.
 
-    Raises: InputError naming the node, both versions and the cure.
+    Raises: UnlikeNodesError naming the node, both versions and the cure; InputError for one that
+        does not answer.
     """
     versions = _version_probe()
     ours = versions()
-    for host, theirs in _on_nodes(versions).items():
+    for host, theirs in _on_nodes(versions, node_ids=node_ids).items():
         for package, version in ours.items():
             if theirs[package] != version:
-                raise InputError(
+                raise UnlikeNodesError(
                     f"{package} differs: {host} has {theirs[package]}, this process has {version}. "
                     "Install the same on every node: `ray up` does, from the checkout"
                 )
-    for host, problem in _on_nodes(_import_probe(), module).items():
+    for host, problem in _on_nodes(_import_probe(), module, node_ids=node_ids).items():
         if problem:
-            raise InputError(f"task module {module!r} can't be imported on {host}: {problem}")
+            raise UnlikeNodesError(f"task module {module!r} can't be imported on {host}: {problem}")
 
 
 def check_shared(folder: str) -> None:
@@ -52,7 +57,7 @@ def check_shared(folder: str) -> None:
     """
     name = f".raysweep-{uuid.uuid4().hex}"
     probe = _folder_probe()
-    writer, *others = _living()
+    writer, *others = living()
     ((host, problem),) = _on_nodes(probe, "write", folder, name, node_ids=[writer]).items()
     if problem:
         raise InputError(f"the checkpoint folder {folder} can't be written on {host}: {problem}")
@@ -110,7 +115,7 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:.3g} TB"
 
 
-def _living() -> dict[str, str]:
+def living() -> dict[str, str]:
     """Every living node: Ray's id -> host name and address, the head first."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     nodes.sort(key=lambda node: "node:__internal_head__" not in node["Resources"])
@@ -121,14 +126,14 @@ def _living() -> dict[str, str]:
 
 
 def _on_nodes(
-    function: Callable[..., Any], *arguments: Any, node_ids: Sequence[str] | None = None
+    function: Callable[..., Any], *arguments: Any, node_ids: Collection[str] | None = None
 ) -> Mapping[str, Any]:
     """What a function gives on each node, by host. Raises: InputError for one without an answer.
 
     Args: function: one that was defined in another, which Ray therefore sends whole: the package
         over there may be another one, or none.
     """
-    hosts = _living()
+    hosts = living()
     task: Any = ray.remote(num_cpus=0, max_retries=0)(function)
     asked = {
         hosts[node_id]: task.options(

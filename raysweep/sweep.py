@@ -96,8 +96,8 @@ def run_sweep(
             resources, nodes = spec.resources, connected.nodes
             growing = not connected.started_here and cluster.autoscaled()
             slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
+            module, _, _ = plan.source.reference.partition(":")
             if len(nodes) > 1:
-                module, _, _ = plan.source.reference.partition(":")
                 preflight.check_nodes(module)
             planned = packs.plan(
                 plan.left,
@@ -110,7 +110,7 @@ def run_sweep(
             at_once = slots
             if not connected.started_here:
                 at_once = capacity.most_at_once(resources, nodes, len(planned))
-            watchdog = Watchdog(resources, nodes, growing=growing)
+            watchdog = Watchdog(resources, nodes, module, growing=growing)
             try:
                 return _run(plan, store, planned, at_once, record, show, watchdog)
             except RayError as error:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import ray
 from ray._private.state import actors, state
 
-from raysweep import capacity, cluster
+from raysweep import capacity, cluster, preflight
 from raysweep.errors import RaysweepError
 from raysweep.recorder import Progress
 from raysweep.spec import Resources
@@ -15,13 +16,14 @@ from raysweep.spec import Resources
 # Nothing has to happen for so long before anything is said, and so long again before a sweep that
 # no living node can hold is given up: a node that restarts is back by then.
 QUIET_S, HOPELESS_S = 30.0, 90.0
+LOOK_S = 5.0  # how often the cluster is asked
 
 # The actors that train: Tune's, and those of a Ray Train group, whose driver is one of Tune's.
 INLINE_ACTOR, GROUP_ACTOR = "ImplicitFunc", "RayTrainWorker"
 
 
 class StuckSweepError(RaysweepError):
-    """What is left of a sweep can't be placed any more."""
+    """What is left of a sweep can't be placed any more, or a node joined that must not train."""
 
     leaves_threads = True
 
@@ -37,15 +39,21 @@ class Watchdog:
         self,
         resources: Resources,
         nodes: tuple[capacity.Node, ...],
+        module: str,
         *,
         growing: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Args: nodes: those of the start; growing: an autoscaler may bring others."""
+        """Args: nodes: those of the start; module: of the task; growing: an autoscaler may bring
+        others."""
         self._resources = resources
         self._growing = growing
         self._clock = clock
         self._hosts = [node.host for node in nodes]
+        self._module = module
+        self._known = set(preflight.living())
+        self._checks: list[Future[None]] = []
+        self._beside = ThreadPoolExecutor(1, "raysweep-nodes")
         self._last: tuple[Any, ...] = ()
         self._moved_at = self._looked_at = clock()
         self._notice: str | None = None
@@ -53,17 +61,20 @@ class Watchdog:
     def look(self, progress: Progress) -> str | None:
         """What the sweep waits for, or None while it moves.
 
-        Raises: StuckSweepError when no node that is left can hold a trial and none will come.
+        Raises: StuckSweepError when no node that is left can hold a trial and none will come, or
+            when a node joined that runs something else.
         """
         now = self._clock()
+        due = now - self._looked_at >= min(LOOK_S, QUIET_S)
+        if due:
+            self._looked_at = now
+            self._check_new_nodes()
         seen = (progress.done, progress.running, len(progress.failures), progress.num_rows)
         if seen != self._last:
             self._last, self._moved_at, self._notice = seen, now, None
         still = now - self._moved_at
-        # The cluster is asked every few seconds only, and not while rows come in.
-        if still < QUIET_S or now - self._looked_at < min(5.0, QUIET_S):
+        if still < QUIET_S or not due:
             return self._notice
-        self._looked_at = now
         if self._trains():
             self._moved_at, self._notice = now, None
             return None
@@ -71,18 +82,34 @@ class Watchdog:
         if not waiting:
             return None
         nodes = cluster.nodes()
-        vain = not self._growing and not sum(
-            capacity.workers_on(node, self._resources) for node in nodes
-        ) >= self._resources.workers
+        vain = (
+            not self._growing
+            and not sum(capacity.workers_on(node, self._resources) for node in nodes)
+            >= self._resources.workers
+        )
         if vain and still >= QUIET_S + HOPELESS_S:
             raise StuckSweepError(
                 f"{waiting} trials are left: {capacity.shortage(self._resources, nodes)}"
-                f"{self._gone(nodes)}. What is finished is in the store: run the same command again "
-                "when the nodes are back"
+                f"{self._gone(nodes)}. What is finished is in the store: run the same command "
+                "again when the nodes are back"
             )
         if self._notice is None:
             self._notice = self._explain(waiting, nodes, still, vain=vain)
         return self._notice
+
+    def _check_new_nodes(self) -> None:
+        """Nodes that joined after the preflight are asked the same, beside the sweep."""
+        new = set(preflight.living()) - self._known
+        if new:
+            self._known |= new
+            self._checks.append(
+                self._beside.submit(preflight.check_nodes, self._module, frozenset(new))
+            )
+        for check in [check for check in self._checks if check.done()]:
+            self._checks.remove(check)
+            error = check.exception()
+            if isinstance(error, preflight.UnlikeNodesError):  # one that left again is no matter
+                raise StuckSweepError(f"a node that joined would train otherwise: {error}")
 
     def _trains(self) -> bool:
         """Whether a process of this sweep lives that could train."""

@@ -150,5 +150,5 @@ def test_every_ray_command_of_the_readme_exists():
 def test_the_files_name_only_recipes_and_places_that_exist():
     for name in ("config.yaml", "aws.yaml", "rayjob.yaml"):
         text = (CLUSTER / name).read_text()
-        for path in re.findall(r"\b(?:cluster|raysweep)/[\w.]+\.\w+", text):
+        for path in re.findall(r"(?<![\w/])(?:cluster|raysweep)/[\w.]+\.\w+", text):
             assert (CLUSTER.parent / path).exists(), path

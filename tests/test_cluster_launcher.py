@@ -22,14 +22,15 @@ from raysweep.store import Store
 ROOT = Path(__file__).parent.parent
 HEAD, WORKER = "10.99.0.1", "10.99.0.2"
 VENV = Path(sys.prefix)
+NAMESPACES = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
-MY_TASK = '''
+MY_TASK = """
 from torch import nn
 from raysweep.tasks import Task
 from raysweep.tasks.digits import load
 
 task = Task(load, lambda trial, data: nn.Linear(64, 10))
-'''
+"""
 
 # 2 x 2 CPUs on nodes of 2 (below): the workers of a trial sit on different nodes.
 MY_SWEEP = """
@@ -60,6 +61,8 @@ ray up -y ~/config.yaml
 ray submit ~/config.yaml raysweep/main.py -- run digits --seeds 1 --set base.epochs=2
 ray rsync-up ~/config.yaml ~/mine/ '~/sweeps/'
 ray submit ~/config.yaml raysweep/main.py -- run sweeps/my_sweep.yaml
+ray job submit --address http://localhost:8265 --working-dir ~/mine -- \\
+    raysweep run my_sweep.yaml --dry-run --store ~/results/mine --set 'axes.dropout=[0.0, 0.5, 0.6]'
 ray rsync-down ~/config.yaml '~/results/' ~/fetched/
 ray down -y ~/config.yaml
 """
@@ -72,14 +75,13 @@ def missing():
     for tool in ("sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare"):
         if not shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin:/sbin"):
             return f"{tool} is not installed"
-    probe = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode:
+    if subprocess.run([*NAMESPACES, "true"], capture_output=True, check=False).returncode:
         return "this system does not allow new namespaces"
     return None
 
 
 def private_home(home):
-    """What laptop, head and worker find in their home: a key, sshd's settings, the YAML, a sweep."""
+    """What laptop, head and worker find at home: a key, sshd's settings, the YAML, a sweep."""
     (home / ".ssh").mkdir(mode=0o700)
     key = home / ".ssh" / "id_ed25519"
     for file in (key, home / "host_key"):
@@ -127,8 +129,7 @@ def test_ray_up_submit_and_down_on_two_nodes(tmp_path):
     private_home(home)
     environment = {"PATH": f"{VENV}/bin:{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": str(home)}
     done = subprocess.run(
-        ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        + ["bash", "-c", SETUP + COMMANDS],
+        [*NAMESPACES, "bash", "-c", SETUP + COMMANDS],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -139,6 +140,9 @@ def test_ray_up_submit_and_down_on_two_nodes(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]
+    # The whole argument arrived, and the nodes are an autoscaler's.
+    assert "(3)" in done.stdout
+    assert "an autoscaler may add nodes" in done.stdout
     inline = Store(home / "fetched" / "digits").sweeps()[-1]
     assert len(inline["hardware"]["nodes"]) == 2
     trials = pl.DataFrame(Store(home / "fetched" / "mine").read("trials"))
