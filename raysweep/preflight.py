@@ -3,7 +3,7 @@
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +38,14 @@ def check_nodes(module: str, node_ids: Collection[str] | None = None) -> None:
     """
     versions = _version_probe()
     ours = versions()
-    for host, theirs in _on_nodes(versions, node_ids=node_ids).items():
+    for host, theirs in _on_nodes(versions, node_ids=node_ids):
         for package, version in ours.items():
             if theirs[package] != version:
                 raise UnlikeNodesError(
                     f"{package} differs: {host} has {theirs[package]}, this process has {version}. "
                     "Install the same on every node: `ray up` does, from the checkout"
                 )
-    for host, problem in _on_nodes(_import_probe(), module, node_ids=node_ids).items():
+    for host, problem in _on_nodes(_import_probe(), module, node_ids=node_ids):
         if problem:
             raise UnlikeNodesError(f"task module {module!r} can't be imported on {host}: {problem}")
 
@@ -58,11 +58,11 @@ def check_shared(folder: str) -> None:
     name = f".raysweep-{uuid.uuid4().hex}"
     probe = _folder_probe()
     writer, *others = living()
-    ((host, problem),) = _on_nodes(probe, "write", folder, name, node_ids=[writer]).items()
+    ((host, problem),) = _on_nodes(probe, "write", folder, name, node_ids=[writer])
     if problem:
         raise InputError(f"the checkpoint folder {folder} can't be written on {host}: {problem}")
     try:
-        for reader, problem in _on_nodes(probe, "read", folder, name, node_ids=others).items():
+        for reader, problem in _on_nodes(probe, "read", folder, name, node_ids=others):
             if problem:
                 raise InputError(
                     f"the checkpoint folder {folder} is not shared: {reader} does not see what "
@@ -127,31 +127,34 @@ def living() -> dict[str, str]:
 
 def _on_nodes(
     function: Callable[..., Any], *arguments: Any, node_ids: Collection[str] | None = None
-) -> Mapping[str, Any]:
-    """What a function gives on each node, by host. Raises: InputError for one without an answer.
+) -> list[tuple[str, Any]]:
+    """(host, answer) of a function on each node. Raises: InputError for one without an answer.
 
     Args: function: one that was defined in another, which Ray therefore sends whole: the package
         over there may be another one, or none.
     """
-    hosts = living()
     task: Any = ray.remote(num_cpus=0, max_retries=0)(function)
-    asked = {
-        hosts[node_id]: task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)
-        ).remote(*arguments)
-        for node_id in (hosts if node_ids is None else node_ids)
-        if node_id in hosts
-    }
+    asked = [
+        (
+            host,
+            task.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)
+            ).remote(*arguments),
+        )
+        for node_id, host in living().items()
+        if node_ids is None or node_id in node_ids
+    ]
     until = time.monotonic() + ANSWER_S
-    answers: dict[str, Any] = {}
-    for host, reference in asked.items():
+    answers: list[tuple[str, Any]] = []
+    for host, reference in asked:
         try:
-            answers[host] = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
+            answer = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
         except GetTimeoutError:
             raise InputError(f"the node {host} did not answer within {ANSWER_S:.0f} s") from None
         except RayError as error:
             line = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
             raise InputError(f"the node {host} can't run a task: {line}") from error
+        answers.append((host, answer))
     return answers
 
 

@@ -61,6 +61,8 @@ ray up -y ~/config.yaml
 ray submit ~/config.yaml raysweep/main.py -- run digits --seeds 1 --set base.epochs=2
 ray rsync-up ~/config.yaml ~/mine/ '~/sweeps/'
 ray submit ~/config.yaml raysweep/main.py -- run sweeps/my_sweep.yaml
+! ray job list --address http://localhost:8265  # no token, no answer
+export RAY_AUTH_MODE=token
 ray job submit --address http://localhost:8265 --working-dir ~/mine -- \\
     raysweep run my_sweep.yaml --dry-run --store ~/results/mine --set 'axes.dropout=[0.0, 0.5, 0.6]'
 ray rsync-down ~/config.yaml '~/results/' ~/fetched/
@@ -140,6 +142,7 @@ def test_ray_up_submit_and_down_on_two_nodes(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]
+    assert "Unauthorized: Missing authentication token" in done.stdout
     # The whole argument arrived, and the nodes are an autoscaler's.
     assert "(3)" in done.stdout
     assert "an autoscaler may add nodes" in done.stdout

@@ -1,14 +1,12 @@
 """Nodes that disagree, folders that are not shared, disks that are full: refused before a start."""
 
-import os
 import shutil
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
+from nodes import ray_nodes
 
 from raysweep import preflight
 from raysweep.errors import InputError
@@ -20,20 +18,14 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def two_nodes():
+def two_nodes(tmp_path_factory):
     """A cluster of two nodes, each of 1 CPU, and this process connected to it."""
-    # Not where other programs look for a Ray that runs here.
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setenv("RAY_TMPDIR", tempfile.mkdtemp(prefix="ray"))
-    monkeypatch.chdir(tempfile.mkdtemp(prefix="ray"))
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-    shutil.rmtree(os.environ["RAY_TMPDIR"], ignore_errors=True)
-    monkeypatch.undo()
+    with pytest.MonkeyPatch.context() as patched, ray_nodes(head_cpus=1) as cluster:
+        # Ray puts the folder of the driver on the path of all workers: not this checkout.
+        patched.chdir(tmp_path_factory.mktemp("cwd"))
+        cluster.add_node(num_cpus=1)
+        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
 
 
 def test_the_estimate_of_the_store_is_an_upper_bound_of_the_right_size(make_spec, tmp_path):

@@ -1,15 +1,13 @@
 """A sweep that stands still says why, goes on when it can, and ends when it never will."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
+from nodes import ray_nodes
 
 from raysweep import watchdog
 from raysweep.recorder import Progress
@@ -32,46 +30,10 @@ time.sleep(600)
 
 
 @pytest.fixture
-def growing_cluster(monkeypatch):
+def growing_cluster():
     """A cluster of its own, with a head that trains nothing; nodes come and go in the test."""
-    # Not where other programs look for a Ray that runs here.
-    folder = tempfile.mkdtemp(prefix="ray")
-    monkeypatch.setenv("RAY_TMPDIR", folder)
-    ray.shutdown()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_cpus_that_another_job_holds_are_named_and_the_sweep_goes_on_when_they_are_free(
-    local_ray, make_spec, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(watchdog, "QUIET_S", 2.0)
-    cpus = ray.cluster_resources()["CPU"]
-    hog = subprocess.Popen(
-        [sys.executable, "-c", HOG, local_ray.address, str(cpus)], stdout=subprocess.PIPE, text=True
-    )
-    notices: list[str] = []
-
-    def show(progress: Progress) -> None:
-        if progress.notice and not notices:
-            notices.append(progress.notice)
-            hog.kill()
-
-    try:
-        assert hog.stdout is not None
-        assert hog.stdout.readline().strip() == "sits"
-        result = run_sweep(make_spec(), tmp_path, show=show)
-    finally:
-        hog.kill()
-        hog.wait()
-    assert result.trained == 4
-    (notice,) = notices
-    assert "4 trials wait for 1 x (1 CPU)" in notice
-    assert f"0 of {cpus:g} CPUs free" in notice
-    assert f"(process {hog.pid} on " in notice
+    with ray_nodes(head_cpus=0) as cluster:
+        yield cluster
 
 
 def test_a_node_that_leaves_for_good_ends_the_sweep_with_its_name_and_a_whole_store(
@@ -117,3 +79,30 @@ def test_a_node_that_joins_is_used(growing_cluster, make_spec, tmp_path):
     result = run_sweep(spec, tmp_path, address=growing_cluster.address, show=show)
     assert (result.trained, result.failures) == (8, ())
     assert most == 2
+
+
+def test_cpus_that_another_job_holds_are_named_and_the_sweep_goes_on_when_they_are_free(
+    local_ray, make_spec, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(watchdog, "QUIET_S", 2.0)
+    cpus = ray.cluster_resources()["CPU"]
+    command = [sys.executable, "-c", HOG, local_ray.address, str(cpus)]
+    notices: list[str] = []
+
+    def show(progress: Progress) -> None:
+        if progress.notice and not notices:
+            notices.append(progress.notice)
+            hog.kill()
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hog:
+        try:
+            assert hog.stdout is not None
+            assert hog.stdout.readline().strip() == "sits"
+            result = run_sweep(make_spec(), tmp_path, show=show)
+        finally:
+            hog.kill()
+    assert result.trained == 4
+    (notice,) = notices
+    assert "4 trials wait for 1 x (1 CPU)" in notice
+    assert f"0 of {cpus:g} CPUs free" in notice
+    assert f"(process {hog.pid} on " in notice
