@@ -6,7 +6,6 @@ read are named and left out.
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +26,6 @@ EPOCH_COLUMNS = (
     "grad_norm", "param_norm", "update_norm",
 )  # fmt: skip
 KEY = ("trial_id", "weights_kind", "epoch")
-_CASTS = pl.ScanCastOptions(integer_cast=["upcast", "allow-float"])
-_MAX_LISTINGS = 10
 
 
 class Frames(NamedTuple):
@@ -46,7 +43,7 @@ class Frames(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """The rows of a table and the files that could not be read."""
+    """The rows of a table, and the files that could not be read, each with the reason."""
 
     rows: pl.DataFrame
     corrupt: list[str]
@@ -109,58 +106,10 @@ def scan(
     trial_id: str | None = None,
 ) -> Scan:
     """All rows of the live files that can be read, in the order of writing; or one trial's."""
-    kept = pl.lit(True) if trial_id is None else pl.col("trial_id") == trial_id
-    for _ in range(_MAX_LISTINGS):
-        try:
-            return _scan_files(store.live_files(table), table, columns, kept)
-        except FileNotFoundError:
-            continue  # a new writer removed what an older one had superseded: list again
-    raise InputError(f"{store.root / table}: its files vanish faster than they can be read")
-
-
-def _scan_files(
-    paths: list[Path], table: Table, columns: Sequence[str] | None, kept: pl.Expr
-) -> Scan:
-    # A file without bytes would read as no rows.
-    empty = [path for path in paths if path.stat().st_size == 0]
-    whole = [path for path in paths if path not in empty]
-    try:
-        return Scan(_collect(whole, table, columns, kept), [_name(path) for path in empty])
-    except FileNotFoundError:
-        raise
-    except (pl.exceptions.PolarsError, OSError):
-        readable, corrupt = [_collect([], table, columns, kept)], empty
-        for path in whole:
-            try:
-                readable.append(_collect([path], table, columns, kept))
-            except FileNotFoundError:
-                raise
-            except (pl.exceptions.PolarsError, OSError):
-                corrupt.append(path)
-        return Scan(pl.concat(readable), sorted(_name(path) for path in corrupt))
-
-
-def _collect(
-    paths: list[Path], table: Table, columns: Sequence[str] | None, kept: pl.Expr
-) -> pl.DataFrame:
-    empty = pl.from_arrow(SCHEMAS[table].empty_table())
-    assert isinstance(empty, pl.DataFrame)
-    names = list(columns or empty.columns)
-    if not paths:
-        return empty.select(names)
-    rows = pl.scan_parquet(
-        paths,
-        schema=empty.schema,
-        missing_columns="insert",
-        extra_columns="ignore",
-        cast_options=_CASTS,
-        glob=False,
-    )
-    return rows.filter(kept).select(names).collect()
-
-
-def _name(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
+    found = store.scan(table, columns, trial_id=trial_id)
+    rows = pl.from_arrow(found.rows)
+    assert isinstance(rows, pl.DataFrame)
+    return Scan(rows, [f"{path} ({reason})" for path, reason in found.damaged])
 
 
 def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:

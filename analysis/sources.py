@@ -43,6 +43,8 @@ def _open(source: One) -> Store | Table:
         return Table("curves", source)
     if isinstance(source, pl.LazyFrame):
         return Table("curves", source.collect())
+    if "://" in str(source):
+        return Store.existing(source)
     path = Path(source)
     if path.is_file() or path.suffix.lower() in tables.SUFFIXES:
         return Table(path.stem, tables.read(path))

@@ -156,7 +156,9 @@ def write(num_trials: int, epochs: int, root: str) -> None:
         "write, s": written - started,
         "merge segments, s": compacted - written,
         "peak memory of the writer, MB": measure.peak_mb(),
-        "epochs on disk, MB": sum(p.stat().st_size for p in writer.store.live_files("epochs"))
+        "epochs on disk, MB": sum(
+            (Path(root) / p).stat().st_size for p in writer.store.live_files("epochs")
+        )
         / 1e6,
     }
     print(json.dumps(figures))

@@ -5,7 +5,6 @@ Whole wall time from the start of a process to its exit, the last row being on t
 """
 
 import contextlib
-import itertools
 import json
 import os
 import sys
@@ -15,19 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import measure
+from sweep_overhead import RATES, SIZES, Point, points
 
 WORKERS = 2
-RATES, SIZES = (0.01, 0.03, 0.1, 0.3), (32, 128, 512)
 # One fit() per trial takes long: few are run, and what each of them takes counts.
 FEW = 3
-
-Point = tuple[float, int, int]
-
-
-def points(num_trials: int) -> list[Point]:
-    """(learning rate, batch size, seed) of each trial."""
-    grid = itertools.product(range(num_trials), RATES, SIZES)
-    return [(rate, size, seed) for seed, rate, size in itertools.islice(grid, num_trials)]
 
 
 def raysweep(num_trials: int, epochs: int) -> None:

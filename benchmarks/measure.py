@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def machine() -> str:
@@ -43,6 +43,25 @@ def wall_seconds(arguments: Sequence[str], *, timeout: float = 3600) -> float:
     return _process(arguments, timeout)[0]
 
 
+class Waited(NamedTuple):
+    """Seconds from the start of a process."""
+
+    durable: float  # until the newest Parquet file in its folder was written
+    exit: float
+
+
+def waited(arguments: Sequence[str], *, timeout: float = 3600) -> Waited:
+    """As `wall_seconds`, with the time until the last row was on the disk.
+
+    Raises: RuntimeError with what the process said, when it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        started = time.time()
+        seconds, _ = _process_in(folder, arguments, timeout)
+        newest = max(path.stat().st_mtime for path in Path(folder).rglob("*.parquet"))
+    return Waited(newest - started, seconds)
+
+
 def reported(arguments: Sequence[str], *, timeout: float = 3600) -> dict[str, float]:
     """The figures that one Python process printed as JSON in its last line.
 
@@ -55,18 +74,22 @@ def reported(arguments: Sequence[str], *, timeout: float = 3600) -> dict[str, fl
 def _process(arguments: Sequence[str], timeout: float) -> tuple[float, str]:
     """Wall time and output."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-        started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        seconds = time.perf_counter() - started
+        return _process_in(folder, arguments, timeout)
+
+
+def _process_in(folder: str, arguments: Sequence[str], timeout: float) -> tuple[float, str]:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(arguments)}:\n{done.stdout}\n{done.stderr}")
     return seconds, done.stdout

@@ -41,7 +41,8 @@ def run(
         str | None, typer.Option(metavar="N|+N", help="Number of seeds, or of further ones.")
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Folder of the results; default: results/<name>.")
+        str | None,
+        typer.Option(help="Folder or s3://bucket/prefix of results; default: results/<name>."),
     ] = None,
     address: Annotated[
         str | None,
@@ -65,7 +66,7 @@ def run(
         return
     result = _train(spec, place, plan, address)
     if result.trained + result.skipped:
-        report = _analysis().write_report(place.root, place.report)
+        report = _analysis().write_report(place, place.report)
         _say(f"report: {report.resolve()}")
     else:
         _say("no trial ended without an error, so there is nothing to report")
@@ -75,12 +76,16 @@ def run(
 
 
 @app.command()
-def status(store: Annotated[Path, typer.Argument(help="Folder of the results.")]) -> None:
+def status(store: Annotated[str, typer.Argument(help="Folder or URI of the results.")]) -> None:
     """Say how far the latest sweep of a store has come."""
     from raysweep.store import Store
 
     place = Store.existing(store)
-    sweeps = place.sweeps()
+    sweeps, damaged = place.sweeps(), place.damaged()
+    for path, reason in damaged:
+        _say(f"{place.root}/{path} can't be used: {reason}")
+    if not sweeps:
+        raise InputError(f"{place.root} holds no sweep yet: run one with that store first")
     latest = sweeps[-1]
     planned = {trial_id for trial_id, *_ in latest["trials"]}
     rows = place.read("trials", ["trial_id", "attempt", "status"]).sort_by("attempt").to_pydict()
@@ -103,12 +108,12 @@ def status(store: Annotated[Path, typer.Argument(help="Folder of the results.")]
 @app.command()
 def report(
     sources: Annotated[
-        list[Path],
-        typer.Argument(help="Folder of the results, several to unite them, or others' curves."),
+        list[str],
+        typer.Argument(help="Folder or URI of results, several to unite them, or others' curves."),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "--out", help="Default: report.html, in the store if it is one."),
+        typer.Option("--output", "--out", help="Default: report.html, in the store or here."),
     ] = None,
     columns: Annotated[
         list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help=COLUMN_HELP)
@@ -128,7 +133,7 @@ def report(
     from analysis import analyze, importers, write_report
     from analysis.sources import Table
 
-    curves = [path for path in sources if importers.is_foreign(path)]
+    curves = [s for s in sources if "://" not in s and importers.is_foreign(Path(s))]
     if len(curves) < len(sources) and (columns or config or epoch_zero):
         raise InputError("--column, --config and --epoch-zero are for curves, not for stores")
     if epoch_zero not in (None, "first", "untrained"):
@@ -139,8 +144,8 @@ def report(
         if path not in curves:
             parts.append(Store.existing(path))
             continue
-        found = importers.read(path, columns=mapped, epoch_zero=epoch_zero)
-        parts.append(Table(path.stem, found.curves))
+        found = importers.read(Path(path), columns=mapped, epoch_zero=epoch_zero)
+        parts.append(Table(Path(path).stem, found.curves))
         for note in found.notes:
             _say(f"{path}: {note}")
     found = analyze(parts, config=config.split(",") if config else None)
@@ -289,7 +294,7 @@ def _tell_failures(result: "Result") -> None:
         by_error.setdefault(failure.error, []).append(failure.log)
     for error, logs in by_error.items():
         trials = f"{len(logs)} of {result.planned} trials failed"
-        _say(f"{trials}: {error}; log: {result.store.root / logs[0]}", err=True)
+        _say(f"{trials}: {error}; log: {result.store.root}/{logs[0]}", err=True)
 
 
 def _analysis() -> ModuleType:

@@ -12,3 +12,7 @@ class InputError(RaysweepError):
     """What was asked for can't be done: the message names the thing, the value, what is allowed."""
 
     exit_code = 2
+
+
+class StorageError(RaysweepError):
+    """The store, or the log of what is on its way there, can't be written. No trial's fault."""

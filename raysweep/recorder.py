@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from raysweep.grid import Trial
-from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter, write_new
+from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
@@ -50,7 +50,7 @@ class Recorder:
 
     def __init__(
         self,
-        root: Path,
+        root: Path | str,
         record: Mapping[str, Any],
         trials: Sequence[Trial],
         constants: Mapping[str, Any],
@@ -124,9 +124,8 @@ class Recorder:
         self._num_rows += len(rows)
         columns = dict(outcome)
         if checkpoint is not None:
-            path = self.store.checkpoint(trial_id, attempt)
-            write_new(path, checkpoint)
-            columns["checkpoint"] = str(path.relative_to(self.store.root))
+            columns["checkpoint"] = path = self.store.checkpoint(trial_id, attempt)
+            self.store.folder.write_new(path, checkpoint)
         self._append_trial(trial_id, attempt, columns)
         self._claimed.pop(trial_id, None)
         self._done.add(trial_id)
@@ -138,9 +137,8 @@ class Recorder:
 
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
-        path = self.store.error_log(trial_id, attempt)
-        write_new(path, details.encode())
-        log = str(path.relative_to(self.store.root))
+        log = self.store.error_log(trial_id, attempt)
+        self.store.folder.write_new(log, details.encode())
         self._append_trial(
             trial_id, attempt, {"status": "failed", "error": error, "error_log": log}
         )

@@ -1,17 +1,20 @@
-"""The store: its schemas, every path in it, the only Parquet writer, and the reader.
+"""The store: every path in it, its writer and its reader.
 
-A store is a folder. Files in it are whole or absent, and never overwritten:
+A store is a folder, on a disk or in an object store. Files in it are whole or absent, and never
+overwritten:
 
     sweeps/<n>-<digest>.json       one per invocation: the spec, its trial ids, versions, hardware
     epochs/<g>-<seq>.parquet       segments: one row per trial, attempt, epoch and kind of weights
     trials/<g>-<seq>.parquet       segments: one row per finished attempt at a trial
     epochs/compact-<g>.parquet     all that was live at the end of generation g, in one file
     generations/<g>.json           which files were live when writer number g took over
-    wal/<g>-<seq>-<table>.arrows   rows on their way into a segment
+    wal/<g>-<seq>-<table>.arrows   rows on their way into a segment; of an object store, in a cache
+                                   folder of the machine that writes
     checkpoints/, logs/            best weights of early-stopped trials; tracebacks of failed ones
 
 Every writer opens a new generation. Live are the files that the newest generation lists and the
-segments that carry its number; what a superseded writer still writes is therefore ignored.
+segments that carry its number; what a superseded writer still writes is therefore ignored. A live
+file that is damaged is left out, named by `scan` and `damaged`, and never removed.
 """
 
 import contextlib
@@ -21,126 +24,25 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.ipc
-import pyarrow.parquet as pq
 
+from raysweep import segments
 from raysweep.errors import InputError, RaysweepError
-from raysweep.spec import Hyperparameters, nested_fields
+from raysweep.folder import Folder, storing
+from raysweep.schema import EPOCHS as EPOCHS
+from raysweep.schema import NUM_BLOCKS as NUM_BLOCKS
+from raysweep.schema import SCHEMAS, TABLES, Table
+from raysweep.schema import TRIALS as TRIALS
 
-Table = Literal["epochs", "trials"]
-TABLES: tuple[Table, ...] = get_args(Table)
-NUM_BLOCKS = 20
-
-EPOCHS = pa.schema(
-    [
-        # Which row this is. A row is live unless a later attempt has start_epoch <= its epoch.
-        ("trial_id", pa.string()),
-        ("attempt", pa.int32()),
-        ("start_epoch", pa.int32()),  # first epoch that this attempt trained, from 1
-        ("epoch", pa.int32()),  # from 1: measured after this many passes
-        ("weights_kind", pa.string()),  # raw, ema, ema_live, ema_averaged; see probes.Average
-        ("status", pa.string()),  # ok, diverged (a loss was not finite)
-        ("global_step", pa.int64()),
-        ("lr", pa.float64()),  # of the epoch's last step
-        ("batch_size", pa.int32()),
-        ("wall_s", pa.float64()),  # the whole epoch, evidence included
-        ("train_s", pa.float64()),  # the training pass, and what is measured at its steps
-        # Training, as accumulated in train mode (dropout on, weights moving).
-        ("train_n", pa.int64()),
-        ("train_loss", pa.float64()),
-        ("train_accuracy", pa.float64()),
-        # A fixed subset of the training set, evaluated in eval mode without augmentation.
-        ("train_eval_n", pa.int64()),
-        ("train_eval_correct", pa.int64()),
-        ("train_eval_loss_sum", pa.float64()),
-        # Validation: cross-entropy without label smoothing, summed over examples.
-        ("val_n", pa.int64()),
-        ("val_correct", pa.int64()),
-        ("val_loss_sum", pa.float64()),
-        ("val_loss_sumsq", pa.float64()),
-        ("val_block_n", pa.list_(pa.int32())),  # NUM_BLOCKS fixed blocks
-        ("val_block_correct", pa.list_(pa.int32())),
-        ("val_block_loss_sum", pa.list_(pa.float64())),
-        ("flip_to_wrong", pa.int32()),  # against the previous epoch; null in the first
-        ("flip_to_right", pa.int32()),
-        ("val_class_n", pa.list_(pa.int32())),  # null beyond 1,000 classes
-        ("val_class_correct", pa.list_(pa.int32())),
-        ("val_correct_bits", pa.binary()),  # np.packbits of correctness, in validation order
-        ("repeat_correct", pa.int64()),  # a second evaluation of the same weights; first, last
-        # Confidence: the temperature of the smallest validation loss, and that mean loss; the mean
-        # Brier score (summed over classes) and the calibration error at temperature 1.
-        ("temperature", pa.float64()),
-        ("val_nll_at_temperature", pa.float64()),
-        ("brier", pa.float64()),
-        ("ece", pa.float64()),
-        # Gradients, before clipping: mean squared norms of a part's and the whole batch's, over
-        # gns_steps steps, and their sizes; see probes.GradientNoise. grad_norm is of the epoch's
-        # last step; update_norm is the distance that the parameters went in the whole epoch.
-        ("gns_small_sq", pa.float64()),
-        ("gns_big_sq", pa.float64()),
-        ("gns_b_small", pa.float64()),
-        ("gns_b_big", pa.float64()),
-        ("gns_steps", pa.int32()),
-        ("grad_norm", pa.float64()),
-        ("param_norm", pa.float64()),
-        ("update_norm", pa.float64()),
-    ]
-)
-
-ARROW_OF = {"integer": pa.int64(), "number": pa.float64(), "string": pa.string()}
-
-
-def _field_columns() -> list[tuple[str, pa.DataType]]:
-    """A column per field of a trial, so that a new field needs no change here."""
-    properties = Hyperparameters.model_json_schema()["properties"]
-    columns: list[tuple[str, pa.DataType]] = []
-    for name, kind in nested_fields():
-        if kind is None:
-            kinds = [properties[name], *properties[name].get("anyOf", [])]
-            columns.append((name, next(ARROW_OF[k["type"]] for k in kinds if "type" in k)))
-            continue
-        columns.append((name, pa.bool_()))
-        for inner, schema in kind.model_json_schema()["properties"].items():
-            arrow = pa.bool_() if schema["type"] == "boolean" else ARROW_OF[schema["type"]]
-            columns.append((f"{name}_{inner}", arrow))
-    return columns
-
-
-TRIALS = pa.schema(
-    [
-        ("trial_id", pa.string()),
-        ("config_id", pa.string()),
-        ("task", pa.string()),
-        ("seed", pa.int64()),
-        ("attempt", pa.int32()),
-        # completed; diverged (a loss was not finite, or the eval-mode training loss ended above
-        # its value before training); failed (an error: see `error`, `error_log`)
-        ("status", pa.string()),
-        ("error", pa.string()),
-        ("error_log", pa.string()),  # path in the store
-        *_field_columns(),
-        ("world_size", pa.int32()),
-        ("n_train", pa.int64()),
-        ("n_val", pa.int64()),
-        ("num_classes", pa.int32()),
-        ("num_parameters", pa.int64()),
-        ("val_digest", pa.string()),
-        ("epochs_run", pa.int32()),
-        ("stopped_early", pa.bool_()),
-        ("restored_epoch", pa.int32()),  # whose weights early stopping put back; null if none
-        ("restored_val_correct", pa.int64()),  # a new evaluation of those weights
-        ("checkpoint", pa.string()),  # path in the store
-        ("initial_train_eval_loss", pa.float64()),  # mean, before the first step
-        ("seconds", pa.float64()),
-        ("node", pa.string()),
-    ]
-)
-
-SCHEMAS: dict[Table, pa.Schema] = {"epochs": EPOCHS, "trials": TRIALS}
-_SEGMENT = re.compile(r"(\d{6})-(\d{6})\.parquet")
+_SEGMENT = re.compile(r"(\d{6,})-(\d{6,})\.parquet")
+_COMPACT = re.compile(r"compact-(\d{6,})\.parquet")
+_SWEEP = re.compile(r"(\d{4,})-([0-9a-f]{8})\.json")
+_TORN = re.compile(r"\..*\.parquet\.\d+\.tmp")
+_GENERATION = re.compile(r"(\d{6,})\.json")
+_MAX_LISTINGS = 10
 
 
 class Generation(NamedTuple):
@@ -150,88 +52,176 @@ class Generation(NamedTuple):
     files: dict[Table, list[str]]
 
 
+class Damaged(NamedTuple):
+    """A file of a store that can't be used, and why."""
+
+    path: str
+    reason: str
+
+
+class Scan(NamedTuple):
+    """The rows of a table, and the files that could not be read."""
+
+    rows: pa.Table
+    damaged: list[Damaged]
+
+
 class Store:
-    """Names every path of a store, and reads it. `StoreWriter` writes."""
+    """Names every path of a store, relative to its folder, and reads it. `StoreWriter` writes."""
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+        """Args: root: a folder's path, or a URI as folder.Folder takes it."""
+        self.folder = Folder(root)
+        self.root: Path | str = self.folder.local or self.folder.uri  # for display
 
     @classmethod
     def existing(cls, root: Path | str) -> Self:
         """Raises: InputError when there is no store at `root`."""
         store = cls(root)
-        if not (store.root / "sweeps").is_dir():
+        store.folder.check()
+        if not store.folder.holds("sweeps"):
             raise InputError(f"no store at {store.root}: it has no folder 'sweeps'")
         return store
 
     @property
     def report(self) -> Path:
-        """Where the report is written by default."""
-        return self.root / "report.html"
+        """Where the report is written by default: in the store, or here if that is no disk."""
+        return (self.folder.local or Path()) / "report.html"
 
-    def segment(self, table: Table, generation: int, sequence: int) -> Path:
+    @property
+    def wal_folder(self) -> Path:
+        """Where the writer logs rows first: on a disk, even when the store is not."""
+        if self.folder.local is not None:
+            return self.folder.local / "wal"
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        return cache / "raysweep" / "wal" / _digest(self.folder.uri.encode())
+
+    def segment(self, table: Table, generation: int, sequence: int) -> str:
         """The file of one segment."""
-        return self.root / table / f"{generation:06d}-{sequence:06d}.parquet"
+        return f"{table}/{generation:06d}-{sequence:06d}.parquet"
 
-    def compacted(self, table: Table, generation: int) -> Path:
+    def compacted(self, table: Table, generation: int) -> str:
         """The file that holds all that was live at the end of a generation."""
-        return self.root / table / f"compact-{generation:06d}.parquet"
+        return f"{table}/compact-{generation:06d}.parquet"
 
     def wal(self, table: Table, generation: int, sequence: int) -> Path:
         """The write-ahead log of the segment with the same numbers."""
-        return self.root / "wal" / f"{generation:06d}-{sequence:06d}-{table}.arrows"
+        return self.wal_folder / f"{generation:06d}-{sequence:06d}-{table}.arrows"
 
-    def error_log(self, trial_id: str, attempt: int) -> Path:
+    def error_log(self, trial_id: str, attempt: int) -> str:
         """The traceback of a failed attempt."""
-        return self.root / "logs" / f"{trial_id}-{attempt}.txt"
+        return f"logs/{trial_id}-{attempt}.txt"
 
-    def checkpoint(self, trial_id: str, attempt: int) -> Path:
+    def checkpoint(self, trial_id: str, attempt: int) -> str:
         """The best weights of a trial with early stopping (a torch state dict)."""
-        return self.root / "checkpoints" / f"{trial_id}-{attempt}.pt"
+        return f"checkpoints/{trial_id}-{attempt}.pt"
 
     def generation(self) -> Generation:
         """The newest generation; number 0 and no files before the first writer."""
-        numbers = [int(path.stem) for path in (self.root / "generations").glob("*.json")]
-        if not numbers:
-            return Generation(0, {table: [] for table in TABLES})
-        path = self.root / "generations" / f"{max(numbers):06d}.json"
-        return Generation(max(numbers), json.loads(path.read_text())["files"])
+        numbers = self._generations()
+        return Generation(numbers[-1] if numbers else 0, self._files_of(numbers))
 
-    def live_files(self, table: Table) -> list[Path]:
+    def live_files(self, table: Table) -> list[str]:
         """The Parquet files that count, oldest first."""
         generation = self.generation()
-        own = [
-            path.name
-            for path in (self.root / table).glob(f"{generation.number:06d}-*.parquet")
-            if _SEGMENT.fullmatch(path.name)
-        ]
-        return [self.root / table / name for name in [*generation.files[table], *sorted(own)]]
+        own = self._segments(table, generation.number)
+        return [f"{table}/{name}" for name in [*generation.files[table], *own]]
 
-    def read(self, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
-        """All live rows, in the order of writing. Raises: RaysweepError naming a corrupt file."""
+    def scan(
+        self, table: Table, columns: Sequence[str] | None = None, *, trial_id: str | None = None
+    ) -> Scan:
+        """All live rows that can be read, or one trial's, in the order of writing.
+
+        Of a damaged file, what `columns` need not may go unnoticed: `damaged` looks at all.
+        """
         schema = SCHEMAS[table]
         if columns is not None:
             schema = pa.schema([schema.field(name) for name in columns])
-        parts = [schema.empty_table()]
-        for path in self.live_files(table):
-            try:
-                part = pq.ParquetFile(path)
-                present = [name for name in schema.names if name in part.schema_arrow.names]
-                part = part.read(columns=present)
-            except (pa.ArrowException, OSError) as error:
-                raise RaysweepError(f"{path} can't be read: {error}") from error
-            for field in schema:
-                if field.name not in present:
-                    part = part.append_column(field, pa.nulls(len(part), field.type))
-            parts.append(part.select(schema.names).cast(schema))
-        return pa.concat_tables(parts)
+        for _ in range(_MAX_LISTINGS):
+            paths = self.live_files(table)
+            parts, damaged, missing = [schema.empty_table()], [], False
+            for path in paths:
+                try:
+                    parts.append(segments.read(self.folder, path, schema, trial_id))
+                except FileNotFoundError:
+                    missing = True
+                    damaged.append(Damaged(path, "it is not there"))
+                except segments.DamagedError as error:
+                    damaged.append(Damaged(path, str(error)))
+            # A new writer removes what an older one had superseded: then list again.
+            if not missing or paths == self.live_files(table):
+                return Scan(pa.concat_tables(parts), damaged)
+        raise RaysweepError(f"{self.root}: {table} vanish faster than they can be read")
+
+    def read(self, table: Table, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of `scan`."""
+        return self.scan(table, columns).rows
 
     def sweeps(self) -> list[dict[str, Any]]:
-        """Every invocation's record, oldest first."""
-        paths = sorted(
-            (self.root / "sweeps").glob("*.json"), key=lambda path: int(path.name.split("-")[0])
-        )
-        return [json.loads(path.read_text()) for path in paths]
+        """Every invocation's record that is whole, oldest first."""
+        return self._scan_sweeps()[0]
+
+    def damaged(self) -> list[Damaged]:
+        """Every file that would count and can't be used; reads all that is live."""
+        found = self._scan_sweeps()[1]
+        for name in self.folder.names("generations")[-1:]:
+            try:
+                self._recorded(name)
+            except ValueError as error:
+                found.append(Damaged(f"generations/{name}", str(error)))
+        return found + [damaged for table in TABLES for damaged in self.scan(table).damaged]
+
+    def _scan_sweeps(self) -> tuple[list[dict[str, Any]], list[Damaged]]:
+        records: list[tuple[int, dict[str, Any]]] = []
+        damaged = []
+        for name in self.folder.names("sweeps"):
+            match = _SWEEP.fullmatch(name)
+            body = self.folder.read(f"sweeps/{name}") if match else b""
+            if match and _digest(body) == match[2]:
+                records.append((int(match[1]), json.loads(body)))
+            elif not name.startswith("."):
+                reason = "its content is not what was written" if match else "it has another name"
+                damaged.append(Damaged(f"sweeps/{name}", reason))
+        return [record for _, record in sorted(records, key=lambda pair: pair[0])], damaged
+
+    def _generations(self) -> list[int]:
+        names = self.folder.names("generations")
+        return sorted(int(match[1]) for name in names if (match := _GENERATION.fullmatch(name)))
+
+    def _files_of(self, numbers: list[int]) -> dict[Table, list[str]]:
+        """The files that the last of these generations lists, or would list if it could be read."""
+        if not numbers:
+            return {table: [] for table in TABLES}
+        *earlier, last = numbers
+        try:
+            return self._recorded(f"{last:06d}.json")
+        except ValueError:
+            # It took over either what its forerunner had merged, or all that was live then.
+            files = self._files_of(earlier)
+            for table in TABLES:
+                merged = self.compacted(table, earlier[-1] if earlier else 0)
+                if self.folder.exists(merged):
+                    files[table] = [merged.partition("/")[2]]
+                elif earlier:
+                    files[table] = [*files[table], *self._segments(table, earlier[-1])]
+            return files
+
+    def _recorded(self, name: str) -> dict[Table, list[str]]:
+        """The files that a generation lists. Raises: ValueError when it is damaged."""
+        try:
+            record = json.loads(self.folder.read(f"generations/{name}"))
+            files: dict[Table, list[str]] = {t: list(record["files"][t]) for t in TABLES}
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise ValueError("it is no list of files") from None
+        names = [str(name) for listed in files.values() for name in listed]
+        ours = all(_SEGMENT.fullmatch(name) or _COMPACT.fullmatch(name) for name in names)
+        if not ours or record.get("digest") not in (None, _digest(json.dumps(files).encode())):
+            raise ValueError("its content is not what was written")
+        return files
+
+    def _segments(self, table: Table, generation: int) -> list[str]:
+        found = map(_SEGMENT.fullmatch, self.folder.names(table))
+        return [match[0] for match in found if match and int(match[1]) == generation]
 
 
 class StoreWriter:
@@ -241,12 +231,14 @@ class StoreWriter:
     """
 
     def __init__(self, store: Store) -> None:
+        """Raises: StorageError, here and in whatever writes."""
         self.store = store
-        for folder in (*TABLES, "sweeps", "generations", "wal", "logs", "checkpoints"):
-            (store.root / folder).mkdir(parents=True, exist_ok=True)
+        with storing(store.folder.local or store.wal_folder, 0):
+            store.folder.make(*TABLES, "sweeps", "generations", "logs", "checkpoints")
+            store.wal_folder.mkdir(parents=True, exist_ok=True)
         self._remove_dead_files()
         self.generation = self._open_generation(
-            {table: [path.name for path in store.live_files(table)] for table in TABLES}
+            {table: [Path(path).name for path in store.live_files(table)] for table in TABLES}
         )
         self._sequence = 0
         self._pending: dict[Table, list[pa.RecordBatch]] = {table: [] for table in TABLES}
@@ -254,22 +246,22 @@ class StoreWriter:
         self.num_pending_rows = 0
         self._replay()
 
-    def add_sweep(self, record: Mapping[str, Any]) -> Path:
-        """Write one invocation's record under the next free number."""
+    def add_sweep(self, record: Mapping[str, Any]) -> str:
+        """Write one invocation's record under the next free number. Returns: its path."""
         body = json.dumps(record, indent=1, allow_nan=False).encode()
-        digest = hashlib.blake2b(body, digest_size=4).hexdigest()
-        folder = self.store.root / "sweeps"
-        number = 1 + max((int(p.name.split("-")[0]) for p in folder.glob("*.json")), default=0)
-        path = folder / f"{number:04d}-{digest}.json"
-        write_new(path, body)
+        found = (re.match(r"(\d+)-", name) for name in self.store.folder.names("sweeps"))
+        number = 1 + max((int(match[1]) for match in found if match), default=0)
+        path = f"sweeps/{number:04d}-{_digest(body)}.json"
+        self.store.folder.write_new(path, body)
         return path
 
     def append(self, table: Table, batch: pa.RecordBatch) -> None:
         """Log rows; they survive the death of this process from here on."""
-        if table not in self._logs:
-            path = self.store.wal(table, self.generation, self._sequence)
-            self._logs[table] = pa.ipc.new_stream(pa.OSFile(str(path), "wb"), SCHEMAS[table])
-        self._logs[table].write_batch(batch)
+        with storing(self.store.wal_folder, batch.nbytes):
+            if table not in self._logs:
+                path = self.store.wal(table, self.generation, self._sequence)
+                self._logs[table] = pa.ipc.new_stream(pa.OSFile(str(path), "wb"), SCHEMAS[table])
+            self._logs[table].write_batch(batch)
         self._pending[table].append(batch)
         self.num_pending_rows += len(batch)
 
@@ -281,7 +273,8 @@ class StoreWriter:
             if not batches:
                 continue
             rows = pa.Table.from_batches(batches, SCHEMAS[table])
-            _write_parquet(self.store.segment(table, self.generation, self._sequence), rows)
+            path = self.store.segment(table, self.generation, self._sequence)
+            segments.write(self.store.folder, path, rows)
             self._logs.pop(table).close()
             self.store.wal(table, self.generation, self._sequence).unlink()
             batches.clear()
@@ -291,7 +284,8 @@ class StoreWriter:
     def compact(self) -> None:
         """Merge all segments into one file per table, under a new generation.
 
-        The merged files stay on disk until the next writer opens, so that scans go on.
+        The merged files stay on disk until the next writer opens, so that scans go on. Damaged
+        ones stay listed: they may be mended, and are never removed.
         """
         self.flush()
         if all(len(self.store.live_files(table)) <= 1 for table in TABLES):
@@ -299,40 +293,45 @@ class StoreWriter:
         files: dict[Table, list[str]] = {}
         for table in TABLES:
             path = self.store.compacted(table, self.generation)
-            rows = self.store.read(table)
+            rows, damaged = self.store.scan(table)
             order = ["trial_id", "attempt"] + (["epoch"] if table == "epochs" else [])
-            _write_parquet(path, rows.sort_by([(name, "ascending") for name in order]))
-            files[table] = [path.name]
+            rows = rows.sort_by([(name, "ascending") for name in order])
+            segments.write(self.store.folder, path, rows)
+            files[table] = [Path(name).name for name in (path, *(bad.path for bad in damaged))]
         self.generation = self._open_generation(files)
         self._sequence = 0
 
     def _open_generation(self, files: Mapping[Table, list[str]]) -> int:
         number = self.store.generation().number + 1
-        path = self.store.root / "generations" / f"{number:06d}.json"
-        body = json.dumps({"files": files, "host": os.uname().nodename, "pid": os.getpid()})
+        digest = _digest(json.dumps(files).encode())
+        body = {"files": files, "digest": digest, "host": os.uname().nodename, "pid": os.getpid()}
         try:
-            write_new(path, body.encode())
+            self.store.folder.write_new(f"generations/{number:06d}.json", json.dumps(body).encode())
         except FileExistsError:
             raise RaysweepError(f"another writer has just opened {self.store.root}") from None
         return number
 
     def _remove_dead_files(self) -> None:
-        """Remove what was already dead when the last writer closed."""
+        """Remove what was already dead when the last writer closed; what is not ours stays."""
+        folder = self.store.folder
         for table in TABLES:
-            live = {path.name for path in self.store.live_files(table)}
-            for path in (self.store.root / table).iterdir():
-                if path.name not in live:
-                    path.unlink()
+            live = self.store.live_files(table)
+            for name in folder.names(table):
+                path = f"{table}/{name}"
+                ours = _SEGMENT.fullmatch(name) or _COMPACT.fullmatch(name) or _TORN.fullmatch(name)
+                if ours and path not in live:
+                    folder.remove(path)
 
     def _replay(self) -> None:
         """Rows that a dead writer logged and had no time to put into a segment."""
-        logs = sorted((self.store.root / "wal").glob("*.arrows"))
+        logs = sorted(self.store.wal_folder.glob("*.arrows"))
         recovered: list[tuple[Table, pa.RecordBatch]] = []
         for path in logs:
             generation, sequence, name = path.stem.split("-")
             table: Table = "trials" if name == "trials" else "epochs"
-            # With its segment on disk, a log is only what its writer had no time to remove.
-            if not self.store.segment(table, int(generation), int(sequence)).exists():
+            # With its segment in the store, a log is what its writer had no time to remove.
+            segment = self.store.segment(table, int(generation), int(sequence))
+            if not self.store.folder.exists(segment):
                 for batch in _whole_batches(path):
                     recovered.append((table, batch))  # noqa: PERF401 - keeps the pair's type
         for table, batch in recovered:
@@ -349,28 +348,5 @@ def _whole_batches(path: Path) -> Iterable[pa.RecordBatch]:
         yield from pa.ipc.open_stream(file)
 
 
-def _write_parquet(path: Path, rows: pa.Table) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
-    write_new(path, sink.getvalue())
-
-
-def write_new(path: Path, body: Any) -> None:
-    """Write a file that must not exist yet: whole, on the disk, or not there.
-
-    Raises: FileExistsError.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(beside, "wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(beside, path)
-    finally:
-        beside.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _digest(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=4).hexdigest()

@@ -76,14 +76,14 @@ def run_sweep(
     Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
     """
     store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
-    _check_writable(store.root)
+    _check_writable(store)
     plan = plan or make_plan(spec, store)
     modules = [plan.source.module_path] if plan.source.module_path else []
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
         record = sweep_record(plan, (cluster.local_node(),), command, started)
-        Recorder(store.root, record, plan.trials, {}).close()
+        Recorder(store.folder.uri, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     preflight.check_room(plan, store.root)
     if cluster.running_address(address) is None:
@@ -177,8 +177,12 @@ def _run(
     return Result(store, progress.planned, trained, len(plan.done), progress.failures)
 
 
-def _check_writable(root: Path) -> None:
+def _check_writable(store: Store) -> None:
     """Raises: InputError when the store could not be made or written; nothing is made here."""
+    root = store.folder.local
+    if root is None:
+        store.folder.check()
+        return
     there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         reason = "may not be written" if there.is_dir() else "is no folder"
@@ -196,7 +200,7 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         "val_digest": plan.val_digest,
     }
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    root = store.root.resolve()
+    root = store.folder.local.resolve() if store.folder.local else store.folder.uri
     actor: Any = ray.remote(Recorder)
     named = actor.options(
         name=f"raysweep {root}", namespace="raysweep", num_cpus=0, scheduling_strategy=here

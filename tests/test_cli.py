@@ -204,7 +204,7 @@ def test_a_killed_driver_loses_nothing_that_was_finished(sweep_file, tmp_path):
     command = [RAYSWEEP, "run", file, "--address", "local"]
     with started(*command, cwd=tmp_path) as process:
         # Segments come every 10 s: wait until the first trials are in one.
-        wait_for(lambda: (store.root / "trials").is_dir() and store.read("trials").num_rows)
+        wait_for(lambda: store.read("trials").num_rows)
         process.kill()
         process.wait()
     finished = set(store.read("trials")["trial_id"].to_pylist())
@@ -231,7 +231,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(sweep_file, tmp_path):
     file = sweep_file(SLOW)
     store = Store(tmp_path / "results" / "slow")
     with started(RAYSWEEP, "run", file, "--address", "local", cwd=tmp_path) as process:
-        wait_for(lambda: list((store.root / "wal").glob("*-trials.arrows")))
+        wait_for(lambda: list(store.wal_folder.glob("*-trials.arrows")))
         begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=30)

@@ -1,0 +1,118 @@
+"""What a store holds: the columns of its two tables, each with its meaning and unit."""
+
+from typing import Literal, get_args
+
+import pyarrow as pa
+
+from raysweep.spec import Hyperparameters, nested_fields
+
+Table = Literal["epochs", "trials"]
+TABLES: tuple[Table, ...] = get_args(Table)
+NUM_BLOCKS = 20
+
+EPOCHS = pa.schema(
+    [
+        # Which row this is. A row is live unless a later attempt has start_epoch <= its epoch.
+        ("trial_id", pa.string()),
+        ("attempt", pa.int32()),
+        ("start_epoch", pa.int32()),  # first epoch that this attempt trained, from 1
+        ("epoch", pa.int32()),  # from 1: measured after this many passes
+        ("weights_kind", pa.string()),  # raw, ema, ema_live, ema_averaged; see probes.Average
+        ("status", pa.string()),  # ok, diverged (a loss was not finite)
+        ("global_step", pa.int64()),
+        ("lr", pa.float64()),  # of the epoch's last step
+        ("batch_size", pa.int32()),
+        ("wall_s", pa.float64()),  # the whole epoch, evidence included
+        ("train_s", pa.float64()),  # the training pass, and what is measured at its steps
+        # Training, as accumulated in train mode (dropout on, weights moving).
+        ("train_n", pa.int64()),
+        ("train_loss", pa.float64()),
+        ("train_accuracy", pa.float64()),
+        # A fixed subset of the training set, evaluated in eval mode without augmentation.
+        ("train_eval_n", pa.int64()),
+        ("train_eval_correct", pa.int64()),
+        ("train_eval_loss_sum", pa.float64()),
+        # Validation: cross-entropy without label smoothing, summed over examples.
+        ("val_n", pa.int64()),
+        ("val_correct", pa.int64()),
+        ("val_loss_sum", pa.float64()),
+        ("val_loss_sumsq", pa.float64()),
+        ("val_block_n", pa.list_(pa.int32())),  # NUM_BLOCKS fixed blocks
+        ("val_block_correct", pa.list_(pa.int32())),
+        ("val_block_loss_sum", pa.list_(pa.float64())),
+        ("flip_to_wrong", pa.int32()),  # against the previous epoch; null in the first
+        ("flip_to_right", pa.int32()),
+        ("val_class_n", pa.list_(pa.int32())),  # null beyond 1,000 classes
+        ("val_class_correct", pa.list_(pa.int32())),
+        ("val_correct_bits", pa.binary()),  # np.packbits of correctness, in validation order
+        ("repeat_correct", pa.int64()),  # a second evaluation of the same weights; first, last
+        # Confidence: the temperature of the smallest validation loss, and that mean loss; the mean
+        # Brier score (summed over classes) and the calibration error at temperature 1.
+        ("temperature", pa.float64()),
+        ("val_nll_at_temperature", pa.float64()),
+        ("brier", pa.float64()),
+        ("ece", pa.float64()),
+        # Gradients, before clipping: mean squared norms of a part's and the whole batch's, over
+        # gns_steps steps, and their sizes; see probes.GradientNoise. grad_norm is of the epoch's
+        # last step; update_norm is the distance that the parameters went in the whole epoch.
+        ("gns_small_sq", pa.float64()),
+        ("gns_big_sq", pa.float64()),
+        ("gns_b_small", pa.float64()),
+        ("gns_b_big", pa.float64()),
+        ("gns_steps", pa.int32()),
+        ("grad_norm", pa.float64()),
+        ("param_norm", pa.float64()),
+        ("update_norm", pa.float64()),
+    ]
+)
+
+ARROW_OF = {"integer": pa.int64(), "number": pa.float64(), "string": pa.string()}
+
+
+def _field_columns() -> list[tuple[str, pa.DataType]]:
+    """A column per field of a trial, so that a new field needs no change here."""
+    properties = Hyperparameters.model_json_schema()["properties"]
+    columns: list[tuple[str, pa.DataType]] = []
+    for name, kind in nested_fields():
+        if kind is None:
+            kinds = [properties[name], *properties[name].get("anyOf", [])]
+            columns.append((name, next(ARROW_OF[k["type"]] for k in kinds if "type" in k)))
+            continue
+        columns.append((name, pa.bool_()))
+        for inner, schema in kind.model_json_schema()["properties"].items():
+            arrow = pa.bool_() if schema["type"] == "boolean" else ARROW_OF[schema["type"]]
+            columns.append((f"{name}_{inner}", arrow))
+    return columns
+
+
+TRIALS = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("config_id", pa.string()),
+        ("task", pa.string()),
+        ("seed", pa.int64()),
+        ("attempt", pa.int32()),
+        # completed; diverged (a loss was not finite, or the eval-mode training loss ended above
+        # its value before training); failed (an error: see `error`, `error_log`)
+        ("status", pa.string()),
+        ("error", pa.string()),
+        ("error_log", pa.string()),  # path in the store
+        *_field_columns(),
+        ("world_size", pa.int32()),
+        ("n_train", pa.int64()),
+        ("n_val", pa.int64()),
+        ("num_classes", pa.int32()),
+        ("num_parameters", pa.int64()),
+        ("val_digest", pa.string()),
+        ("epochs_run", pa.int32()),
+        ("stopped_early", pa.bool_()),
+        ("restored_epoch", pa.int32()),  # whose weights early stopping put back; null if none
+        ("restored_val_correct", pa.int64()),  # a new evaluation of those weights
+        ("checkpoint", pa.string()),  # path in the store
+        ("initial_train_eval_loss", pa.float64()),  # mean, before the first step
+        ("seconds", pa.float64()),
+        ("node", pa.string()),
+    ]
+)
+
+SCHEMAS: dict[Table, pa.Schema] = {"epochs": EPOCHS, "trials": TRIALS}
