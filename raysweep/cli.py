@@ -243,8 +243,7 @@ def _explain_plan(plan: "Plan", store: "Store", address: str | None) -> None:
     _say(f"  trials at the same time: {slots}, each of {capacity.need(spec.resources)}")
     if growing:
         _say("  an autoscaler may add nodes, which will be used")
-    needed, free = preflight.check_room(plan, store.root)
-    _say(f"disk: about {preflight.size(needed)} at most, of {preflight.size(free)} free")
+    _say(f"disk: {preflight.check_room(plan, store.folder)}")
 
     speed = speed_of(plan)
     start_s = start_seconds(spec.resources)

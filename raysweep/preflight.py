@@ -4,7 +4,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,6 +11,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.errors import InputError
+from raysweep.folder import Folder
 from raysweep.plan import Plan
 from raysweep.tasks import num_parameters
 
@@ -91,19 +91,23 @@ def disk_bytes(plan: Plan) -> int:
     return size
 
 
-def check_room(plan: Plan, root: Path) -> tuple[int, int]:
-    """The store's disk has room for the sweep. Returns: bytes needed, bytes free.
+def check_room(plan: Plan, place: Folder) -> str:
+    """The store's disk has room for the sweep. Returns: both sizes, in words.
 
     Raises: InputError with both.
     """
-    there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
-    needed, free = disk_bytes(plan), shutil.disk_usage(there).free
+    needed = disk_bytes(plan)
+    if place.local is None:
+        return f"about {size(needed)} at most, in {place.uri}"
+    root = place.local.absolute()
+    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
         raise InputError(
-            f"the store {root} needs about {size(needed)}, and {there} has {size(free)} free. "
-            "Choose another disk with --store, or set probes.correct_bits to false"
+            f"the store {place.local} needs about {size(needed)}, and {there} has {size(free)} "
+            "free. Choose another disk with --store, or set probes.correct_bits to false"
         )
-    return needed, free
+    return f"about {size(needed)} at most, of {size(free)} free on {there}"
 
 
 def size(num_bytes: float) -> str:
@@ -200,19 +204,17 @@ def _import_probe() -> Callable[[str], str | None]:
 
 def _folder_probe() -> Callable[[str, str, str], str | None]:
     def problem_with(doing: str, folder: str, name: str) -> str | None:
-        from pyarrow import fs
+        from raysweep.folder import Folder  # every node has the same, by now
 
         try:
-            place, path = fs.FileSystem.from_uri(folder)
+            place = Folder(folder)
             if doing == "write":
-                place.create_dir(path, recursive=True)
-                with place.open_output_stream(f"{path}/{name}") as file:
-                    file.write(name.encode())
+                place.make()
+                place.write_new(name, name.encode())
             elif doing == "read":
-                with place.open_input_stream(f"{path}/{name}") as file:
-                    assert file.read() == name.encode(), "other content"
+                assert place.read(name) == name.encode(), "other content"
             else:
-                place.delete_file(f"{path}/{name}")
+                place.remove(name)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         return None

@@ -85,7 +85,7 @@ def run_sweep(
         record = sweep_record(plan, (cluster.local_node(),), command, started)
         Recorder(store.folder.uri, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
-    preflight.check_room(plan, store.root)
+    preflight.check_room(plan, store.folder)
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
     with ThreadPoolExecutor(1) as beside:
