@@ -49,18 +49,10 @@ def slots(resources: Resources, nodes: Sequence[Node], *, growing: bool = False)
             f"{shortage(resources, nodes)}. "
             "Lower resources.workers, cpus_per_worker or gpus_per_worker, or add nodes"
         )
-    return max(1, packed if resources.workers == 1 else min(packed, _drivers(nodes)))
-
-
-def most_at_once(resources: Resources, nodes: Sequence[Node], num_packs: int) -> int:
-    """How many packs may be under way, placed or waiting, on a cluster that nodes may join.
-
-    A pack of one worker waits for its own CPUs, and Ray places it wherever some come free. Packs of
-    several workers have a driver each, which takes memory on the head while it waits.
-    """
-    if resources.workers == 1:
-        return num_packs
-    return min(num_packs, _drivers(nodes), 2 * slots(resources, nodes, growing=True))
+    if resources.workers > 1:
+        head = next((node for node in nodes if node.is_head), nodes[0])
+        packed = min(packed, int(head.memory_bytes / 2 / DRIVER_BYTES))
+    return max(1, packed)
 
 
 def shortage(resources: Resources, nodes: Sequence[Node]) -> str:
@@ -100,9 +92,3 @@ def packing(resources: Resources, nodes: Sequence[Node]) -> list[str]:
         line = f"{node.describe():{width}}  {count} worker{'s' * (count != 1)}{left}"
         lines.append(line + (", the head" if node.is_head and len(nodes) > 1 else ""))
     return lines
-
-
-def _drivers(nodes: Sequence[Node]) -> int:
-    """How many waiting drivers the head's memory bears."""
-    head = next((node for node in nodes if node.is_head), nodes[0])
-    return max(1, int(head.memory_bytes / 2 / DRIVER_BYTES))

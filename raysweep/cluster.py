@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
 from ray._private import auto_init_hook
@@ -177,8 +177,9 @@ def autoscaled() -> bool:
         report = json.loads(status).get("autoscaler_report") or {}
         kinds |= set(report.get("active_nodes", {}))
         kinds |= {kind for _, kind, *_ in report.get("pending_nodes", [])}
-    reply = autoscaler_pb2.GetClusterStatusReply()
-    reply.ParseFromString(global_worker.gcs_client.get_cluster_status(timeout_s=5))
+    client: Any = getattr(global_worker, "gcs_client")  # noqa: B009 - Ray's stubs lack it
+    messages: Any = autoscaler_pb2
+    reply = messages.GetClusterStatusReply.FromString(client.get_cluster_status(timeout_s=5))
     if reply.autoscaling_state.autoscaler_state_version:  # of the second
         kinds |= {node.ray_node_type_name for node in reply.cluster_resource_state.node_states}
     return any(kind and not kind.startswith("node_") for kind in kinds)

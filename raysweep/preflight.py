@@ -209,7 +209,8 @@ def _folder_probe() -> Callable[[str, str, str], str | None]:
         try:
             place = Folder(folder)
             if doing == "write":
-                place.make()
+                if place.local is not None:
+                    place.local.mkdir(parents=True, exist_ok=True)
                 place.write_new(name, name.encode())
             elif doing == "read":
                 assert place.read(name) == name.encode(), "other content"

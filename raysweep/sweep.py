@@ -106,13 +106,9 @@ def run_sweep(
                 start_s=start_seconds(spec.resources),
             )
             record = sweep_record(plan, nodes, command, started)
-            # Nodes may join a cluster that was there before: what waits then finds its place.
-            at_once = slots
-            if not connected.started_here:
-                at_once = capacity.most_at_once(resources, nodes, len(planned))
             watchdog = Watchdog(resources, nodes, module, growing=growing)
             try:
-                return _run(plan, store, planned, at_once, record, show, watchdog)
+                return _run(plan, store, planned, record, show, watchdog)
             except RayError as error:
                 cause = getattr(error, "cause", None) or error
                 raise RaysweepError(one_line(cause, "in Ray; the store is whole")) from error
@@ -122,7 +118,6 @@ def _run(
     plan: Plan,
     store: Store,
     planned: list[list[Trial]],
-    slots: int,
     record: dict[str, Any],
     show: Callable[[Progress], None],
     watchdog: Watchdog,
@@ -137,7 +132,7 @@ def _run(
     def schedule() -> None:
         # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
         try:
-            _schedule(planned, given, slots, scratch)
+            _schedule(planned, given, watchdog, scratch)
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
@@ -211,19 +206,29 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
         raise InputError(f"another sweep is writing to {store.root} on this cluster") from error
 
 
-def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path) -> None:
-    """Let Tune train all packs, `slots` at a time."""
+def _schedule(
+    planned: list[list[Trial]], given: Assignment, watchdog: Watchdog, scratch: Path
+) -> None:
+    """Let Tune train all packs, as many at a time as the nodes of the moment hold."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     from ray import tune
     from ray.tune.progress_reporter import TrialProgressCallback
+    from ray.tune.search.basic_variant import BasicVariantGenerator
 
     class Silent(TrialProgressCallback):
         """Tune adds a talking one where it finds none; our own display says all there is."""
 
         def _print(self, msg: str) -> None:
             pass
+
+    class Following(BasicVariantGenerator):
+        """One pack after the other; more at a time when nodes join, fewer when they leave."""
+
+        def next_trial(self) -> Any:
+            self.max_concurrent = watchdog.slots
+            return super().next_trial()
 
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -244,7 +249,7 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
         tune.with_resources(pack_trainable, request),
         param_space={"pack": tune.grid_search(list(range(len(planned))))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=slots,
+            search_alg=Following(max_concurrent=watchdog.slots),
             # A nested fit() does not survive its actor's reuse; a pack in the process does.
             reuse_actors=inline,
             trial_dirname_creator=lambda trial: trial.trial_id,

@@ -31,6 +31,8 @@ class StuckSweepError(RaysweepError):
 class Watchdog:
     """Give `look` every Progress; it says once, for every standstill, what is waited for.
 
+    It also counts, in `slots`, how many packs the nodes of the moment hold.
+
     A sweep stands still when for QUIET_S no trial began or ended and no row came, and no process
     of its own trains: an epoch that takes an hour is none.
     """
@@ -51,6 +53,8 @@ class Watchdog:
         self._clock = clock
         self._hosts = [node.host for node in nodes]
         self._module = module
+        self.slots = capacity.slots(resources, nodes, growing=True)
+        self._vain = False
         self._known = set(preflight.living())
         self._checks: list[Future[None]] = []
         self._beside = ThreadPoolExecutor(1, "raysweep-nodes")
@@ -65,15 +69,17 @@ class Watchdog:
             when a node joined that runs something else.
         """
         now = self._clock()
-        due = now - self._looked_at >= min(LOOK_S, QUIET_S)
-        if due:
-            self._looked_at = now
-            self._check_new_nodes()
+        if now - self._looked_at < min(LOOK_S, QUIET_S):
+            return self._notice
+        self._looked_at = now
+        nodes = cluster.nodes()
+        self.slots = capacity.slots(self._resources, nodes, growing=True)
+        self._check_new_nodes()
         seen = (progress.done, progress.running, len(progress.failures), progress.num_rows)
         if seen != self._last:
             self._last, self._moved_at, self._notice = seen, now, None
         still = now - self._moved_at
-        if still < QUIET_S or not due:
+        if still < QUIET_S:
             return self._notice
         if self._trains():
             self._moved_at, self._notice = now, None
@@ -81,19 +87,16 @@ class Watchdog:
         waiting = progress.planned - progress.done - len(progress.failures)
         if not waiting:
             return None
-        nodes = cluster.nodes()
-        vain = (
-            not self._growing
-            and not sum(capacity.workers_on(node, self._resources) for node in nodes)
-            >= self._resources.workers
-        )
+        held = sum(capacity.workers_on(node, self._resources) for node in nodes)
+        vain = held < self._resources.workers and not self._growing
         if vain and still >= QUIET_S + HOPELESS_S:
             raise StuckSweepError(
                 f"{waiting} trials are left: {capacity.shortage(self._resources, nodes)}"
                 f"{self._gone(nodes)}. What is finished is in the store: run the same command "
                 "again when the nodes are back"
             )
-        if self._notice is None:
+        if self._notice is None or vain != self._vain:
+            self._vain = vain
             self._notice = self._explain(waiting, nodes, still, vain=vain)
         return self._notice
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raysweep.capacity import Node, most_at_once, packing, slots, workers_on
+from raysweep.capacity import Node, packing, slots, workers_on
 from raysweep.errors import InputError
 from raysweep.spec import Resources
 
@@ -64,11 +64,3 @@ def test_where_nodes_may_come_nothing_is_refused():
     head = LAPTOP._replace(cpus=0)
     assert slots(resources(gpus=1), [head], growing=True) == 1
     assert slots(resources(gpus=1), [head, GPUS], growing=True) == 4
-
-
-def test_packs_may_wait_for_nodes_that_join_as_long_as_the_head_bears_their_drivers():
-    assert most_at_once(resources(), [LAPTOP], num_packs=40) == 40
-    assert most_at_once(resources(workers=2), [LAPTOP], num_packs=40) == 8
-    assert most_at_once(resources(workers=2), [LAPTOP], num_packs=3) == 3
-    small = LAPTOP._replace(memory_bytes=3e9)
-    assert most_at_once(resources(workers=2), [small], num_packs=40) == 3

@@ -1,5 +1,6 @@
 """Nodes that disagree, folders that are not shared, disks that are full: refused before a start."""
 
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ def two_nodes(tmp_path_factory):
         # Ray puts the folder of the driver on the path of all workers: not this checkout.
         patched.chdir(tmp_path_factory.mktemp("cwd"))
         cluster.add_node(num_cpus=1)
-        ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
         yield cluster
 
 

@@ -59,7 +59,7 @@ def test_a_node_that_leaves_for_good_ends_the_sweep_with_its_name_and_a_whole_st
     assert "4 trials are left: a trial needs 1 x (2 CPU)" in message
     assert f"1 of 2 nodes left: {os.uname().nodename}" in message
     assert (stopped.value.exit_code, stopped.value.leaves_threads) == (1, True)
-    assert "this sweep stops in" in notices[0]
+    assert any("this sweep stops in" in notice for notice in notices)
     store = Store(tmp_path)
     assert store.read("epochs").num_rows > 0
     assert len(store.sweeps()) == 1
