@@ -128,11 +128,12 @@ def _run(
         recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch)
     )
     outcome: list[BaseException | None] = []
+    searches: list[Any] = []
 
     def schedule() -> None:
         # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
         try:
-            _schedule(planned, given, watchdog, scratch)
+            _schedule(planned, given, watchdog.slots, scratch, searches)
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
@@ -149,6 +150,8 @@ def _run(
                 except StuckSweepError:
                     ray.get(recorder.flush.remote(), timeout=8)
                     raise
+                for search in searches:
+                    search.max_concurrent = watchdog.slots
                 show(progress._replace(notice=notice))
             if received:
                 ray.get(recorder.flush.remote(), timeout=8)
@@ -207,9 +210,16 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
 
 
 def _schedule(
-    planned: list[list[Trial]], given: Assignment, watchdog: Watchdog, scratch: Path
+    planned: list[list[Trial]],
+    given: Assignment,
+    slots: int,
+    scratch: Path,
+    searches: list[Any],
 ) -> None:
-    """Let Tune train all packs, as many at a time as the nodes of the moment hold."""
+    """Let Tune train all packs, `slots` at a time.
+
+    Args: searches: takes what hands out the packs; its `max_concurrent` may be changed meanwhile.
+    """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
@@ -223,13 +233,6 @@ def _schedule(
         def _print(self, msg: str) -> None:
             pass
 
-    class Following(BasicVariantGenerator):
-        """One pack after the other; more at a time when nodes join, fewer when they leave."""
-
-        def next_trial(self) -> Any:
-            self.max_concurrent = watchdog.slots
-            return super().next_trial()
-
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resources = given.resources
@@ -240,6 +243,8 @@ def _schedule(
         # Drivers only wait, so they reserve next to nothing: with Ray's default of one CPU each
         # they starve the workers they started. They stay on the head, which is not preempted.
         request = {"CPU": 0, "node:__internal_head__": 0.001}
+    search = BasicVariantGenerator(max_concurrent=slots)
+    searches.append(search)
     stored = [ray.put(pack) for pack in planned]
 
     def pack_trainable(config: dict[str, Any]) -> None:
@@ -249,7 +254,7 @@ def _schedule(
         tune.with_resources(pack_trainable, request),
         param_space={"pack": tune.grid_search(list(range(len(planned))))},
         tune_config=tune.TuneConfig(
-            search_alg=Following(max_concurrent=watchdog.slots),
+            search_alg=search,
             # A nested fit() does not survive its actor's reuse; a pack in the process does.
             reuse_actors=inline,
             trial_dirname_creator=lambda trial: trial.trial_id,

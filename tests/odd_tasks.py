@@ -45,6 +45,15 @@ class Slow(Unlucky):
         return self.layer(x)
 
 
+class Held(Unlucky):
+    """Waits at every training step while the file that HOLD names exists."""
+
+    def forward(self, x):
+        while self.training and os.path.exists(os.environ["HOLD"]):
+            time.sleep(0.02)
+        return self.layer(x)
+
+
 class Pairs(Dataset):
     """The digits as a map-style dataset."""
 
@@ -109,6 +118,7 @@ def load_broken(folder):
 unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
 deadly = Task(load, lambda trial, data: Deadly(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
+held = Task(load, lambda trial, data: Held(trial.width))
 pairs = Task(load_pairs, build)
 odd = Task(load_odd, build)
 batch_norm = Task(load_odd, build_batch_norm)
