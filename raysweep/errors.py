@@ -5,6 +5,7 @@ class RaysweepError(Exception):
     """Something failed while running; the message names the thing and where to look."""
 
     exit_code = 1
+    leaves_threads = False  # something may still run inside Ray
 
 
 class InputError(RaysweepError):
@@ -15,6 +16,8 @@ class InputError(RaysweepError):
 
 class StorageError(RaysweepError):
     """The store, or the log of what is on its way there, is full or away. No trial's fault."""
+
+    leaves_threads = True
 
 
 def shown(value: object, most: int = 120) -> str:

@@ -45,6 +45,8 @@ class Progress(NamedTuple):
     best_accuracy: float
     best_num_seeds: int
     storage_error: str | None = None  # why nothing can be recorded any more
+    num_rows: int = 0  # that have arrived
+    notice: str | None = None  # what a sweep that stands still waits for
 
 
 def _stores(
@@ -112,6 +114,7 @@ class Recorder:
                 self._shelf.remove(trial_id)
         self._failures: dict[str, Failure] = {}
         self._accuracies: dict[str, list[float]] = {}
+        self._num_rows = 0
 
     @_stores
     def todo(self, trial_ids: Sequence[str], living: Collection[str] | None = None) -> list[str]:
@@ -200,6 +203,7 @@ class Recorder:
     def append(self, rows: pa.RecordBatch) -> None:
         """Epoch rows; they are logged when this returns."""
         self.writer.append("epochs", rows)
+        self._num_rows += len(rows)
         self._flush_if_due()
 
     @_stores
@@ -214,6 +218,7 @@ class Recorder:
     ) -> None:
         """A trial's last rows and its result. Args: outcome: columns of `store.TRIALS`."""
         self.writer.append("epochs", rows)
+        self._num_rows += len(rows)
         columns = dict(outcome)
         if checkpoint is not None:
             columns["checkpoint"] = path = self.store.checkpoint(trial_id, attempt)
@@ -255,6 +260,7 @@ class Recorder:
             best_accuracy=0.0 if best is None else means[best],
             best_num_seeds=0 if best is None else len(self._accuracies[best]),
             storage_error=self.storage_error,
+            num_rows=self._num_rows,
         )
 
     @_stores

@@ -82,9 +82,7 @@ class Hyperparameters(Frozen):
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     reference_batch_size: Count = Field(default=128, description="where lr_scaling changes nothing")
     width: Count = Field(default=128, description="units (or channels) of a hidden layer")
-    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = Field(
-        default=2, description="hidden layers"
-    )
+    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = Field(default=2, description="hidden layers")
     grad_clip: Positive | None = Field(default=None, description="largest gradient norm")
     early_stopping: EarlyStopping | None = None
     precision: Literal["fp32", "bf16"] = Field(

@@ -19,7 +19,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysweep import capacity, cluster, packs
+from raysweep import capacity, cluster, packs, preflight
 from raysweep.errors import InputError, RaysweepError, StorageError
 from raysweep.grid import Trial
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
@@ -28,11 +28,14 @@ from raysweep.retries import ran_out_of_memory
 from raysweep.shelf import Shelf
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
+from raysweep.watchdog import StuckSweepError, Watchdog
 from raysweep.worker import Assignment, train_pack
 
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
 INLINE_START_S, GROUP_START_S = 0.02, 10.0
 POLL_S = 0.5
+# On a cluster that grows, packs are small enough for this many at the same time.
+GROWN_SLOTS = 16
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -84,6 +87,7 @@ def run_sweep(
         record = sweep_record(plan, (cluster.local_node(),), command, started)
         Recorder(store.folder.uri, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
+    preflight.check_room(plan, store.folder)
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
     with ThreadPoolExecutor(1) as beside:
@@ -91,16 +95,24 @@ def run_sweep(
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "ray.tune")
         with cluster.connect(address, modules, groups=spec.resources.workers > 1) as connected:
-            slots, speed = capacity.slots(spec.resources, connected.nodes), judged.result()
+            resources, nodes = spec.resources, connected.nodes
+            growing = not connected.started_here and cluster.autoscaled()
+            slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
+            module, _, _ = plan.source.reference.partition(":")
+            if len(nodes) > 1:
+                preflight.check_nodes(module)
+                if shelf := Shelf.shared(spec.checkpoints.folder, store.folder):
+                    preflight.check_shared(shelf.folder.uri)
             planned = packs.plan(
                 plan.left,
                 lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
-                slots=slots,
+                slots=max(slots, GROWN_SLOTS) if growing else slots,
                 start_s=start_seconds(spec.resources),
             )
-            record = sweep_record(plan, connected.nodes, command, started)
+            record = sweep_record(plan, nodes, command, started)
+            watchdog = Watchdog(resources, nodes, module, growing=growing)
             try:
-                return _run(plan, store, planned, slots, record, show)
+                return _run(plan, store, planned, record, show, watchdog)
             except RayError as error:
                 cause = getattr(error, "cause", None) or error
                 if isinstance(cause, RaysweepError):
@@ -112,9 +124,9 @@ def _run(
     plan: Plan,
     store: Store,
     planned: list[list[Trial]],
-    slots: int,
     record: dict[str, Any],
     show: Callable[[Progress], None],
+    watchdog: Watchdog,
 ) -> Result:
     recorder = _start_recorder(plan, store, record)
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
@@ -123,11 +135,12 @@ def _run(
         plan.spec.checkpoints, Shelf.shared(plan.spec.checkpoints.folder, store.folder),
     )  # fmt: skip
     outcome: list[BaseException | None] = []
+    searches: list[Any] = []
 
     def schedule() -> None:
         # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
         try:
-            _schedule(planned, given, slots, plan.spec.retries, scratch)
+            _schedule(planned, given, watchdog.slots, plan.spec.retries, scratch, searches)
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
@@ -139,9 +152,17 @@ def _run(
             while thread.is_alive() and not received:
                 thread.join(POLL_S)
                 progress: Progress = ray.get(recorder.progress.remote())
-                show(progress)
                 if progress.storage_error is not None:
+                    show(progress)
                     raise StorageError(progress.storage_error)
+                try:
+                    notice = watchdog.look(progress)
+                except StuckSweepError:
+                    ray.get(recorder.flush.remote(), timeout=8)
+                    raise
+                for search in searches:
+                    search.max_concurrent = watchdog.slots
+                show(progress._replace(notice=notice))
             if received:
                 ray.get(recorder.flush.remote(), timeout=8)
                 name = signal.Signals(received[0]).name
@@ -201,14 +222,23 @@ def _start_recorder(plan: Plan, store: Store, record: dict[str, Any]) -> Any:
 
 
 def _schedule(
-    planned: list[list[Trial]], given: Assignment, slots: int, retries: int, scratch: Path
+    planned: list[list[Trial]],
+    given: Assignment,
+    slots: int,
+    retries: int,
+    scratch: Path,
+    searches: list[Any],
 ) -> None:
-    """Let Tune train all packs, `slots` at a time."""
+    """Let Tune train all packs, `slots` at a time.
+
+    Args: searches: takes what hands out the packs; its `max_concurrent` may be changed meanwhile.
+    """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     from ray import tune
     from ray.tune.progress_reporter import TrialProgressCallback
+    from ray.tune.search.basic_variant import BasicVariantGenerator
 
     class Silent(TrialProgressCallback):
         """Tune adds a talking one where it finds none; our own display says all there is."""
@@ -236,6 +266,8 @@ def _schedule(
         # Drivers only wait, so they reserve next to nothing: with Ray's default of one CPU each
         # they starve the workers they started. They stay on the head, which is not preempted.
         request = {"CPU": 0, "node:__internal_head__": 0.001}
+    search = BasicVariantGenerator(max_concurrent=slots)
+    searches.append(search)
     stored = [ray.put(pack) for pack in planned]
 
     def pack_trainable(config: dict[str, Any]) -> None:
@@ -245,7 +277,7 @@ def _schedule(
         tune.with_resources(pack_trainable, request),
         param_space={"pack": tune.grid_search(list(range(len(planned))))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=slots,
+            search_alg=search,
             # A nested fit() does not survive its actor's reuse; a pack in the process does.
             reuse_actors=inline,
             trial_dirname_creator=lambda trial: trial.trial_id,

@@ -69,6 +69,15 @@ class Lingering(nn.Module):
         return self.layers(x)
 
 
+class Held(Unlucky):
+    """Waits at every training step while the file that HOLD names exists."""
+
+    def forward(self, x):
+        while self.training and os.path.exists(os.environ["HOLD"]):
+            time.sleep(0.02)
+        return self.layer(x)
+
+
 class Pairs(Dataset):
     """The digits as a map-style dataset."""
 
@@ -135,6 +144,7 @@ deadly = Task(load, lambda trial, data: Deadly(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
 patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
 lingering = Task(load_odd, lambda trial, data: Lingering(trial.width))
+held = Task(load, lambda trial, data: Held(trial.width))
 pairs = Task(load_pairs, build)
 odd = Task(load_odd, build)
 batch_norm = Task(load_odd, build_batch_norm)

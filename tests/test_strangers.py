@@ -71,7 +71,7 @@ def here(tmp_path, monkeypatch):
         (["run", "pipe.yaml"], ["pipe.yaml is no file"]),
         (["run", "a" * 300], ["neither a recipe nor a file"]),
         (["run", "a" * 300 + ".yaml"], ["there is no file"]),
-        (["run", "--store", "binary"], ["the store binary can't be written", "/binary is no folder"]),
+        (["run", "--store", "binary"], ["store binary can't be written", "binary is no folder"]),
         (["run", "--address", "ray"], ["no Ray cluster answers"]),
         (["status", "binary"], ["no store at binary"]),
         (["status", "folder"], ["no store at folder"]),

@@ -274,6 +274,12 @@ def flops_per_example(task: Task, data: Data, fields: Hyperparameters) -> float:
     return counter.get_total_flops() / 2
 
 
+def num_parameters(task: Task, data: Data, fields: Hyperparameters) -> int:
+    """How many numbers the model learns; 0 for one that can't be built on the meta device."""
+    model = _on_meta(task, data, fields)
+    return sum(parameter.numel() for parameter in model.parameters()) if model else 0
+
+
 def _is_linear(model: nn.Module) -> bool:
     owners = [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]
     return all(isinstance(owner, nn.Linear | nn.BatchNorm1d | nn.LayerNorm) for owner in owners)
