@@ -62,7 +62,7 @@ def run(
     plan = make_plan(spec, place)
     _say(f"{spec.name}: {_grid_line(spec, plan)}")
     if dry_run:
-        _explain_plan(plan, address)
+        _explain_plan(plan, place, address)
         return
     result = _train(spec, place, plan, address)
     if result.trained + result.skipped:
@@ -176,9 +176,9 @@ def run_command_line(arguments: Sequence[str]) -> None:
         app(list(arguments), prog_name="raysweep")
     except RaysweepError as error:
         _say(f"raysweep: {error}", err=True)
-        if error.exit_code > 128:
-            # Stopped by a signal: Tune's thread may still be inside Ray, and tearing the
-            # interpreter down around it crashes now and then.
+        if error.exit_code > 128 or error.leaves_threads:
+            # Stopped in the midst: Tune's thread may still be inside Ray, and
+            # tearing the interpreter down around it crashes now and then.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(error.exit_code)
@@ -220,9 +220,9 @@ def _grid_line(spec: "SweepSpec", plan: "Plan") -> str:
     return f"{axes}, {total}{done}" if axes else total + done
 
 
-def _explain_plan(plan: "Plan", address: str | None) -> None:
+def _explain_plan(plan: "Plan", store: "Store", address: str | None) -> None:
     """All that is known without starting anything."""
-    from raysweep import capacity, cluster, packs
+    from raysweep import capacity, cluster, packs, preflight
     from raysweep.plan import speed_of
     from raysweep.progress import duration
     from raysweep.sweep import start_seconds
@@ -238,13 +238,18 @@ def _explain_plan(plan: "Plan", address: str | None) -> None:
     running = cluster.running_address(address)
     if running:
         with cluster.connect(address) as connected:
-            nodes = connected.nodes
+            nodes, growing = connected.nodes, cluster.autoscaled()
     else:
-        nodes = (cluster.local_node(),)
-    slots = capacity.slots(spec.resources, nodes)
+        nodes, growing = (cluster.local_node(),), False
+    slots = capacity.slots(spec.resources, nodes, growing=growing)
     where = f"cluster at {running}" if running else "a Ray that the sweep starts on this machine"
-    _say(f"{where}: {'; '.join(node.describe() for node in nodes)}")
-    _say(f"  trials at the same time: {slots}, of {spec.resources.workers} worker(s) each")
+    _say(f"{where}:")
+    for line in capacity.packing(spec.resources, nodes):
+        _say(f"  {line}")
+    _say(f"  trials at the same time: {slots}, each of {capacity.need(spec.resources)}")
+    if growing:
+        _say("  an autoscaler may add nodes, which will be used")
+    _say(f"disk: {preflight.check_room(plan, store.folder)}")
 
     speed = speed_of(plan)
     start_s = start_seconds(spec.resources)

@@ -23,6 +23,7 @@ A holder that slept through SILENT_S and was superseded sees the newer generatio
 or flush and stops; what it wrote in between carries an old number, which readers ignore.
 """
 
+import contextlib
 import datetime
 import json
 import random
@@ -131,7 +132,8 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.end()
+        with contextlib.suppress(OSError, RaysweepError):  # this process's end says the same
+            self.end()
 
     def check(self) -> None:
         """Look whether this is still the newest generation. Raises: SupersededError."""

@@ -7,25 +7,31 @@ for the rows of a trial to be logged before it sends the trial's end (sender.py)
 """
 
 import contextlib
+import functools
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import pyarrow as pa
 
+from raysweep.errors import StorageError
+from raysweep.finished import attempts_in, finished_in, has_epochs
 from raysweep.grid import Trial
 from raysweep.journal import Journal
 from raysweep.lease import Invocation, Lease
-from raysweep.schema import DONE
+from raysweep.shelf import Shelf
 from raysweep.store import TRIALS, Store, StoreWriter
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
-MAX_ATTEMPTS = 2  # of a trial whose process died; an error raised in it is final at once
+RETRIES = 2  # of a trial whose process died; an error raised in it is final at once
+# Of a trial in one invocation: nodes that left while it trained on them.
+MAX_LOST_NODES = 20
 ROW_KEY = ("epoch", "weights_kind")  # of a row, within an attempt at a trial
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Failure(NamedTuple):
@@ -47,22 +53,48 @@ class Progress(NamedTuple):
     best_point: Mapping[str, Any] | None
     best_accuracy: float
     best_num_seeds: int
+    storage_error: str | None = None  # why nothing can be recorded any more
+    num_rows: int = 0  # that have arrived
+    notice: str | None = None  # what a sweep that stands still waits for
 
 
 class Claim(NamedTuple):
     """A trial that is being trained."""
 
     attempt: int
+    nodes: frozenset[str]  # that it trains on
     token: str  # the caller's: by it, a claim that comes twice is one
+
+
+def _writes(
+    method: Callable[Concatenate["Recorder", P], R],
+) -> Callable[Concatenate["Recorder", P], R]:
+    """A method that needs the lease, and may find the store unwritable. From then on all of them
+    refuse: nothing that is sent counts as recorded, and no trial is blamed for it."""
+
+    @functools.wraps(method)
+    def call(self: "Recorder", *args: P.args, **kwargs: P.kwargs) -> R:
+        self.lease.assert_held()
+        if self.storage_error is not None:
+            raise StorageError(self.storage_error)
+        try:
+            return method(self, *args, **kwargs)
+        except StorageError as error:
+            self.storage_error = str(error)
+            raise
+
+    return call
 
 
 class Recorder:
     """Takes rows, claims and results; nothing else writes to the store.
 
+    When the store can't be written any more (a full disk), every call raises StorageError, and
+    `progress` says why. When another writer has taken over, or the sweep's own process has died,
+    every call raises SupersededError.
+
     It runs as one named Ray actor, and without Ray in tests. A trial is complete only when its
-    rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial itself. When
-    another writer has taken over, or the sweep's own process has died, every call raises
-    SupersededError.
+    rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial itself.
     """
 
     def __init__(
@@ -74,13 +106,17 @@ class Recorder:
         clock: Callable[[], float] = time.monotonic,
         *,
         invocation: Invocation | None = None,
+        retries: int = RETRIES,
+        shelf: Shelf | None = None,
     ) -> None:
         """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
-        share (task, world_size, ...); invocation: by default one that begins here.
+        share (task, world_size, ...); invocation: by default one that begins here; shelf: of
+        checkpoints, in the store by default.
 
         Raises: InputError when another invocation writes to the store.
         """
         invocation = invocation or Invocation.begin()
+        self.storage_error: str | None = None
         self.store = Store(root)
         self.lease = Lease.take(self.store.folder, invocation, self.store.live_record)
         self.writer = StoreWriter(self.store, self.lease)
@@ -95,9 +131,16 @@ class Recorder:
         self._diverged = 0
         self._claimed: dict[str, Claim] = {}
         self._rows: dict[str, set[tuple[Any, ...]]] = {}  # keys, by trial that is claimed
-        self._deaths: Counter[str] = Counter()
+        self._deaths: dict[str, list[frozenset[str]]] = {}  # where each trial's processes died
+        self._retries = retries
+        self._shelf = shelf or Shelf(self.store.folder, "resume")
+        self._shelf.look()
+        for trial_id in self._shelf:
+            if trial_id in self._done:
+                self._shelf.remove(trial_id)
         self._failures: dict[str, Failure] = {}
         self._accuracies: dict[str, list[float]] = {}
+        self._num_rows = 0
         if self._journal.resumed:
             self._resume()
         noted = self.store.sweeps() if self._journal.resumed else []
@@ -118,7 +161,7 @@ class Recorder:
             self._apply(**entry)
         keys = self.store.read("epochs", ["trial_id", "attempt", *ROW_KEY]).to_pydict()
         for trial_id, attempt, *key in zip(*keys.values(), strict=True):
-            if trial_id in self._claimed and self._claimed[trial_id].attempt == attempt:
+            if self._is_claimed(trial_id, attempt):
                 self._rows[trial_id].add(tuple(key))
 
     def _note(self, what: str, trial_id: str, **details: Any) -> None:
@@ -128,14 +171,15 @@ class Recorder:
 
     def _apply(self, what: str, trial_id: str, **details: Any) -> None:
         if what == "claimed":
-            self._claimed[trial_id] = Claim(**details)
+            nodes = frozenset(details["nodes"])
+            self._claimed[trial_id] = Claim(details["attempt"], nodes, details["token"])
             self._attempts[trial_id] = details["attempt"]
             self._rows[trial_id] = set()
             return
-        self._claimed.pop(trial_id, None)
+        claim = self._claimed.pop(trial_id, None)
         self._rows.pop(trial_id, None)
-        if what == "died":
-            self._deaths[trial_id] += 1
+        if what == "died" and claim is not None:
+            self._deaths.setdefault(trial_id, []).append(claim.nodes)
         elif what == "failed":
             self._failures[trial_id] = Failure(trial_id, details["error"], details["log"])
         elif what == "finished":
@@ -145,55 +189,105 @@ class Recorder:
                 config_id = self._trials[trial_id].config_id
                 self._accuracies.setdefault(config_id, []).append(details["accuracy"])
 
-    def todo(self, trial_ids: Sequence[str]) -> list[str]:
+    @_writes
+    def todo(self, trial_ids: Sequence[str], living: Collection[str] | None = None) -> list[str]:
         """What of a pack is left to train.
 
         A trial of it that was claimed and never ended died with its process: it is tried again,
-        MAX_ATTEMPTS times in all; the others are not charged for it.
+        so many times; the others are not charged for it. A node that left is not its fault.
+
+        Args: living: ids of the nodes that are there now; None: all are.
         """
-        self.lease.assert_held()
         for trial_id in trial_ids:
             if trial_id in self._claimed:
                 self._note("died", trial_id)
-            ended = trial_id in self._done or trial_id in self._failures
-            if self._deaths[trial_id] >= MAX_ATTEMPTS and not ended:
-                died = f"the process that trained it died, {MAX_ATTEMPTS} times"
-                details = died + " (killed, out of memory, or its node)"
+            if trial_id in self._done or trial_id in self._failures:
+                continue
+            deaths = self._deaths.get(trial_id, [])
+            lost = sum(living is not None and not nodes <= set(living) for nodes in deaths)
+            if len(deaths) - lost > self._retries:
+                died = f"the process that trained it died, {len(deaths) - lost} times"
+                details = died + " (killed, out of memory, crashed)"
                 self.fail(trial_id, self._attempts[trial_id], died, details)
+            elif lost > MAX_LOST_NODES:
+                left = f"the node that trained it left, {lost} times"
+                self.fail(trial_id, self._attempts[trial_id], left, left)
         return [t for t in trial_ids if t not in self._done and t not in self._failures]
 
-    def claim(self, trial_id: str, token: str = "") -> int:
+    @_writes
+    def claim(self, trial_id: str, nodes: Collection[str] = (), token: str = "") -> int:
         """Take a trial before its training starts. Returns: the number of this attempt.
 
-        Args: token: of the caller's choice; the same claim has the same one when it comes again.
+        Args: nodes: ids of those that it trains on; token: of the caller's choice; the same claim
+            has the same one when it comes again.
         """
-        self.lease.assert_held()
         before = self._claimed.get(trial_id)
         if before is not None and token and before.token == token:
             return before.attempt
         attempt = self._attempts.get(trial_id, 0) + 1
-        self._note("claimed", trial_id, attempt=attempt, token=token)
+        self._note("claimed", trial_id, attempt=attempt, nodes=sorted(nodes), token=token)
         return attempt
 
+    def num_attempts(self, trial_ids: Sequence[str]) -> int:
+        """At all of these trials together."""
+        return sum(self._attempts.get(trial_id, 0) for trial_id in trial_ids)
+
+    def kept(self, trial_ids: Sequence[str]) -> list[str]:
+        """Which of these trials have a checkpoint."""
+        return [trial_id for trial_id in trial_ids if trial_id in self._shelf]
+
+    @_writes
+    def save_checkpoint(self, trial_id: str, attempt: int, epoch: int, body: bytes | None) -> None:
+        """A trial's state after an epoch, to go on from; None: its worker has put it on the
+        shelf."""
+        if not self._is_claimed(trial_id, attempt):
+            return  # of an attempt that was given up
+        if body is not None:
+            self._shelf.write(trial_id, attempt, epoch, body)
+        self._shelf.note(trial_id, attempt, epoch)
+
+    @_writes
+    def checkpoint(self, trial_id: str) -> tuple[int, bytes] | None:
+        """(epoch, bytes) to go on from; None where there is none, or where a row of an epoch up to
+        it is not in the store."""
+        self.flush()
+        found = self._shelf.read(trial_id)
+        if found is None:
+            return None
+        _, epoch, body = found
+        if has_epochs(self.store, trial_id, epoch):
+            return epoch, body
+        self.drop_checkpoint(trial_id, "the store lacks rows of the epochs before it")
+        return None
+
+    @_writes
+    def drop_checkpoint(self, trial_id: str, reason: str) -> None:
+        """A checkpoint is not used: its trial starts from the beginning, and a log says why."""
+        self._shelf.remove(trial_id)
+        log = self.store.checkpoint_log(trial_id, self._attempts.get(trial_id, 0))
+        said = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
+        self._write_once(log, said.encode())
+
+    @_writes
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
-        self.lease.assert_held()
         claimed = [trial_id for trial_id in trial_ids if trial_id in self._claimed]
         for trial_id in claimed:
             self.fail(trial_id, self._claimed[trial_id].attempt, error, details)
         said = any(t in self._failures and self._failures[t].error == error for t in trial_ids)
         return bool(claimed) or said
 
+    @_writes
     def append(self, rows: pa.RecordBatch) -> None:
         """Epoch rows of one attempt at a trial; they are logged when this returns.
 
         Rows of an attempt that is no longer the trial's last one are left out: its process was
         taken for dead.
         """
-        self.lease.assert_held()
         self._log(rows)
         self._flush_if_due()
 
+    @_writes
     def finish(
         self,
         trial_id: str,
@@ -204,7 +298,6 @@ class Recorder:
         checkpoint: bytes | None,
     ) -> None:
         """A trial's last rows and its result. Args: outcome: columns of `store.TRIALS`."""
-        self.lease.assert_held()
         self._log(rows)
         if not self._is_claimed(trial_id, attempt):
             return
@@ -217,9 +310,9 @@ class Recorder:
         self._append_trial(trial_id, attempt, columns)
         self._flush_if_due()
 
+    @_writes
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
-        self.lease.assert_held()
         log = self.store.error_log(trial_id, attempt)
         self._write_once(log, details.encode())
         self._note("failed", trial_id, attempt=attempt, error=error, log=log)
@@ -230,7 +323,8 @@ class Recorder:
     def progress(self) -> Progress:
         """Where the sweep stands now."""
         self.lease.assert_held()
-        self._flush_if_due()
+        with contextlib.suppress(StorageError):  # it is in what is returned
+            self._flush_if_due()
         means = {key: sum(values) / len(values) for key, values in self._accuracies.items()}
         best = max(means, key=means.__getitem__, default=None)
         return Progress(
@@ -242,13 +336,17 @@ class Recorder:
             best_point=None if best is None else self._points[best],
             best_accuracy=0.0 if best is None else means[best],
             best_num_seeds=0 if best is None else len(self._accuracies[best]),
+            storage_error=self.storage_error,
+            num_rows=self._num_rows,
         )
 
+    @_writes
     def flush(self) -> None:
         """Put everything that has arrived into segments."""
         self.writer.flush()
         self._flushed_at = self._clock()
 
+    @_writes
     def close(self) -> None:
         """Flush, then merge the segments. The invocation is over; its store is free."""
         self.writer.compact()
@@ -273,6 +371,7 @@ class Recorder:
         if len(rows):
             self.writer.append("epochs", rows)
         seen.update(keys)
+        self._num_rows += len(rows)
 
     def _write_once(self, path: str, body: bytes) -> None:
         with contextlib.suppress(FileExistsError):  # written before the recorder died
@@ -290,37 +389,11 @@ class Recorder:
             **columns,
         }
         self.writer.append("trials", pa.RecordBatch.from_pylist([row], TRIALS))
+        self._shelf.remove(trial_id)
 
+    @_writes
     def _flush_if_due(self) -> None:
         pending = self.writer.num_pending_rows
         due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
         if pending and due:
             self.flush()
-
-
-def finished_in(store: Store) -> set[str]:
-    """Ids of the trials that a store holds whole: not to be trained again."""
-    rows = store.read("trials", ["trial_id", "status"]).to_pydict()
-    pairs = zip(rows["trial_id"], rows["status"], strict=True)
-    return {trial_id for trial_id, status in pairs if status in DONE}
-
-
-def attempts_in(store: Store) -> dict[str, int]:
-    """The last attempt at each trial that left anything in a store."""
-    last: dict[str, int] = {}
-    for table in ("epochs", "trials"):
-        rows = store.read(table, ["trial_id", "attempt"])
-        grouped = rows.group_by("trial_id").aggregate([("attempt", "max")]).to_pydict()
-        for trial_id, attempt in zip(grouped["trial_id"], grouped["attempt_max"], strict=True):
-            last[trial_id] = max(attempt, last.get(trial_id, 0))
-    return last
-
-
-def one_line(error: BaseException, where: str) -> str:
-    """An error as people read it: its kind, its message, where it happened."""
-    message = " ".join(str(error).split())
-    return (
-        f"{type(error).__name__}: {message} ({where})"
-        if message
-        else f"{type(error).__name__} ({where})"
-    )

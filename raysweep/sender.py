@@ -1,15 +1,16 @@
-"""A worker's line to the recorder."""
+"""A worker's line to the recorder: rows, claims, checkpoints and results."""
 
 import math
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
 import ray
 
+from raysweep.shelf import Shelf
 from raysweep.store import EPOCHS
 
 
@@ -23,10 +24,19 @@ class Sender:
     SECONDS = 2.0
     MAX_IN_FLIGHT = 8
 
-    def __init__(self, recorder: Any, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Args: recorder: handle of the actor."""
-        self._recorder = recorder
+    def __init__(
+        self,
+        recorder: Any,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        nodes: Collection[str] = (),
+        shelf: Shelf | None = None,
+    ) -> None:
+        """Args: recorder: handle of the actor; nodes: that train; shelf: where this process puts
+        checkpoints itself."""
+        self._recorder, self._nodes, self._shelf = recorder, nodes, shelf
         self._clock = clock
+        self.start_epoch = 1  # the first one that this attempt trains
         self._in_flight: deque[Any] = deque()
         self._trial_id = ""
         self._claim: Any = None  # the number of this attempt, or the reference to it
@@ -38,19 +48,39 @@ class Sender:
         """Claim a trial; the rows that follow are its rows."""
         # Its number is first needed with the first row: training need not wait for it.
         token = uuid.uuid4().hex
-        self._trial_id, self._claim = trial_id, self._recorder.claim.remote(trial_id, token)
-        self._rows = []
+        self._trial_id = trial_id
+        self._claim = self._recorder.claim.remote(trial_id, self._nodes, token)
+        self._rows, self.start_epoch = [], 1
         self._sent_at = -math.inf  # the first row goes at once
         self._val_accuracy = math.nan
 
     def emit(self, row: Mapping[str, Any]) -> None:
         """Take one epoch's row; it is sent with the next batch."""
-        keys = {"trial_id": self._trial_id, "attempt": self._attempt(), "start_epoch": 1}
-        self._rows.append({**row, **keys})
+        keys = {"trial_id": self._trial_id, "attempt": self._attempt()}
+        self._rows.append({**row, **keys, "start_epoch": self.start_epoch})
         self._val_accuracy = row["val_correct"] / row["val_n"]
         if self._clock() - self._sent_at >= self.SECONDS:
             self._sent_at = self._clock()
             self._send(self._recorder.append.remote(self._take()))
+
+    def checkpoint(self) -> bytes | None:
+        """What an earlier attempt at the trial left to go on from."""
+        found = ray.get(self._recorder.checkpoint.remote(self._trial_id))
+        return None if found is None else found[1]
+
+    def drop_checkpoint(self, reason: str) -> None:
+        """It can't be used."""
+        self._send(self._recorder.drop_checkpoint.remote(self._trial_id, reason))
+
+    def keep(self, epoch: int, body: bytes) -> None:
+        """Keep a checkpoint, once the recorder has all rows up to it."""
+        self._send(self._recorder.append.remote(self._take()))
+        self.drain()
+        key = self._trial_id, self._attempt(), epoch
+        if self._shelf is not None:
+            self._shelf.write(*key, body)
+        saved = None if self._shelf is not None else body
+        self._send(self._recorder.save_checkpoint.remote(*key, saved))
 
     def finish(self, outcome: Mapping[str, Any], checkpoint: bytes | None) -> None:
         """Send the trial's last rows and its result."""

@@ -13,6 +13,7 @@ overwritten:
                                    folder of the machine that writes
     wal/<invocation>.journal       what its recorder knows beside rows; see journal.py
     checkpoints/, logs/            best weights of early-stopped trials; tracebacks of failed ones
+    resume/                        checkpoints of running trials, to go on from; see shelf.py
 
 Every writer opens a new generation. Live are the files that the newest generation lists and the
 segments that carry its number; what a superseded writer still writes is therefore ignored. A live
@@ -118,6 +119,10 @@ class Store:
         """The traceback of a failed attempt."""
         return f"logs/{trial_id}-{attempt}.txt"
 
+    def checkpoint_log(self, trial_id: str, attempt: int) -> str:
+        """Why an attempt did not go on from a checkpoint that there was."""
+        return f"logs/{trial_id}-{attempt}-checkpoint.txt"
+
     def checkpoint(self, trial_id: str, attempt: int) -> str:
         """The best weights of a trial with early stopping (a torch state dict)."""
         return f"checkpoints/{trial_id}-{attempt}.pt"
@@ -173,13 +178,18 @@ class Store:
 
     def damaged(self) -> list[Damaged]:
         """Every file that would count and can't be used; reads all that is live."""
+        rows = [damaged for table in TABLES for damaged in self.scan(table).damaged]
+        return self.damaged_records() + rows
+
+    def damaged_records(self) -> list[Damaged]:
+        """Those of sweeps and generations."""
         found = self._scan_sweeps()[1]
         for name in self.folder.names("generations")[-1:]:
             try:
                 self._recorded(name)
             except ValueError as error:
                 found.append(Damaged(f"generations/{name}", str(error)))
-        return found + [damaged for table in TABLES for damaged in self.scan(table).damaged]
+        return found
 
     def _scan_sweeps(self) -> tuple[list[dict[str, Any]], list[Damaged]]:
         records: list[tuple[int, dict[str, Any]]] = []
@@ -246,7 +256,7 @@ class StoreWriter:
         Raises: StorageError, here and in whatever writes.
         """
         self.store = store
-        with storing(store.folder.local or store.wal_folder, 0):
+        with storing(store.folder.local or store.wal_folder):
             store.folder.make(*TABLES, "sweeps", "generations", "logs", "checkpoints")
             store.wal_folder.mkdir(parents=True, exist_ok=True)
         self.lease = lease or Lease.seize(store.folder, store.live_record)
@@ -273,7 +283,7 @@ class StoreWriter:
 
     def append(self, table: Table, batch: pa.RecordBatch) -> None:
         """Log rows; they survive the death of this process from here on."""
-        with storing(self.store.wal_folder, batch.nbytes):
+        with storing(self.store.wal_folder, batch):
             if table not in self._logs:
                 path = self.store.wal(table, self.generation, self._sequence)
                 self._logs[table] = pa.ipc.new_stream(pa.OSFile(str(path), "wb"), SCHEMAS[table])

@@ -6,28 +6,30 @@ import importlib
 import logging
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysweep import capacity, cluster, packs
-from raysweep.errors import InputError, RaysweepError
+from raysweep import capacity, cluster, packs, preflight
+from raysweep.errors import InputError, RaysweepError, StorageError, one_line
 from raysweep.grid import Trial
 from raysweep.lease import Invocation, Lease, wait_until_free
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
-from raysweep.recorder import Failure, Progress, Recorder, one_line
+from raysweep.recorder import MAX_LOST_NODES, Failure, Progress, Recorder
+from raysweep.retries import ran_out_of_memory
+from raysweep.shelf import Shelf
+from raysweep.signals import Signals, taken_over
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store import Store
+from raysweep.watchdog import StuckSweepError, Watchdog
 from raysweep.worker import Assignment, train_pack
 
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
@@ -36,7 +38,8 @@ POLL_S = 0.5
 FLUSH_S = 5.0  # for the recorder's last rows, when a signal stops the sweep
 RECORDER_RESTARTS = 20
 NAME_S = 10.0  # for Ray to end the recorder of a driver that died
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# On a cluster that grows, packs are small enough for this many at the same time.
+GROWN_SLOTS = 16
 
 
 class Result(NamedTuple):
@@ -47,14 +50,6 @@ class Result(NamedTuple):
     trained: int
     skipped: int  # done before, by an earlier invocation
     failures: tuple[Failure, ...]
-
-
-class InterruptedSweepError(RaysweepError):
-    """A signal stopped the sweep; what it had finished is in the store."""
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signal_number
 
 
 def run_sweep(
@@ -89,9 +84,10 @@ def run_sweep(
         record = sweep_record(plan, (cluster.local_node(),), command, started)
         Recorder(store.folder.uri, record, plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
+    preflight.check_room(plan, store.folder)
     if cluster.running_address(address) is None:
         capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
-    with _signals(store) as signals:
+    with taken_over(store) as signals:
         try:
             return _train(plan, store, address, command, started, show, signals)
         except RayError as error:
@@ -105,7 +101,7 @@ def _train(
     command: Sequence[str],
     started: str,
     show: Callable[[Progress], None],
-    signals: "_Signals",
+    signals: Signals,
 ) -> Result:
     resources = plan.spec.resources
     modules = [plan.source.module_path] if plan.source.module_path else []
@@ -115,18 +111,26 @@ def _train(
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "ray.tune")
         with cluster.connect(address, modules, groups=resources.workers > 1) as connected:
-            slots, speed = capacity.slots(resources, connected.nodes), judged.result()
+            nodes = connected.nodes
+            growing = not connected.started_here and cluster.autoscaled()
+            slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
+            module, _, _ = plan.source.reference.partition(":")
+            if len(nodes) > 1:
+                preflight.check_nodes(module)
+                if shelf := Shelf.shared(plan.spec.checkpoints.folder, store.folder):
+                    preflight.check_shared(shelf.folder.uri)
             planned = packs.plan(
                 plan.left,
                 lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
-                slots=slots,
+                slots=max(slots, GROWN_SLOTS) if growing else slots,
                 start_s=start_seconds(resources),
             )
-            record = sweep_record(plan, connected.nodes, command, started)
+            record = sweep_record(plan, nodes, command, started)
+            watchdog = Watchdog(resources, nodes, module, growing=growing)
             invocation = Invocation.begin()
             # Held from here to the end by this process, whatever becomes of the recorder's.
             with Lease.take(store.folder, invocation, store.live_record):
-                return _run(plan, store, planned, slots, record, show, invocation, signals)
+                return _run(plan, store, planned, record, show, watchdog, invocation, signals)
     finally:
         beside.shutdown(wait=False, cancel_futures=True)
 
@@ -135,23 +139,25 @@ def _run(
     plan: Plan,
     store: Store,
     planned: list[list[Trial]],
-    slots: int,
     record: dict[str, Any],
     show: Callable[[Progress], None],
+    watchdog: Watchdog,
     invocation: Invocation,
-    signals: "_Signals",
+    signals: Signals,
 ) -> Result:
     recorder = _start_recorder(plan, store, record, invocation)
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
     given = Assignment(
-        recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch)
-    )
+        recorder, plan.source.task, ray.put(plan.data), plan.spec.resources, str(scratch),
+        plan.spec.checkpoints, Shelf.shared(plan.spec.checkpoints.folder, store.folder),
+    )  # fmt: skip
     outcome: list[BaseException | None] = []
+    searches: list[Any] = []
 
     def schedule() -> None:
         # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
         try:
-            _schedule(planned, given, slots, scratch)
+            _schedule(planned, given, watchdog.slots, plan.spec.retries, scratch, searches)
             outcome.append(None)
         except BaseException as error:
             outcome.append(error)
@@ -162,12 +168,21 @@ def _run(
         thread.start()
         while thread.is_alive() and not signals.received:
             thread.join(POLL_S)
-            if (seen := _progress(recorder, signals)) is not None:
+            if (seen := _progress(recorder, signals)) is None:
+                continue
+            if seen.storage_error is not None:
                 show(seen)
+                raise StorageError(seen.storage_error)
+            try:
+                notice = watchdog.look(seen)
+            except StuckSweepError:
+                _flush(recorder)
+                raise
+            for search in searches:
+                search.max_concurrent = watchdog.slots
+            show(seen._replace(notice=notice))
         if signals.received:
-            # What does not get into a segment in time is in the log, for the next run to find.
-            with contextlib.suppress(RayError, GetTimeoutError):
-                ray.get(recorder.flush.remote(), timeout=FLUSH_S)
+            _flush(recorder)
             signals.stop()
         ray.get(recorder.close.remote())
         progress: Progress = ray.get(recorder.progress.remote())
@@ -183,7 +198,7 @@ def _run(
     return Result(store, progress.planned, trained, len(plan.done), progress.failures)
 
 
-def _progress(recorder: Any, signals: "_Signals") -> Progress | None:
+def _progress(recorder: Any, signals: Signals) -> Progress | None:
     """Where the sweep stands, or None once a signal has come: a recorder that Ray starts again
     answers late."""
     answer = recorder.progress.remote()
@@ -191,6 +206,12 @@ def _progress(recorder: Any, signals: "_Signals") -> Progress | None:
         if ray.wait([answer], timeout=POLL_S)[0]:
             return ray.get(answer)
     return None
+
+
+def _flush(recorder: Any) -> None:
+    """What does not get into a segment in time is in the log, for the next run to find."""
+    with contextlib.suppress(RayError, GetTimeoutError):
+        ray.get(recorder.flush.remote(), timeout=FLUSH_S)
 
 
 def _in_words(error: RayError) -> RaysweepError:
@@ -247,10 +268,14 @@ def _start_recorder(
         max_restarts=RECORDER_RESTARTS,
         max_task_retries=-1,
     )
+    shelf = Shelf.shared(plan.spec.checkpoints.folder, store.folder)
+    arguments = root, record, plan.trials, constants
     until = time.monotonic() + NAME_S
     while True:
         try:
-            return named.remote(root, record, plan.trials, constants, invocation=invocation)
+            return named.remote(
+                *arguments, invocation=invocation, retries=plan.spec.retries, shelf=shelf
+            )
         except ValueError as error:
             # This sweep holds the lease: the other recorder's driver is dead, and Ray ends it soon.
             if time.monotonic() > until:
@@ -259,19 +284,40 @@ def _start_recorder(
             time.sleep(POLL_S)
 
 
-def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch: Path) -> None:
-    """Let Tune train all packs, `slots` at a time."""
+def _schedule(
+    planned: list[list[Trial]],
+    given: Assignment,
+    slots: int,
+    retries: int,
+    scratch: Path,
+    searches: list[Any],
+) -> None:
+    """Let Tune train all packs, `slots` at a time.
+
+    Args: searches: takes what hands out the packs; its `max_concurrent` may be changed meanwhile.
+    """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
     os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
     from ray import tune
     from ray.tune.progress_reporter import TrialProgressCallback
+    from ray.tune.search.basic_variant import BasicVariantGenerator
 
     class Silent(TrialProgressCallback):
         """Tune adds a talking one where it finds none; our own display says all there is."""
 
         def _print(self, msg: str) -> None:
             pass
+
+    class Charging(tune.Callback):
+        """A trial whose process Ray killed for its memory would need as much again."""
+
+        def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            said = str(trial.get_error() or "").rpartition("Failure #")[2]
+            if ran_out_of_memory(said):
+                ids = [one.trial_id for one in planned[trial.config["pack"]]]
+                line = "OutOfMemoryError: Ray killed the process, its node was short of memory"
+                ray.get(given.recorder.blame.remote(ids, line, said))
 
     for name in ("ray.tune", "ray.train", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -283,6 +329,8 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
         # Drivers only wait, so they reserve next to nothing: with Ray's default of one CPU each
         # they starve the workers they started. They stay on the head, which is not preempted.
         request = {"CPU": 0, "node:__internal_head__": 0.001}
+    search = BasicVariantGenerator(max_concurrent=slots)
+    searches.append(search)
     stored = [ray.put(pack) for pack in planned]
 
     def pack_trainable(config: dict[str, Any]) -> None:
@@ -292,7 +340,7 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
         tune.with_resources(pack_trainable, request),
         param_space={"pack": tune.grid_search(list(range(len(planned))))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=slots,
+            search_alg=search,
             # A nested fit() does not survive its actor's reuse; a pack in the process does.
             reuse_actors=inline,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -301,54 +349,16 @@ def _schedule(planned: list[list[Trial]], given: Assignment, slots: int, scratch
             name="tune",
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[Silent()],
+            callbacks=[Silent(), Charging()],
             # A pack starts again after its process died; the recorder charges the trial that was
-            # claimed, so each trial of a pack can cost its pack two starts at most.
-            failure_config=tune.FailureConfig(max_failures=2 * max(map(len, planned))),
+            # claimed, so each trial of a pack costs its pack so many starts at most.
+            failure_config=tune.FailureConfig(
+                max_failures=(retries + 1) * max(map(len, planned)) + MAX_LOST_NODES
+            ),
         ),
     )
     for error in tuner.fit().errors:
         raise error
-
-
-class _Signals:
-    """Signals that ask to stop: raised as an error while Ray starts, then only collected, since
-    rows have to be flushed first."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.received: list[int] = []
-        self.raising = True
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
-        self.received.append(number)
-        if self.raising:
-            self.raising = False
-            self.stop()
-
-    def stop(self) -> NoReturn:
-        """Raises: InterruptedSweepError."""
-        raise InterruptedSweepError(
-            f"stopped by {signal.Signals(self.received[0]).name}; what is finished is in "
-            f"{self._store.root}, and the same command goes on from there",
-            self.received[0],
-        )
-
-
-@contextlib.contextmanager
-def _signals(store: Store) -> Iterator[_Signals]:
-    """Takes SIGNALS over; only the main thread may."""
-    signals = _Signals(store)
-    if threading.current_thread() is not threading.main_thread():
-        yield signals
-        return
-    before = {number: signal.signal(number, signals.note) for number in SIGNALS}
-    try:
-        yield signals
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def start_seconds(resources: Resources) -> float:

@@ -20,8 +20,10 @@ def epochs(trial_id, *numbers):
     return pa.RecordBatch.from_pylist(rows, EPOCHS)
 
 
-def finished(trial_id):
-    return pa.RecordBatch.from_pylist([{"trial_id": trial_id, "status": "completed"}], TRIALS)
+def finished(trial_id, attempt=1):
+    return pa.RecordBatch.from_pylist(
+        [{"trial_id": trial_id, "attempt": attempt, "status": "completed"}], TRIALS
+    )
 
 
 def keys(store):
