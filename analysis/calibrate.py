@@ -1,4 +1,5 @@
-"""Makes the table of cut-offs of the harm test, and the page of its and the verdict's error rates.
+"""Makes the table of cut-offs of the harm test, and the page of its and the verdict's error rates,
+of which the report's footer tells the most important ones (analysis/error_rates.json).
 
 python -m analysis.calibrate                 # all; about 20 minutes of one core
 python -m analysis.calibrate --only cutoffs  # analysis/calibration.json alone
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from analysis import harm
 from analysis.contrasts import segments
 from analysis.cutoffs import Cutoffs, of_json
-from analysis.error_page import FIGURE, figure, page
+from analysis.error_page import FIGURE, figure, page, summary
 from analysis.error_rates import PARTS
 from analysis.overfitting import window
 from analysis.simulate import ar1
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--only", choices=("cutoffs", *PARTS, "page"), action="append", help="a part of the work"
     )
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of calibration.json")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the .json files")
     parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "error-rates.md")
     parser.add_argument(
         "--parts", type=Path, default=Path("results/calibration"), help="folder of measured rows"
@@ -132,6 +133,8 @@ def main(argv: list[str] | None = None) -> None:
             part: json.loads((args.parts / f"{part}.json").read_text("utf-8")) for part in PARTS
         }
         args.page.write_text(page(rows), "utf-8")
+        told = json.dumps(summary(rows), indent=1, ensure_ascii=False) + "\n"
+        (args.out / "error_rates.json").write_text(told, "utf-8")
         figure(rows["power"]).save(args.page.with_name(FIGURE))
         sys.stderr.write(f"wrote {args.page}\n")
 

@@ -1,5 +1,6 @@
 """What explains the differences: variance shares of the knobs, laws of the jitter, probes."""
 
+import math
 from collections.abc import Sequence
 
 import polars as pl
@@ -9,6 +10,7 @@ from analysis.attribution import REGRESSION, SUB_GRID
 from analysis.axes import title
 from analysis.commands import more_seeds, num_seeds, run_again
 from analysis.figures import Figure
+from analysis.ratios import Ratio
 from analysis.results import Analysis
 from analysis.words import fixed, number, pp, with_limits
 
@@ -224,7 +226,8 @@ def probes(analysis: Analysis) -> list[str]:
         if row["hf_ratio_low"] is not None:
             limits = f" ({pp(row['hf_ratio_low'], 0)} to {pp(row['hf_ratio_high'], 0)})"
         gain = "" if row["accuracy_gain"] is None else (
-            f", and their accuracy is {pp(row['accuracy_gain'])} pp above that of the raw ones"
+            f", and their accuracy is {pp(abs(row['accuracy_gain']))} pp "
+            f"{'below' if row['accuracy_gain'] < 0 else 'above'} that of the raw ones"
         )  # fmt: skip
         said.append(
             f"Weights of kind “{row['weights_kind']}” jitter with "
@@ -251,6 +254,7 @@ def probes(analysis: Analysis) -> list[str]:
         )
     else:
         missing.append(repeated)
+    said += see_saw(analysis.causes.see_saw)
     if missing:
         options = [word for words in missing for word in ("--set", _PROBES[words])]
         seeds = str(max(3, 2 * num_seeds(analysis)))
@@ -259,6 +263,29 @@ def probes(analysis: Analysis) -> list[str]:
             f"record them: {run_again(analysis, *options, '--seeds', seeds)}."
         )
     return said
+
+
+def see_saw(share: Ratio | None) -> list[str]:
+    """Whether classes trade places, which accuracy alone does not show."""
+    if share is None or not math.isfinite(share.value):
+        return []
+    limits = f"{pp(share.low, 0)} to {pp(share.high, 0)}"
+    if share.low > 0:
+        return [
+            f"Classes trade places: {pp(share.value, 0)} % ({limits}) of what they move by "
+            "themselves cancels in accuracy, so the data pull the network to and fro."
+        ]
+    if share.high < 0:
+        times, low, high = (number(1 - x, 1) for x in (share.value, share.high, share.low))
+        return [
+            f"Classes rise and fall together: accuracy moves with {times} times ({low} to {high}) "
+            "the variance that classes moving by themselves would give it, so it is the whole "
+            "network that moves."
+        ]
+    return [
+        f"Whether classes trade places is open: {pp(share.value, 0)} % ({limits}) of what they "
+        "move by themselves cancels in accuracy."
+    ]
 
 
 def _method(shown: pl.DataFrame) -> str:

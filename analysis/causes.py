@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from analysis.attribution import attribute
-from analysis.averaging import averaging_ratios, repeats
+from analysis.averaging import averaging_ratios, class_see_saw, repeats, see_saw_share
 from analysis.curves import curves
 from analysis.gradient_noise import noise_scales
 from analysis.ranking import Winner, ranking
+from analysis.ratios import Ratio
 from analysis.regression import phase_variances, regress
 from analysis.replay import replay, replayable
 from analysis.variance_components import variance_components
@@ -26,6 +27,8 @@ class Causes(NamedTuple):
     noise_scale: gradient noise scale per trial (analysis.gradient_noise)
     averaging: jitter of averaged weights over that of raw ones (analysis.averaging)
     repeats: second evaluations of the same weights (analysis.averaging)
+    see_saw: how much of the classes' own movement cancels in accuracy (analysis.averaging); None
+        where the classes were not counted
     stopping: early-stopping rules replayed (analysis.replay)
     ranking: configurations from the best (analysis.ranking), and the winner
     """
@@ -36,6 +39,7 @@ class Causes(NamedTuple):
     noise_scale: pl.DataFrame
     averaging: pl.DataFrame
     repeats: pl.DataFrame
+    see_saw: Ratio | None
     stopping: pl.DataFrame
     ranking: pl.DataFrame
     winner: Winner | None
@@ -48,11 +52,13 @@ def causes(
     raw: pl.DataFrame,
     points: pl.DataFrame,
     axes: list[str],
+    classes: pl.DataFrame | None = None,
     *,
     seed: int = 0,
 ) -> Causes:
     """Args: trials: finished ones with their estimates; raw: epochs of raw weights of completed
-    trials; points: config_id and a label per axis; seed: of all resampling."""
+    trials; points: config_id and a label per axis; classes: trial_id, epoch,
+    val_class_n, val_class_correct where they are known; seed: of all resampling."""
     completed = trials.filter(pl.col("outcome") == "completed")
     pairs = completed.select("trial_id", "config_id")
     order, winner = ranking(curves(raw), dict(pairs.iter_rows()), seed)
@@ -69,9 +75,19 @@ def causes(
             probes.get("ema_half_life"),
         ),
         repeats=repeats(epochs),
+        see_saw=_see_saw(raw, classes),
         stopping=replay(curves(played), censored=censored),
         ranking=order,
         winner=winner,
+    )
+
+
+def _see_saw(raw: pl.DataFrame, classes: pl.DataFrame | None) -> Ratio | None:
+    if classes is None or not classes["val_class_correct"].count():
+        return None
+    on = ["trial_id", "epoch"]
+    return see_saw_share(
+        class_see_saw(raw.join(classes, on=on, how="inner", maintain_order="left"))
     )
 
 

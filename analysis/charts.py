@@ -16,6 +16,24 @@ BEST = "#009E73"
 UNCLEAR = "#8C8C8C"
 SERIES = ("validation", "training (eval mode)")
 MARKS = ("best epoch", "restored weights", "stopped early")
+# Of the cells of a label map, all light enough for black words.
+LABEL_COLOURS = {
+    "network": "#E8833A",
+    "both": "#CC79A7",
+    "val. set": "#E69F00",
+    "wander": "#56B4E9",
+    "quiet": "#2CB68B",
+    "overfits": "#E8833A",
+    "confident": "#E69F00",
+    "no harm": "#2CB68B",
+    "rising": "#9CC9EC",
+    "at chance": "#A9A9A9",
+    "unlearns": "#CC79A7",
+    "diverged": "#A9A9A9",
+    "failed": "#A9A9A9",
+    "open": "#DADADA",
+}
+_TEXT_STEP = 34  # cells narrower than this hold no word
 _MAX_FACET_COLUMNS = 4
 _MAX_EFFECT_COLUMNS = 5
 _FINE_RATIOS = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0]
@@ -39,18 +57,9 @@ def grid_map(
     Args: data (named maps): x, y, slice in their order, point, <value> in pp, <value>_text,
         <value>_tip; the titles are None where there is no such axis.
     """
-    xs, ys = (data[name].unique(maintain_order=True).to_list() for name in ("x", "y"))
     low, high = _colour_domain(data[value].drop_nulls())
     filled, bright = f"isValid(datum.{value})", f"datum.{value} > {(low + high) / 2}"
-    step = min(60, 900 // max(len(xs), 1))
-    base = alt.Chart(alt.NamedData("maps"), width=alt.Step(step), height=alt.Step(34)).encode(
-        x=alt.X("x:O", title=x_title, sort=xs, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("y:O", title=y_title, sort=ys[::-1], axis=alt.Axis() if y_title else None),
-        tooltip=[
-            alt.Tooltip("point:N", title="configuration"),
-            alt.Tooltip(f"{value}_tip:N", title=title),
-        ],
-    )
+    base, wide = _on_the_grid(data, "maps", value, title, x_title, y_title)
     colour = alt.Color(
         f"{value}:Q",
         title="pp",
@@ -68,13 +77,60 @@ def grid_map(
         .then(alt.value("black"))
         .otherwise(alt.value("white")),
     )
-    layers = alt.layer(cells, numbers) if step >= 34 else alt.layer(cells)
+    layers = alt.layer(cells, numbers) if wide else alt.layer(cells)
+    return _by_slice(layers, data, title, facet_title)
+
+
+def label_map(
+    data: pl.DataFrame,
+    *,
+    value: str,
+    title: str,
+    x_title: str,
+    y_title: str | None,
+    facet_title: str | None,
+) -> Chart:
+    """A label over two axes of the grid, as grid_map.
+
+    Args: data (named labels): x, y, slice, point, <value> (a key of LABEL_COLOURS), <value>_tip.
+    """
+    base, wide = _on_the_grid(data, "labels", value, title, x_title, y_title)
+    words = [word for word in LABEL_COLOURS if word in set(data[value])]
+    scale = alt.Scale(domain=words, range=[LABEL_COLOURS[word] for word in words])
+    cells = base.mark_rect(cursor="pointer").encode(
+        color=alt.Color(f"{value}:N", scale=scale, legend=None if wide else alt.Legend(title=None))
+    )
+    text = base.mark_text(fontSize=11, cursor="pointer", color="black").encode(text=f"{value}:N")
+    return _by_slice(alt.layer(cells, text) if wide else cells, data, title, facet_title)
+
+
+def _on_the_grid(
+    data: pl.DataFrame, name: str, value: str, title: str, x_title: str, y_title: str | None
+) -> tuple[alt.Chart, bool]:
+    """A mark per cell, without its colour, and whether a cell is wide enough for a word."""
+    xs, ys = (data[axis].unique(maintain_order=True).to_list() for axis in ("x", "y"))
+    step = min(60, 900 // max(len(xs), 1))
+    base = alt.Chart(alt.NamedData(name), width=alt.Step(step), height=alt.Step(34)).encode(
+        x=alt.X("x:O", title=x_title, sort=xs, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("y:O", title=y_title, sort=ys[::-1], axis=alt.Axis() if y_title else None),
+        tooltip=[
+            alt.Tooltip("point:N", title="configuration"),
+            alt.Tooltip(f"{value}_tip:N", title=title),
+        ],
+    )
+    return base, step >= _TEXT_STEP
+
+
+def _by_slice(
+    cells: alt.Chart | Layers, data: pl.DataFrame, title: str, facet_title: str | None
+) -> Chart:
     heading = alt.Title(title, anchor="start")
     if facet_title is None:
-        return layers.properties(title=heading)
+        return cells.properties(title=heading)
     slices = data["slice"].unique(maintain_order=True).to_list()
     facet = alt.Facet("slice:N", title=facet_title, sort=slices)
-    return layers.facet(facet=facet, columns=min(len(slices), _MAX_FACET_COLUMNS)).properties(
+    assert not isinstance(cells, alt.FacetChart)
+    return cells.facet(facet=facet, columns=min(len(slices), _MAX_FACET_COLUMNS)).properties(
         title=heading
     )
 

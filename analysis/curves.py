@@ -32,6 +32,7 @@ class Curves:
     lr: Floats  # (N, T)
     block_accuracy: Floats  # (N, T, K); K = 0 without blocks
     block_loss: Floats  # (N, T, K), means; K = 0 without them
+    block_refined: Floats  # (N, T, K), the same at the temperature fitted to all blocks
     block_weight: Floats  # (N, K), shares of the validation examples; sums to 1
 
     @property
@@ -66,6 +67,7 @@ class Curves:
             "lr": np.ones(shape),
             "block_accuracy": np.empty((*shape, 0)),
             "block_loss": np.empty((*shape, 0)),
+            "block_refined": np.empty((*shape, 0)),
             "block_weight": np.empty((shape[0], 0)),
         }
         return cls(**(fields | known))
@@ -116,7 +118,7 @@ def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curv
         most = np.max(np.where(known, values, 0.0), axis=1)
         return np.where(known.any(axis=1), most, np.nan)
 
-    blocks, block_loss, weight = _blocks(rows, place, shape)
+    blocks, block_loss, block_refined, weight = _blocks(rows, place, shape)
     return Curves(
         trial_ids=trial_ids,
         val_accuracy=matrix(rows["val_accuracy"]),
@@ -131,21 +133,22 @@ def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curv
         lr=matrix(rows["lr"]),
         block_accuracy=blocks,
         block_loss=block_loss,
+        block_refined=block_refined,
         block_weight=weight,
     )
 
 
 def _blocks(
     rows: pl.DataFrame, place: NDArray[np.int64], shape: tuple[int, int]
-) -> tuple[Floats, Floats, Floats]:
-    """Accuracy and loss (N, T, K) and weight (N, K) of the blocks; K = 0 unless all rows have
-    them."""
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Accuracy, loss and refined loss (N, T, K) and weight (N, K) of the blocks; K = 0 unless all
+    rows have them."""
     num_trials, num_epochs = shape
     sizes = rows["val_block_n"].list.len()
     num_blocks = sizes.max()
     none = np.empty((*shape, 0))
     if sizes.null_count() or sizes.min() != num_blocks or not isinstance(num_blocks, int):
-        return none, none, np.empty((num_trials, 0))
+        return none, none, none, np.empty((num_trials, 0))
     count = rows["val_block_n"].explode().to_numpy().reshape(-1, num_blocks)
 
     def means(sums: pl.Series) -> Floats:
@@ -156,9 +159,8 @@ def _blocks(
 
     weight = np.zeros((num_trials, num_blocks))
     weight[rows["row"].to_numpy()] = count / count.sum(axis=1, keepdims=True)
-    losses = rows["val_block_loss_sum"]
-    return (
-        means(rows["val_block_correct"]),
-        none if losses.null_count() else means(losses),
-        weight,
+    loss, refined = (
+        none if name not in rows.columns or rows[name].null_count() else means(rows[name])
+        for name in ("val_block_loss_sum", "val_block_nll_sum")
     )
+    return means(rows["val_block_correct"]), loss, refined, weight

@@ -1,4 +1,4 @@
-"""Measured error rates -> the page docs/error-rates.md and its figure."""
+"""Measured error rates -> the page docs/error-rates.md, its figure, and what the report tells."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -50,6 +50,32 @@ def page(rows: dict[str, Rows], command: str = "python -m analysis.calibrate") -
             *_power(rows["power"]),
         ]
     ) + "\n"  # fmt: skip
+
+
+# How the report's footer calls the claims; each one's cells are those of a part of error_rates.
+CLAIMS = (
+    ("overfits, one seed", "one_seed", "yes", "nothing is lost"),
+    ("overfits, five seeds", "five_seeds", "yes", "nothing is lost"),
+    ("the network itself moves", "one_seed", "optimizer", "its part is at the margin"),
+    ("the validation set moves it", "validation_part", None, "its part is at the margin"),
+)
+
+
+def summary(rows: dict[str, Rows]) -> dict[str, Rows]:
+    """What the report's footer tells, as analysis.thresholds reads it: false claims at their worst,
+    and how often a class is told."""
+    claims: Rows = []
+    for words, part, claim, truth in CLAIMS:
+        cells = [row for row in rows[part] if claim is None or row["claim"] == claim]
+        worst = max(cells, key=lambda row: row["rate"])
+        kept = {name: worst[name] for name in ("rate", "low", "high", "num", "epochs")}
+        claims.append({"claim": words, "truth": truth, "cells": len(cells), **kept})
+    told: Rows = []
+    for row in rows["confusion"]:
+        if row["given"] == row["truth"]:
+            names = ("label", "truth", "made_of", "rate", "low", "high", "num")
+            told.append({name: row[name] for name in names})
+    return {"claims": claims, "told": told}
 
 
 def figure(power: Rows) -> alt.FacetChart:
@@ -117,10 +143,10 @@ def _confusion(rows: Rows) -> list[str]:
         body.append((label, truth, made_of, right, "; ".join(others)))
     return [
         "## Verdicts of trials of known class",
-        "60 epochs, 1,000 validation examples, one seed unless said otherwise. Each row is a class "
-        "and what it is made of. Rows of at least 90 % were looked for: they say with which data a "
-        "class is told that well. The others show where the data are too few: with one seed, twice "
-        "the margin is not enough for every label.",
+        "60 epochs, 1,000 validation examples, one seed unless said otherwise; 2,000 trials a "
+        "row. Each row is a class and what it is made of. Rows of at least 90 % were looked for: "
+        "they say with which data a class is told that well. The others show where the data are "
+        "too few: with one seed, twice the margin is not enough for every label.",
         _table(("label", "true class", "made of", "given it, %", "given else"), body),
     ]  # fmt: skip
 

@@ -207,6 +207,8 @@ CLASSES: tuple[tuple[str, str, str, Scenario, bool], ...] = (
      replace(_LOUD, jitter=0.0084), False),
     ("noise", "both", "1.2 pp of the population (three times), 0.84 pp of the set",
      replace(_LOUD, jitter=0.012), True),
+    ("noise", "both", "three seeds: 0.84 pp of the population and of the set (twice the margin)",
+     replace(_LOUD, jitter=0.0084, num_seeds=3), False),
     ("noise", "slow wander", "a wave of SD 0.8 pp (twice the margin), period 15; 0.2 pp of the set",
      Scenario(jitter=0.0, wander=0.008, accuracy=0.95, churn=0.1), True),
     ("noise", "no", "0.05 pp of the population, 0.16 pp of the set",
@@ -227,25 +229,30 @@ CLASSES: tuple[tuple[str, str, str, Scenario, bool], ...] = (
     ("overfit", "no", "nothing lost; jitter 0.1 pp, the set's part 0.25 pp",
      Scenario(jitter=0.001, churn=0.1), False),
     ("overfit", "no", "five seeds: the same",
-     Scenario(num_seeds=5, jitter=0.001, churn=0.1), False),
+     Scenario(num_seeds=5, jitter=0.001, churn=0.1), True),
     ("overfit", "no", "five seeds: jitter 0.4 pp, the set's part 0.43 pp",
      Scenario(num_seeds=5), False),
     ("status", "still learning", "as many epochs again would add 4 pp (twice the margin)",
      Scenario(slope=0.04 / 60), False),
     ("status", "still learning", "9 pp (more than four times)", Scenario(slope=0.0015), True),
+    ("status", "still learning", "three seeds: 4 pp (twice the margin)",
+     Scenario(slope=0.04 / 60, num_seeds=3), False),
+    ("status", "still learning", "five seeds: 4 pp (twice the margin)",
+     Scenario(slope=0.04 / 60, num_seeds=5), True),
     ("status", "still learning", "three seeds: 6 pp (three times)",
      Scenario(slope=0.001, num_seeds=3), True),
     ("status", "ok", "nothing rises", Scenario(), True),
     ("overfit", "no", "eight seeds: jitter 0.1 pp, the set's part 0.25 pp",
      Scenario(num_seeds=8, jitter=0.001, churn=0.1), True),
+    ("noise", "both", "five seeds: 0.84 pp of the population and of the set (twice the margin)",
+     replace(_LOUD, jitter=0.0084, num_seeds=5), True),
 )  # fmt: skip
 
 
 def confusion(scale: float) -> Iterator[dict[str, Any]]:
-    """Verdicts on trials of known class, T = 60 and n = 1,000: a row per class and label given."""
+    """Verdicts on 2,000 trials of each known class, T = 60, n = 1,000: a row per label given."""
     for number, (label, truth, made_of, scenario, _) in enumerate(CLASSES):
-        found = verdicts(scenario, int((500 if scenario.num_seeds == 1 else 300) * scale),
-                         (5, number))  # fmt: skip
+        found = verdicts(scenario, int(2000 / scenario.num_seeds * scale), (5, number))
         for given, num in sorted(found[label].value_counts().iter_rows()):
             yield {"label": label, "truth": truth, "made_of": made_of, "given": given,
                    **share(int(num), found.height)}  # fmt: skip

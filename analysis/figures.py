@@ -13,6 +13,7 @@ from analysis.words import fixed, interval_text, number, pp, with_limits
 
 MAX_MEASURED = 48  # configurations in the figure with a row for each
 MAX_UNSORTED = 6  # up to so many stand in the order of the plan, more in that of their jitter
+PLACE = ("x", "y", "slice", "config_id", "point")  # of a configuration on a map of the grid
 _X_FIRST, _Y_FIRST = ("batch_size",), ("learning_rate", "lr_scaling")
 
 
@@ -22,7 +23,7 @@ class Figure:
 
     finding: what it shows, said first; how: how to read it. choices: (config_id, point) that its
     panels can be set to, `panels` how many there are. notes: further findings, and what is missing,
-    with commands in backticks.
+    with commands in backticks. shown: a small table that needs no click.
     """
 
     name: str
@@ -36,29 +37,17 @@ class Figure:
     choices: list[tuple[str, str]] = field(default_factory=list)
     panels: list[str] = field(default_factory=list)
     notes: Sequence[str] = ()
+    shown: pl.DataFrame | None = None
 
 
 def maps(analysis: Analysis) -> Figure | None:
     """Jitter, gap and fall from the peak over the grid; None for fewer than two axes."""
     if len(analysis.axes) < 2:
         return None
-    x, y, others = _grid_axes(analysis.axes)
-    table = analysis.points.join(
-        analysis.configurations.drop([axis.name for axis in analysis.axes], strict=False),
-        on="config_id",
-        suffix="_same",
-        maintain_order="left",
-    )
-    words = [pl.format("{} {}", pl.lit(short(axis.name)), axis.name) for axis in others]
+    table, x, y = grid(analysis)
     shown = [("hf_sd", 2), ("gap", 1), ("drop", 1)]
-    data = table.sort(
-        [axis.name for axis in others] + [y.name, x.name], maintain_order=True
-    ).select(
-        pl.col(x.name).cast(pl.String).alias("x"),
-        pl.col(y.name).cast(pl.String).alias("y"),
-        (pl.concat_str(words, separator=" · ") if words else pl.lit("")).alias("slice"),
-        "config_id",
-        "point",
+    data = table.select(
+        *PLACE,
         *[
             expression
             for name, digits in shown
@@ -81,7 +70,7 @@ def maps(analysis: Analysis) -> Figure | None:
             title=titles[name],
             x_title=x.title,
             y_title=y.title,
-            facet_title=None if not others else "",
+            facet_title=None if len(analysis.axes) == 2 else "",
         )
         for name, _ in shown
         if data[name].drop_nulls().len()
@@ -104,6 +93,24 @@ def maps(analysis: Analysis) -> Figure | None:
               (("hf_sd", "jitter, pp"), ("gap", "gap, pp"), ("drop", "fall, pp"))],
         ),
     )  # fmt: skip
+
+
+def grid(analysis: Analysis) -> tuple[pl.DataFrame, Axis, Axis]:
+    """The configurations with their PLACE on a map, in its order, and its two axes."""
+    x, y, others = _grid_axes(analysis.axes)
+    table = analysis.points.join(
+        analysis.configurations.drop([axis.name for axis in analysis.axes], strict=False),
+        on="config_id",
+        suffix="_same",
+        maintain_order="left",
+    ).sort([axis.name for axis in others] + [y.name, x.name], maintain_order=True)
+    words = [pl.format("{} {}", pl.lit(short(axis.name)), axis.name) for axis in others]
+    placed = table.with_columns(
+        pl.col(x.name).cast(pl.String).alias("x"),
+        pl.col(y.name).cast(pl.String).alias("y"),
+        (pl.concat_str(words, separator=" · ") if words else pl.lit("")).alias("slice"),
+    )
+    return placed, x, y
 
 
 def _grid_axes(axes: Sequence[Axis]) -> tuple[Axis, Axis, list[Axis]]:

@@ -6,64 +6,92 @@ from typing import Any
 import polars as pl
 
 from analysis import best_section, censoring, knobs
+from analysis.advice import CALM, advice
+from analysis.margins import Margins
 from analysis.results import Analysis
 from analysis.words import between, pp
 
-# Margins that matter to a person: jitter (SD) and fall of accuracy as fractions, and the rise of
-# the loss relative to its minimum.
-JITTER_MARGIN, FALL_MARGIN, RISE_MARGIN = 0.004, 0.005, 0.03
-COLLAPSE_MARGIN = 0.05  # fall of the training accuracy: more is instability, not overfitting
-GAIN_MARGIN = 0.02  # accuracy gained over the last third of training: more is "still learning"
-
+MARGINS = Margins()
 TREND_RATIO = 1.5  # of the second- to the third-difference variance: above, trend is in it
+
+# Whose noise it is: of some configurations, and of one.
+WHOSE = {
+    "optimizer": ("by the network itself in {}", "the network itself moves"),
+    "validation set": (
+        "for the small validation set in {}",
+        "it is the small validation set that moves",
+    ),
+    "both": ("for both in {}", "the network itself and the small validation set both move"),
+    "undetermined": ("why is not settled in {}", "whose noise it is, is not settled"),
+}
 
 Row = dict[str, Any]
 
 
-def overfits() -> pl.Expr:
-    """Configurations whose validation accuracy clearly falls while training holds."""
-    return (pl.col("drop_low") > FALL_MARGIN).fill_null(False) & ~collapses()
-
-
-def collapses() -> pl.Expr:
-    """Configurations that unlearn: the training accuracy itself falls."""
-    return (pl.col("train_drop") > COLLAPSE_MARGIN).fill_null(False)
+def jitters() -> pl.Expr:
+    """Configurations whose accuracy moves from epoch to epoch for sure by more than the margin."""
+    return (pl.col("hf_sd_low") > MARGINS.noise).fill_null(value=False)
 
 
 def answer(analysis: Analysis) -> str:
-    """Noise or overfitting, in one sentence that counts configurations."""
+    """Noise or overfitting, in one sentence or two that count configurations by their labels."""
     table = analysis.configurations
     if not table["num_completed"].sum():
         return "No trial completed: all that finished diverged."
     if not table["hf_sd"].drop_nulls().len():
         return "Too few epochs to tell noise from overfitting: 11 are needed, 40 are better."
-    jumpy, fallen = pl.col("hf_sd_low") > JITTER_MARGIN, overfits()
-    num_jumpy, num_fallen = table.filter(jumpy).height, table.filter(fallen).height
-    num_both = table.filter(jumpy & fallen).height
-    noise = f"jitters by more than {pp(JITTER_MARGIN, 1)} pp from epoch to epoch"
-    harm = f"ends more than {pp(FALL_MARGIN, 1)} pp below its peak"
-    of_all = f"of {table.height} configurations"
-    one = table.height == 1
+    num_jumpy, num_fallen = table.filter(jitters()).height, _labelled(table, "overfit", "yes")
+    heading = "Neither noise nor overfitting is clear."
     if num_jumpy and num_fallen:
-        if one:
-            return f"Both. Validation accuracy clearly {noise} and clearly {harm}."
-        same = num_both == num_jumpy == num_fallen == 1
-        both = "the same one" if same else f"both together in {num_both or 'none'}"
-        return (
-            f"Both. In {num_jumpy} {of_all} validation accuracy clearly {noise}, and in "
-            f"{num_fallen} it clearly {harm}; {both}."
-        )
-    if not num_jumpy and not num_fallen:
-        where = "here" if one else f"in any {of_all}"
-        return f"Neither is clear {where}: that validation accuracy {noise}, or that it {harm}."
-    found, other = (noise, harm) if num_jumpy else (harm, noise)
-    what = "Noise more than overfitting." if num_jumpy else "Overfitting more than noise."
-    if one:
-        return f"{what} Validation accuracy clearly {found}; that it {other} is not clear."
+        heading = "Both."
+    elif num_jumpy or num_fallen:
+        first = ("Noise", "overfitting") if num_jumpy else ("Overfitting", "noise")
+        heading = f"{first[0]} more than {first[1]}."
+    elif set(table["noise"]) == {"no"} and set(table["overfit"]) <= {"no", "over-confident"}:
+        heading = "Neither noise nor overfitting."
+    return f"{heading} {_noise_counts(table)}. {_harm_counts(table)}."
+
+
+def _labelled(table: pl.DataFrame, label: str, value: str) -> int:
+    return table.filter((pl.col(label) == value).fill_null(value=False)).height
+
+
+def _noise_counts(table: pl.DataFrame) -> str:
+    how = f"jitters by more than {pp(MARGINS.noise, 1)} pp from epoch to epoch"
+    jumpy = table.filter(jitters())
+    if table.height == 1:
+        if not jumpy.height:
+            return f"That validation accuracy {how} is not clear"
+        whose = WHOSE.get(str(jumpy["noise"][0]), WHOSE["undetermined"])[1]
+        return f"Validation accuracy clearly {how}: {whose}"
+    if not jumpy.height:
+        return f"In none of {table.height} configurations validation accuracy clearly {how}"
+    counts = [
+        words.format(number)
+        for label, (words, _) in WHOSE.items()
+        if (number := _labelled(jumpy, "noise", label))
+    ]
     return (
-        f"{what} In {num_jumpy or num_fallen} {of_all} validation accuracy clearly {found}; that "
-        f"it {other} is clear in none."
+        f"In {jumpy.height} of {table.height} configurations validation accuracy clearly {how}: "
+        f"{', '.join(counts)}"
     )
+
+
+def _harm_counts(table: pl.DataFrame) -> str:
+    fallen, sure, excluded = (
+        _labelled(table, "overfit", value) for value in ("yes", "over-confident", "no")
+    )
+    if table.height == 1:
+        if fallen:
+            return "It overfits"
+        if sure:
+            return "It grows over-confident, but loses no accuracy"
+        return "It does not overfit" if excluded else "Whether it overfits is not settled"
+    said = [f"{fallen or 'None'} {'overfits' if fallen < 2 else 'overfit'} for sure"]
+    said += [f"{sure} grow{'s' * (sure == 1)} over-confident without losing accuracy"] * bool(sure)
+    said += [f"{excluded} for sure {'does' if excluded == 1 else 'do'} not"] * bool(excluded)
+    rest = _labelled(table, "overfit", "undetermined")
+    return "; ".join([*said, *[f"{rest} {'is' if rest == 1 else 'are'} not settled"] * bool(rest)])
 
 
 def summary(analysis: Analysis) -> list[tuple[str, str]]:
@@ -119,29 +147,25 @@ def overfitting(table: pl.DataFrame) -> list[str]:
     if known.height == 1:
         return said  # its own sentence says it
     if known.height:
+        median = _median(known, "gap")
         said.append(
-            f"Training accuracy ends above validation accuracy by {pp(_median(known, 'gap'), 1)} "
-            f"pp in the median, by {pp(known['gap'][-1], 1)} pp at most ({known['point'][-1]}); a "
-            "gap alone is no harm."
+            f"Training accuracy ends {_gap(median)} validation accuracy in the median, "
+            f"{_gap(known['gap'][-1])} at most ({known['point'][-1]}); a gap alone is no harm."
         )
-    fallen = table.filter(overfits()).sort("drop", maintain_order=True)
+    fallen = table.filter((pl.col("overfit") == "yes").fill_null(value=False))
     if fallen.height:
-        worst = fallen.row(-1, named=True)
-        said.append(
-            f"The harm is largest at {worst['point']}: accuracy ends {pp(worst['drop'], 1)} pp"
-            f"{between(worst['drop_low'], worst['drop_high'], 1)} below its peak."
-        )
+        worst = fallen.sort("drop", maintain_order=True).row(-1, named=True)
+        said.append(f"The harm is largest at {worst['point']}: {_lower(worst['overfit_reason'])}")
     elif table["drop_high"].drop_nulls().len():
-        margin = f"{pp(FALL_MARGIN, 1)} pp"
-        spared = table.filter(pl.col("drop_high") < FALL_MARGIN).height
+        spared = table.filter(pl.col("drop_high") < MARGINS.drop).height
         said.append(
-            f"No fall of accuracy by more than {margin} from its peak is clear; such a fall is "
-            f"excluded in {spared or 'none'} of {table.height} configurations."
+            f"No overfitting is clear; a fall of accuracy by more than {pp(MARGINS.drop, 1)} pp "
+            f"from its peak is excluded in {spared or 'none'} of {table.height} configurations."
         )
-    risen = table.filter(pl.col("loss_rise_low") > RISE_MARGIN).height
+    risen = table.filter(pl.col("loss_rise_low") > MARGINS.loss_rise).height
     if risen:
         said.append(
-            f"In {risen} the validation loss ends more than {pp(RISE_MARGIN, 0)} % above its "
+            f"In {risen} the validation loss ends more than {pp(MARGINS.loss_rise, 0)} % above its "
             "minimum, by more than noise makes: there the network grows over-confident, or loses "
             "what tells the classes apart."
         )
@@ -156,24 +180,24 @@ def unstable(table: pl.DataFrame) -> list[str]:
         if rows.height:
             number_of = int(rows[f"num_{status}"].sum())
             said.append(f"{number_of} trial{'s' if number_of > 1 else ''} {status}: {_some(rows)}.")
-    collapsed = table.filter(collapses())
+    collapsed = table.filter(pl.col("train_drop") > MARGINS.collapse)
     if collapsed.height:
         said.append(
-            f"Training accuracy itself falls by more than {pp(COLLAPSE_MARGIN, 0)} pp, which is no "
-            f"overfitting: {_some(collapsed)}."
+            f"Training accuracy itself falls by more than {pp(MARGINS.collapse, 0)} pp, which is "
+            f"no overfitting: {_some(collapsed)}."
         )
     return said
 
 
 def unfinished(table: pl.DataFrame) -> list[str]:
     """Which configurations were still learning when training ended."""
-    rising = table.filter(pl.col("late_gain") > GAIN_MARGIN)
+    rising = table.filter((pl.col("status") == "still learning").fill_null(value=False))
     if not rising.height:
         return []
     return [
-        f"In {rising.height} of {table.height} configurations accuracy still rises by more than "
-        f"{pp(GAIN_MARGIN, 0)} pp over the last third of training: {_some(rising)}. More epochs or "
-        "a higher learning rate come first there."
+        f"In {rising.height} of {table.height} configurations accuracy still rises, by enough for "
+        f"{pp(MARGINS.gain, 0)} pp and more in as many epochs again: {_some(rising)}. More epochs "
+        "or a higher learning rate come first there."
     ]
 
 
@@ -183,7 +207,8 @@ def _some(rows: pl.DataFrame, most: int = 2) -> str:
 
 
 def configuration(row: Row, num_val: int) -> str:
-    """One configuration: how large is the jitter, what makes it, does it overfit."""
+    """The verdict on one configuration: what moves, whose noise it is, does it overfit, what to
+    turn."""
     if not row["num_completed"]:
         words = [
             f"{row[f'num_{status}']} {status}"
@@ -191,53 +216,15 @@ def configuration(row: Row, num_val: int) -> str:
             if row[f"num_{status}"]
         ]
         return f"No completed trial ({', '.join(words) or 'not finished'})."
-    said: list[str] = []
-    if row["hf_sd"] is None:
-        said.append("Too few epochs after burn-in to measure the jitter.")
-    else:
-        text = f"Accuracy jitters by {pp(row['hf_sd'])} pp" + between(
-            row["hf_sd_low"], row["hf_sd_high"]
-        )
-        if row["finite_share"] is not None:
-            share, low, high = (
-                100 * min(max(row[name], 0), 1)
-                for name in ("finite_share", "finite_share_low", "finite_share_high")
-            )
-            text += (
-                f", {share:.0f} % of that variance ({low:.0f} to {high:.0f}) only for having "
-                f"{num_val:,} validation examples"
-            )
-        said.append(text + ".")
-        if row["trend_ratio"] is not None and row["trend_ratio"] > TREND_RATIO:
-            said.append("Part of that is trend: the curve bends too fast to tell.")
-        if row["plateau_sd"] is not None and row["plateau_sd"] > 1.5 * row["hf_sd"]:
-            said.append(
-                f"More slowly it moves by {pp(row['plateau_sd'])} pp around a quadratic trend: "
-                "slow wander, or still learning."
-            )
+    said = [row["status_reason"]] if row["status"] in ("at chance", "still learning") else []
+    said += _movement(row, num_val)
     if row["gap"] is not None:
         said.append(
-            f"Training is {pp(row['gap'], 1)} pp{between(row['gap_low'], row['gap_high'], 1)} "
-            "above validation."
+            f"Training minus validation accuracy is {pp(row['gap'], 1)} pp"
+            f"{between(row['gap_low'], row['gap_high'], 1)}."
         )
-    if row["drop"] is not None:
-        fall = f"{pp(row['drop'], 1)} pp{between(row['drop_low'], row['drop_high'], 1)}"
-        if row["train_drop"] is not None and row["train_drop"] > COLLAPSE_MARGIN:
-            said.append(
-                f"It unlearns: accuracy ends {fall} below its peak, and that on the training set "
-                f"{pp(row['train_drop'], 1)} pp below its own."
-            )
-        elif row["drop_low"] is not None and row["drop_low"] > FALL_MARGIN:
-            said.append(f"It overfits: accuracy ends {fall} below its peak.")
-        elif row["drop_high"] is not None and row["drop_high"] < FALL_MARGIN:
-            said.append(f"It does not fall from its peak: {fall}.")
-        else:
-            said.append(f"Whether it falls from its peak is open: {fall}.")
-    if row["loss_rise"] is not None and row["loss_rise"] > RISE_MARGIN:
-        said.append(f"Validation loss ends {pp(row['loss_rise'], 0)} % above its minimum.")
-    if row["late_gain"] is not None and row["late_gain"] > GAIN_MARGIN:
-        gained = pp(row["late_gain"], 1)
-        said.append(f"It is still learning: {gained} pp over the last third of training.")
+    if row["overfit_reason"]:
+        said.append(row["overfit_reason"])
     if row["num_stopped_early"]:
         said.append(
             f"{row['num_stopped_early']} of {row['num_completed']} seeds stopped early, after "
@@ -245,7 +232,47 @@ def configuration(row: Row, num_val: int) -> str:
             f"{pp(row['kept_accuracy'])} %"
             f"{between(row['kept_accuracy_low'], row['kept_accuracy_high'])}."
         )
+    turn = advice(row, num_val)
+    if turn:
+        said.append(f"To turn: {'; '.join(turn)}.")
     return " ".join(said)
+
+
+def _movement(row: Row, num_val: int) -> list[str]:
+    """The jitter, the validation set's share of it, and whose noise it is called."""
+    if row["hf_sd"] is None:
+        return ["Too few epochs after burn-in to measure the jitter."]
+    text = f"Accuracy jitters by {pp(row['hf_sd'])} pp" + between(
+        row["hf_sd_low"], row["hf_sd_high"]
+    )
+    if row["finite_share"] is not None:
+        share, low, high = (
+            100 * min(max(row[name], 0), 1)
+            for name in ("finite_share", "finite_share_low", "finite_share_high")
+        )
+        part = f"{share:.0f} % of that variance ({low:.0f} to {high:.0f})"
+        text += (
+            f", {'all of that variance' if low == 100 else part} only for having {num_val:,} "
+            "validation examples"
+        )
+    said = [f"{text}.", row["noise_reason"]] if row["noise_reason"] else [f"{text}."]
+    late = row["late_hf_sd"]
+    if late is not None and late < CALM * row["hf_sd"]:
+        said.append(
+            f"Most of that is early: in the second half of training it is {pp(late)} pp, so it "
+            "calms down by itself."
+        )
+    if row["trend_ratio"] is not None and row["trend_ratio"] > TREND_RATIO:
+        said.append("Part of that is trend: the curve bends too fast to tell.")
+    return said
+
+
+def _gap(gap: float) -> str:
+    return f"{pp(abs(gap), 1)} pp {'below' if gap < 0 else 'above'}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _median(table: pl.DataFrame, name: str) -> float:

@@ -6,7 +6,9 @@ import polars as pl
 
 from analysis import section_charts
 from analysis.commands import run_again
+from analysis.decomposition import examples_needed
 from analysis.figures import Figure
+from analysis.findings import MARGINS
 from analysis.results import Analysis
 from analysis.words import fixed, pp, with_limits
 
@@ -41,7 +43,8 @@ def larger_sets(row: dict[str, Any], num_val: int) -> pl.DataFrame:
 
 
 def figure(analysis: Analysis) -> Figure | None:
-    """The configuration of median jitter; None where no jitter is known."""
+    """The best configuration drawn (without scores that of median jitter), all in the table; None
+    where no jitter is known."""
     known = analysis.configurations.drop_nulls("hf_sd")
     if not known.height:
         return None
@@ -62,15 +65,29 @@ def figure(analysis: Analysis) -> Figure | None:
                    f"{run_again(analysis, '--set', f'base.epochs={_twice(analysis)}')}. For curves "
                    "of other tools, give the columns `val_block_correct` and `val_block_n`."],
         )  # fmt: skip
-    row = split.row((split.height - 1) // 2, named=True)
+    row, of = _drawn(analysis, split)
     num_val = int(analysis.trials["n_val"].max() or 0)  # pyright: ignore[reportArgumentType]
     data = larger_sets(row, num_val).with_columns(pl.col("^jitter.*$").round(4))
     last = data.row(-1, named=True)
     floor = 100 * max(row["pop_var"], 0) ** 0.5
-    of = "" if split.height == 1 else f" ({row['point']}, the median of {split.height} by jitter)"
     limits = ""
     if last["jitter_low"] is not None:
         limits = f" ({last['jitter_low']:.2f} to {last['jitter_high']:.2f})"
+    every = pl.concat(
+        larger_sets(one, num_val).with_columns(
+            pl.lit(one["point"]).alias("configuration"), pl.col("^jitter.*$").clip(0)
+        )
+        for one in split.iter_rows(named=True)
+    )
+    notes = []
+    if row["churn"]:
+        needed = examples_needed(row["churn"], MARGINS.drop)
+        notes.append(
+            f"To see a difference of {pp(MARGINS.drop, 1)} pp between two neighbouring epochs as "
+            f"two standard errors takes about {needed:,} validation examples, since "
+            f"{pp(row['churn'], 1)} % of the predictions flip from one to the next; epochs further "
+            "apart flip more of them and take more."
+        )
     return Figure(
         name="floor",
         title=title,
@@ -78,18 +95,32 @@ def figure(analysis: Analysis) -> Figure | None:
         f"would be {last['jitter']:.2f} pp{limits} instead of {pp(row['hf_sd'])} pp{of}.",
         how="An extrapolation, not a measurement: the validation set's part is taken to shrink as "
         "one over its size, while the network's own movement stays. Band: 95 % limits. Dashed: "
-        "what no validation set takes away.",
+        "what no validation set takes away. The numbers hold every configuration.",
         description="Line of the expected jitter at 1, 2, 5 and 10 times the validation set.",
         charts=[section_charts.larger_sets(data, floor)],
         data={"larger": data},
-        table=data.select(
-            pl.format("x {}", "factor").alias("validation set"),
-            pl.col("num_val").alias("examples"),
+        table=every.select(
+            "configuration",
+            pl.col("num_val").alias("validation examples"),
             with_limits(*[fixed(pl.col("jitter" + end), 2) for end in ("", "_low", "_high")]).alias(
                 "jitter, pp"
             ),
         ),
+        notes=notes,
     )
+
+
+def _drawn(analysis: Analysis, split: pl.DataFrame) -> tuple[dict[str, Any], str]:
+    """The configuration that is drawn, and which one it is in words."""
+    if split.height == 1:
+        return split.row(0, named=True), ""
+    best = analysis.causes.ranking.sort("rank", maintain_order=True)["config_id"]
+    known = split.filter(pl.col("config_id").is_in(best.head(1).implode()))
+    if known.height:
+        row = known.row(0, named=True)
+        return row, f" (the best configuration, {row['point']})"
+    row = split.row((split.height - 1) // 2, named=True)
+    return row, f" ({row['point']}, the median of {split.height} by jitter)"
 
 
 def _twice(analysis: Analysis) -> int:

@@ -36,12 +36,13 @@ from analysis.wander import plateau, plateau_limits
 _AVERAGED = (
     "hf_var", "finite_var", "third_var", "plateau_var", "plateau_hf_var", "plateau_points",
     "robust_sd", "downward_variation", "lag1_differences", "drawdown", "finite_var_least",
-    "finite_var_most", "pop_step_var",
+    "finite_var_most", "pop_step_var", "late_hf_var", "late_plateau_var", "late_plateau_points",
 )  # fmt: skip
 _SUMMED = ("num_usable_epochs", "hf_df", "num_flips", "turning_count", "turning_num", "turning_var")
 _LISTS = ("block_gram", "block_weight", "block_level")
 _UNPUBLISHED = (
     "third_var", "plateau_var", "plateau_hf_var", "plateau_points", "num_curves",
+    "late_hf_var", "late_plateau_var", "late_plateau_points",
     "finite_var_least", "finite_var_most", "turning_count", "turning_num", "turning_var", "level",
     *_LISTS,
 )  # fmt: skip
@@ -64,6 +65,7 @@ def components(trials: Curves) -> pl.DataFrame:
     finite_var = split_of_blocks(gram, w, hf_df).finite_var if has_blocks else np.nan
     least, most = flip_bounds(trials.flips, trials.val_n, hf_var, labels)
     wander = plateau(accuracy, labels)
+    late = plateau(accuracy, np.where(np.arange(num_epochs) < num_epochs // 2, -1, labels))
     turning_count, turning_num, turning_var = turning_points(accuracy, labels)
     last = slice(-window(num_epochs), None)
     frame = pl.DataFrame(
@@ -75,6 +77,9 @@ def components(trials: Curves) -> pl.DataFrame:
             "plateau_var": wander.var,
             "plateau_hf_var": wander.hf_var,
             "plateau_points": wander.num_points,
+            "late_hf_var": late.hf_var,
+            "late_plateau_var": late.var,
+            "late_plateau_points": late.num_points,
             "robust_sd": robust_sd(accuracy, labels),
             "downward_variation": downward_variation(accuracy, labels),
             "turning_count": turning_count,
@@ -261,6 +266,7 @@ def summarise(parts: pl.DataFrame) -> pl.DataFrame:
     """The published columns of fluctuation: SDs as fractions of accuracy, shares, limits.
 
     hf_sd, plateau_sd, fin_sd, finite_share and pop_var (signed) have `_low` and `_high`.
+    late_hf_sd and late_plateau_sd_low are the same of the second half of training alone.
     fin_sd_least and fin_sd_most are bounds from flips, no limits. The finite-set columns are null
     below MIN_EXAMPLES or MIN_FLIPS.
     """
@@ -277,6 +283,8 @@ def summarise(parts: pl.DataFrame) -> pl.DataFrame:
         .alias("trend_ratio"),
         pl.col("plateau_var").sqrt().alias("plateau_sd"),
         *[pl.col(f"plateau_{end}").sqrt().alias(f"plateau_sd_{end}") for end in _ENDS],
+        pl.col("late_hf_var").sqrt().alias("late_hf_sd"),
+        pl.col("late_low").sqrt().alias("late_plateau_sd_low"),
         (pl.col("turning_count") / turned).alias("turning_rate"),
         ((pl.col("turning_count") - turned * 2 / 3) / pl.col("turning_var").sqrt()).alias(
             "turning_z"
@@ -302,7 +310,7 @@ def summarise(parts: pl.DataFrame) -> pl.DataFrame:
                 pl.col("finite_df"),
             )
         )
-        .drop(*_UNPUBLISHED, "^(hf|fin|pop|plateau)_(low|high)$", strict=False)
+        .drop(*_UNPUBLISHED, "^(hf|fin|pop|plateau|late)_(low|high)$", strict=False)
         .with_columns(pl.col("num_flips").cast(pl.Int64))
     )
 
@@ -311,18 +319,22 @@ _ENDS = ("low", "high")
 
 
 def _with_limits(parts: pl.DataFrame) -> pl.DataFrame:
-    """Factors hf_, fin_, pop_ and variances plateau_ of `low` and `high`, p and finite_df."""
+    """Factors hf_, fin_, pop_ and variances plateau_, late_ of `low` and `high`, p, finite_df."""
     df = parts["hf_df"].cast(pl.Float64).to_numpy()
     split = _split(parts, df)
-    wide = plateau_limits(
-        *(parts[name].cast(pl.Float64).to_numpy()
-          for name in ("plateau_var", "plateau_hf_var", "plateau_points", "num_curves"))
+    wide, late = (
+        plateau_limits(
+            *(parts[name].cast(pl.Float64).to_numpy() for name in (*names, "num_curves"))
+        )
+        for names in (("plateau_var", "plateau_hf_var", "plateau_points"),
+                      ("late_plateau_var", "late_hf_var", "late_plateau_points"))
     )  # fmt: skip
     limits = {
         "hf": variance_factors(df),
         "fin": variance_factors(split.finite_df),
         "pop": variance_factors(split.total_df),
         "plateau": wide,
+        "late": late,
     }
     columns = [
         pl.Series(f"{name}_{end}", values)

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from analysis import censoring
 from raysweep.errors import InputError
-from raysweep.store import SCHEMAS, Store, Table
+from raysweep.store import SCHEMAS, Damaged, Store, Table
 
 # What the analysis uses of an epoch's row; lists and bits that it doesn't use stay on disk.
 EPOCH_COLUMNS = (
@@ -22,7 +23,7 @@ EPOCH_COLUMNS = (
     "train_loss", "train_accuracy", "train_eval_n", "train_eval_correct", "train_eval_loss_sum",
     "val_n", "val_correct", "val_loss_sum", "val_block_n", "val_block_correct",
     "val_block_loss_sum", "flip_to_wrong", "flip_to_right", "repeat_correct",
-    "temperature", "val_nll_at_temperature", "brier", "ece",
+    "temperature", "val_nll_at_temperature", "val_block_nll_sum", "brier", "ece",
     "gns_small_sq", "gns_big_sq", "gns_b_small", "gns_b_big", "gns_steps",
     "grad_norm", "param_norm", "update_norm",
 )  # fmt: skip
@@ -66,9 +67,12 @@ def read(store: Store) -> Frames:
     )
     # Trials before epochs: a trial that stands in a segment has its epochs in segments already.
     trial_scan = scan(store, "trials")
-    epoch_scan = scan(store, "epochs", EPOCH_COLUMNS)
-    live = live_epochs(epoch_scan.rows)
-    attempts = epoch_scan.rows.group_by("trial_id").agg(pl.col("attempt").max().alias("tried"))
+    rows, corrupt = scan(store, "epochs", EPOCH_COLUMNS)
+    attempts = rows.group_by("trial_id").agg(pl.col("attempt").max().alias("tried"))
+    num_rows = _num_of(planned, rows)
+    live = live_epochs(rows)
+    del rows  # a million epochs are most of a gigabyte, and each step makes a copy
+    num_live = _num_of(planned, live)
     latest = (
         trial_scan.rows.sort("trial_id", "attempt", maintain_order=True)
         .unique("trial_id", keep="last", maintain_order=True)
@@ -85,18 +89,35 @@ def read(store: Store) -> Frames:
     if not trials["status"].is_in(["completed", "diverged"]).any():
         raise InputError(_nothing_finished(store, planned.height, trials))
     kept = trials.select("trial_id", "config_id", "seed")
-    epochs = derive(live.join(kept, on="trial_id", how="inner")).sort(KEY)
+    epochs = derive(_of_trials(live, kept))
+    del live
     quality = _quality(
         planned=planned,
         trials=trials,
         known=latest,
         epochs=epochs,
-        num_superseded=epoch_scan.rows.join(planned, on="trial_id", how="semi").height
-        - live.join(planned, on="trial_id", how="semi").height,
-        corrupt=trial_scan.corrupt + epoch_scan.corrupt,
+        num_superseded=num_rows - num_live,
+        corrupt=_named(store.damaged_records()) + trial_scan.corrupt + corrupt,
         num_sweeps=len(sweeps),
     )
     return Frames(record, trials, epochs, quality)
+
+
+def _of_trials(rows: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+    """The rows of these trials, ordered by KEY, with the trials' other columns.
+
+    Rows are copied once at most, and only their keys are joined and sorted.
+    """
+    keys = rows.select(KEY).with_row_index("row").join(trials, on="trial_id", how="inner").sort(KEY)
+    place, found = keys["row"], keys.select(trials.columns[1:])
+    if place.len() < rows.height or not place.is_sorted():
+        rows = rows[place]
+    return rows.hstack(found)
+
+
+def _num_of(planned: pl.DataFrame, rows: pl.DataFrame) -> int:
+    """Rows of planned trials."""
+    return rows.select("trial_id").join(planned, on="trial_id", how="semi").height
 
 
 def scan(
@@ -108,9 +129,17 @@ def scan(
 ) -> Scan:
     """All rows of the live files that can be read, in the order of writing; or one trial's."""
     found = store.scan(table, columns, trial_id=trial_id)
-    rows = pl.from_arrow(found.rows)
+    rows = pl.from_arrow(found.rows, rechunk=False)
     assert isinstance(rows, pl.DataFrame)
-    return Scan(rows, [f"{path} ({reason})" for path, reason in found.damaged])
+    damaged = _named(found.damaged)
+    del found
+    # Arrow would keep what decoding took, as much again as the rows.
+    pa.default_memory_pool().release_unused()
+    return Scan(rows, damaged)
+
+
+def _named(damaged: Sequence[Damaged]) -> list[str]:
+    return [f"{path} ({reason})" for path, reason in damaged]
 
 
 def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:
@@ -122,6 +151,13 @@ def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFram
     rows = scan(store, "epochs", wanted, trial_id=trial_id).rows
     rows = live_epochs(rows).filter(pl.col("weights_kind") == "raw")
     return rows.sort("epoch").select("epoch", *columns)
+
+
+def class_counts(store: Store) -> pl.DataFrame:
+    """Of all live epochs of raw weights: trial_id, epoch, val_class_n, val_class_correct."""
+    wanted = ("attempt", "start_epoch", *KEY, "val_class_n", "val_class_correct")
+    rows = live_epochs(scan(store, "epochs", wanted).rows).filter(pl.col("weights_kind") == "raw")
+    return rows.select("trial_id", "epoch", "val_class_n", "val_class_correct")
 
 
 def bits(store: Store, trial_id: str) -> NDArray[np.bool_] | None:
@@ -152,6 +188,9 @@ def live_epochs(rows: pl.DataFrame) -> pl.DataFrame:
             superseded, on=["trial_id", "attempt"], how="left", maintain_order="left"
         ).filter(pl.col("from_epoch").is_null() | (pl.col("epoch") < pl.col("from_epoch")))
         rows = rows.drop("from_epoch")
+    # A row that was written twice is rare, and leaving one out copies all the others.
+    if rows.select(KEY).is_unique().all():
+        return rows
     return rows.unique(KEY, keep="last", maintain_order=True)
 
 

@@ -188,8 +188,8 @@ def of_seeds(
     With three seeds or more and blocks, the peak window is the best one of the *other seeds* on
     *one half of the blocks*, the fall is read on this seed and the other half, and the two halves
     are averaged. So neither a seed's luck nor that of the shared validation set makes a fall.
-    Student's t of the mean adds the spread over seeds and that over blocks. Without blocks (the
-    refined loss has none) the peak is chosen on the other seeds, the noise of the mean curve stands
+    Student's t of the mean adds the spread over seeds and that over blocks. Without blocks (of
+    imported curves, say) the peak is chosen on the other seeds, the noise of the mean curve stands
     for what the shared validation set does, and the test of one seed on the mean curve has to
     agree: a wander that all seeds share makes peaks that the other seeds see as well.
 
@@ -199,12 +199,16 @@ def of_seeds(
     shortest = int(ends.min())
     width = window(shortest)
     used = usable_segments(trials) >= 0
-    blocks = {"accuracy": trials.block_accuracy, "loss": -trials.block_loss}
+    blocks = {
+        "accuracy": trials.block_accuracy,
+        "loss": -trials.block_loss,
+        "refined": -trials.block_refined,
+    }
     weight = trials.block_weight.reshape(C, S, -1)[:, 0]
     crossfit = np.full((C, S), np.nan)
     parts: dict[str, Fall] = {}
     for kind, values in _falling(trials).items():
-        by_block = blocks.get(kind, np.empty((0, 0, 0)))
+        by_block = blocks[kind]
         mean = values.reshape(C, S, -1)[:, :, :shortest].mean(axis=1)
         in_all = np.all(used.reshape(C, S, -1)[:, :, :shortest], axis=1)
         on_mean = of_curve(mean, np.asarray(in_all), cutoffs)

@@ -33,24 +33,25 @@ Row = dict[str, Any]
 def sentences(analysis: Analysis, axis: Axis) -> list[str]:
     """What going from the first level of an axis to its last did, given what must be held."""
     said: list[str] = []
-    for given, by_response in _contrasts(analysis, axis):
+    for given, level, by_response in _contrasts(analysis, axis):
         text = contrast(by_response, asked_of(axis))
         held = f" at {given}" if given else ""
         name = axis.title.capitalize()
-        said.append(f"{name} {axis.labels[-1]} instead of {axis.labels[0]}{held} {text}.")
+        said.append(f"{name} {level} instead of {axis.labels[0]}{held} {text}.")
     return said
 
 
 def rows(analysis: Analysis) -> list[Row]:
-    """Every axis, first level to last, as cells: axis, step, given, and a cell per response asked.
+    """Every axis, first level to the last that completed, as cells: axis, step, given, and a cell
+    per response asked.
 
     A cell: change (text), limits (text), direction (1, -1, 0 for no clear change).
     """
     found: list[Row] = []
     for axis in analysis.axes:
-        for given, by_response in _contrasts(analysis, axis):
+        for given, level, by_response in _contrasts(analysis, axis):
             cells = [_cell(by_response.get(name)) for name in asked_of(axis)]
-            step = f"{axis.labels[0]} → {axis.labels[-1]}"
+            step = f"{axis.labels[0]} → {level}"
             found.append({"axis": axis.title, "step": step, "given": given, "cells": cells,
                          "heads": [RESPONSES[name][1] for name in asked_of(axis)]})  # fmt: skip
     return found
@@ -61,17 +62,21 @@ def asked_of(axis: Axis) -> tuple[str, ...]:
     return ASKED_OF_STOPPING if axis.name == "early_stopping" else ASKED
 
 
-def _contrasts(analysis: Analysis, axis: Axis) -> list[tuple[str, dict[str, Row]]]:
-    """(what is held, response -> row of effects) for the last level against the first."""
+def _contrasts(analysis: Analysis, axis: Axis) -> list[tuple[str, str, dict[str, Row]]]:
+    """(what is held, level, response -> row of contrasts), a level against the first: the last
+    one that has trials to compare, since those beyond it may all have diverged."""
     pooled = analysis.contrasts.filter(
-        (pl.col("axis") == axis.name)
-        & (pl.col("scope") == "pooled")
-        & (pl.col("level") == axis.labels[-1])
+        (pl.col("axis") == axis.name) & (pl.col("scope") == "pooled")
     )
-    found: dict[str, dict[str, Row]] = {}
+    found: dict[str, dict[str, dict[str, Row]]] = {}
     for row in pooled.iter_rows(named=True):
-        found.setdefault(row["given"], {})[row["response"]] = row
-    return list(found.items())
+        levels = found.setdefault(row["given"], {})
+        levels.setdefault(row["level"], {})[row["response"]] = row
+    last: list[tuple[str, str, dict[str, Row]]] = []
+    for given, levels in found.items():
+        level = max(levels, key=axis.labels.index)
+        last.append((given, level, levels[level]))
+    return last
 
 
 def _cell(row: Row | None) -> Row:

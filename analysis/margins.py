@@ -11,6 +11,7 @@ class Margins:
     drop: float = 0.005  # of accuracy
     loss_rise: float = 0.03  # of the refined loss, and of the loss
     gain: float = 0.02  # of accuracy, that as many epochs again promise
+    collapse: float = 0.05  # of training accuracy: a fall that it shares is no overfitting
     level: float = 0.05  # of each test and of each one-sided limit
 
     def in_words(self) -> str:

@@ -57,7 +57,7 @@
         continue;
       }
       if (figure.name === "curves") curves = view;
-      if (figure.name === "maps") {
+      if (figure.name === "maps" || figure.name === "verdict") {
         view.addEventListener("click", (event, item) => {
           const id = item && item.datum && item.datum.config_id;
           if (!id || !document.getElementById("choose-0")) return;

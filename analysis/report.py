@@ -25,11 +25,13 @@ from analysis import (
     floor_section,
     knobs,
     stopping_section,
+    verdict_section,
 )
 from analysis.axes import label, title
 from analysis.curve_figure import curve_figure
 from analysis.figures import Figure, effects, maps, measures
 from analysis.results import Analysis, analyze
+from analysis.thresholds import thresholds
 from analysis.words import fixed
 from raysweep.errors import InputError
 from raysweep.store import Store
@@ -66,6 +68,7 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
         beside.write_bytes(page)
         beside.replace(path)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise InputError(f"the report can't be written to {path}: {error.strerror}") from error
     return path
 
@@ -73,6 +76,7 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
 def render(analysis: Analysis) -> str:
     """The whole page."""
     made = [
+        verdict_section.figure(analysis),
         best_section.figure(analysis),
         maps(analysis),
         curve_figure(analysis),
@@ -114,12 +118,13 @@ def render(analysis: Analysis) -> str:
         words=words,
         points=dict(analysis.points.select("config_id", "point").iter_rows()),
         tables={figure.name: _rows(figure.table) for figure in drawn},
+        shown={figure.name: _rows(figure.shown) for figure in drawn if figure.shown is not None},
         configurations=_rows(configuration_table(analysis)),
         quality=analysis.quality.rows(),
         num_unfinite=num_unfinite,
         provenance=provenance(analysis),
         max_rows=MAX_TABLE_ROWS,
-        margins=findings,
+        thresholds=thresholds(int(analysis.epochs["epoch"].max() or 1)),  # pyright: ignore[reportArgumentType]
         style=package.joinpath("report.css").read_text("utf-8"),
         scripts=scripts,
         policy=_policy(scripts),

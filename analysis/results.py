@@ -11,6 +11,7 @@ from analysis import (
     best_epoch,
     censoring,
     fluctuation,
+    frames,
     harm,
     overfitting,
     prechelt,
@@ -48,6 +49,9 @@ TRIAL_COLUMNS: dict[str, pl.DataType] = {
     ),
     **dict.fromkeys(("noise", "overfit", "status", "reason"), pl.String()),
 }  # fmt: skip
+MAX_CLASS_COUNTS = 5_000_000  # classes times epochs of all trials
+# Of the verdict; a sentence for each label, and `reason` with all of them.
+LABELS = ("status", "noise", "overfit", "status_reason", "noise_reason", "overfit_reason", "reason")
 # What may not have been recorded, by a column of the epochs, and what is then not known.
 EVIDENCE = {
     "train_eval_accuracy": ("training accuracy in eval mode", "no gap"),
@@ -126,9 +130,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     _refuse_names((set(TRIAL_COLUMNS) & set(trials.columns)) - {"trial_id", "config_id", "seed"})
     labels = points(record, axes)
     completed = trials.filter(pl.col("outcome") == "completed")
-    raw = epochs.filter(pl.col("weights_kind") == "raw").join(
-        completed.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
-    )
+    used = pl.col("trial_id").is_in(completed["trial_id"].implode())
+    raw = epochs.filter((pl.col("weights_kind") == "raw") & used)
     components, *measures = _per_trial(raw, completed)
     pairs = completed.select("trial_id", "config_id")
     crossfit, of_seeds = harm.harm_of_seeds(raw, pairs)
@@ -149,6 +152,9 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         )
     )
     pooled = (of_seeds, of_mean_curves(raw, pairs))
+    stores = tuple(part for part in parts if isinstance(part, Store))
+    names = [axis.name for axis in axes]
+    classes = _class_counts(stores, raw, completed)
     configurations = _configurations(trials, components, pooled, labels, axes, record)
     paired = trials.filter(pl.col("outcome") == "completed").with_columns(
         pl.coalesce("drop_crossfit", "drop").alias("drop")
@@ -161,10 +167,21 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         configurations=configurations,
         epochs=epochs,
         contrasts=contrasts(paired, configurations, labels, axes),
-        causes=causes(record, trials, epochs, raw, labels, [axis.name for axis in axes]),
+        causes=causes(record, trials, epochs, raw, labels, names, classes),
         quality=pl.concat([quality, _not_recorded(epochs)]),
-        stores=tuple(part for part in parts if isinstance(part, Store)),
+        stores=stores,
     )
+
+
+def _class_counts(
+    stores: Sequence[Store], raw: pl.DataFrame, completed: pl.DataFrame
+) -> pl.DataFrame | None:
+    """Right answers by class, unless they are too many to hold."""
+    num_classes = int(completed["num_classes"].max() or 0)  # pyright: ignore[reportArgumentType]
+    if not stores or not 0 < num_classes * raw.height <= MAX_CLASS_COUNTS:
+        return None
+    counts = pl.concat(frames.class_counts(store) for store in stores)
+    return counts.unique(["trial_id", "epoch"], keep="first", maintain_order=True)
 
 
 def _joined(table: pl.DataFrame, measured: pl.DataFrame, on: str) -> pl.DataFrame:
@@ -282,11 +299,9 @@ def _judged(table: pl.DataFrame, **known: pl.Expr) -> pl.DataFrame:
     Args: known: what the verdict reads under other names than the table's.
     """
     seen = table.with_columns(**known)
-    labels = verdict(seen.select(name for name in COLUMNS if name in seen.columns)).select(
-        "status", "noise", "overfit", "reason"
-    )
+    labels = verdict(seen.select(name for name in COLUMNS if name in seen.columns)).select(LABELS)
     finished = seen.select(pl.col("final_accuracy").is_not_null() | pl.col("diverged"))
-    failed = {"status": "failed", "noise": None, "overfit": None, "reason": "No trial finished."}
+    failed = dict.fromkeys(LABELS) | {"status": "failed", "reason": "No trial finished."}
     judged = labels.select(
         pl.when(finished.to_series()).then(name).otherwise(pl.lit(word)).alias(name)
         for name, word in failed.items()

@@ -212,7 +212,7 @@ def _observe(
     }
     if sharpness is not None:
         out |= {name: np.empty((C, S, T)) for name in ("val_loss", "refined_loss")}
-        out["block_loss"] = np.empty((C, S, T, num_blocks))
+        out |= {name: np.empty((C, S, T, num_blocks)) for name in ("block_loss", "block_refined")}
     before = np.zeros((C, S, n), bool)
     for t in range(T):
         if t:
@@ -237,7 +237,9 @@ def _observe(
             loss = np.add.reduceat(_softplus(-np.float32(sharpness[t]) * z), starts, axis=2)
             out["block_loss"][:, :, t] = loss / size
             out["val_loss"][:, :, t] = loss.sum(axis=2, dtype=float) / n
-            out["refined_loss"][:, :, t] = _refined(z)
+            refined = np.add.reduceat(_softplus(-_best_fit(z) * z), starts, axis=2)
+            out["block_refined"][:, :, t] = refined / size
+            out["refined_loss"][:, :, t] = refined.sum(axis=2, dtype=float) / n
         before = right
     return out
 
@@ -262,26 +264,25 @@ def _softplus(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.log1p(np.exp(np.minimum(x, 60)))
 
 
-def _refined(z: NDArray[np.float32]) -> Floats:
-    """Mean loss at the sharpness that fits these scores best. (..., n) -> (...).
+def _best_fit(z: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sharpness that fits these scores best. (..., n) -> (..., 1).
 
-    Two Newton steps from 2 mean / variance, the best one but for sampling error; of the second
-    the loss is computed to second order.
+    Two Newton steps from 2 mean / variance, the best one but for sampling error.
     """
     k = 2 * z.mean(axis=-1, keepdims=True) / z.var(axis=-1, keepdims=True)
-    _, slope, curvature = _at_sharpness(z, k)
-    loss, slope, curvature = _at_sharpness(z, k - slope / curvature)
-    return (loss - slope**2 / (2 * curvature))[..., 0]
+    for _ in range(2):
+        slope, curvature = _at_sharpness(z, k)
+        k = k - slope / curvature
+    return np.maximum(k, np.float32(0.05))
 
 
 def _at_sharpness(
     z: NDArray[np.float32], k: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Mean loss and its two derivatives in k. Args: z: (..., n); k: (..., 1). Returns: (..., 1)."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Derivatives of the mean loss in k. Args: z: (..., n); k: (..., 1). Returns: (..., 1)."""
     e = np.exp(np.minimum(-np.maximum(k, np.float32(0.05)) * z, 60))
     wrong = e / (1 + e)
     return (
-        np.log1p(e).mean(axis=-1, keepdims=True),
         -(z * wrong).mean(axis=-1, keepdims=True),
         (z * z * wrong * (1 - wrong)).mean(axis=-1, keepdims=True),
     )

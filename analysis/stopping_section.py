@@ -87,7 +87,8 @@ def figure(analysis: Analysis) -> Figure | None:
             "and read on the fifth, so it holds no luck and can fall below zero."
             if kind == CROSS_FITTED
             else "The cost is naive: read on the examples that chose the epoch, for want of "
-            "validation blocks."
+            "validation blocks. It flatters rules on the accuracy, which chose by what they are "
+            "judged by: compare rules on the loss with each other."
         )
         + " Bars: 95 % limits. Valid where the learning rate doesn't depend on when training "
         "stops; a rule that never stopped keeps its best epoch.",
@@ -105,7 +106,7 @@ def figure(analysis: Analysis) -> Figure | None:
             fixed(pl.col("mean_stop_epoch"), 1).alias("mean last epoch"),
             pl.col("regret_kind").alias("kind"),
         ),
-        notes=[*said[1:], *_stopped(analysis)],
+        notes=[*said[1:], *_stopped(analysis), *_plateau(analysis)],
     )
 
 
@@ -171,6 +172,21 @@ def _stopped(analysis: Analysis) -> list[str]:
                 f"{_to_the_end(analysis)}."]  # fmt: skip
     return [f"Caution: {stopped} of {completed.height} trials stopped early themselves and are "
             "left out."]  # fmt: skip
+
+
+def _plateau(analysis: Analysis) -> list[str]:
+    """A warning where the learning rate differs between seeds: then it depends on the curve."""
+    raw = analysis.epochs.filter(pl.col("weights_kind") == "raw").drop_nulls("lr")
+    paths = raw.group_by("config_id", "epoch").agg(
+        (pl.col("lr").max() > 1.01 * pl.col("lr").min()).alias("differs")
+    )
+    num = paths.filter("differs")["config_id"].n_unique()
+    if not num:
+        return []
+    return [f"Caution: in {num} of {analysis.points.height} configurations the learning rate "
+            "differs between seeds at the same epoch, as under a schedule that waits for a "
+            "plateau. It and a stopping rule watch the same curve, so what is replayed holds for "
+            "that schedule alone."]  # fmt: skip
 
 
 def _to_the_end(analysis: Analysis) -> str:

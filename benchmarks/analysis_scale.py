@@ -16,7 +16,7 @@ from typing import Any
 import measure
 
 SEEDS = 5
-N_TRAIN, BLOCK = 1_000, 40
+N_TRAIN, BLOCK, CLASSES = 1_000, 40, 10
 # Values of batch_size, learning_rate, dropout, weight_decay; times the seeds: trials.
 SHAPES = {100: (5, 4, 1, 1), 1_000: (5, 10, 2, 2), 10_000: (10, 20, 5, 2)}
 TRIALS_PER_SEGMENT = 500
@@ -82,6 +82,11 @@ def write(num_trials: int, epochs: int, root: str) -> None:
             "val_block_loss_sum": 2.3 * (BLOCK - right) + 2.0,
             "flip_to_wrong": pa.array(churn.ravel(), mask=first.ravel()),
             "flip_to_right": pa.array((churn + 1).ravel(), mask=first.ravel()),
+            "val_class_n": np.full((*shape, CLASSES), val_n // CLASSES, np.int32),
+            "val_class_correct": right.reshape(*shape, CLASSES, -1).sum(3).astype(np.int32),
+            "temperature": np.full(shape, 1.2),
+            "val_nll_at_temperature": loss * 0.9,
+            "val_block_nll_sum": 0.9 * (2.3 * (BLOCK - right) + 2.0),
             "grad_norm": rng.gamma(4, 0.3, shape),
             "param_norm": 12 + 0.01 * np.broadcast_to(time_, shape),
             "update_norm": rng.gamma(4, 0.05, shape),

@@ -7,8 +7,9 @@ One process, one torch thread, contenders in turn.
 import pickle
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -20,9 +21,12 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from raysweep.checkpoints import Keeper, to_bytes
 from raysweep.evaluation import evaluate
+from raysweep.folder import Folder
 from raysweep.group import ALONE
-from raysweep.spec import Hyperparameters, Probes
+from raysweep.shelf import Shelf
+from raysweep.spec import Checkpoints, Hyperparameters, Probes
 from raysweep.splits import DatasetSplit, Placed, Split, TensorSplit, place
 from raysweep.store import EPOCHS
 from raysweep.tasks import Arrays, Data, Task, find_task, load_data
@@ -294,6 +298,38 @@ def probes(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     return measure.in_turn(contenders, repeats)
 
 
+def checkpoint(chosen: Problem, repeats: int) -> dict[str, list[float]]:
+    """Milliseconds of a checkpoint: the state as bytes, and those as a durable file."""
+    figures: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        shelf = Shelf(Folder(folder), "resume")
+        shelf.look()
+
+        def put(epoch: int, body: bytes) -> None:
+            shelf.write("0123456789ab", 1, epoch, body)
+            shelf.note("0123456789ab", 1, epoch)
+
+        class Timed(Keeper):
+            def keep(self, epoch: int, state: Mapping[str, Any]) -> None:
+                as_bytes = seconds(lambda: to_bytes(state))
+                both = seconds(lambda: super(Timed, self).keep(epoch, state))
+                taken["state as bytes"].append(as_bytes)
+                taken["with its file"].append(both)
+
+        for _ in range(repeats):
+            rows: list[dict[str, Any]] = []
+            taken: dict[str, list[float]] = {"state as bytes": [], "with its file": []}
+            rule = Checkpoints(every_epochs=1, every_minutes=None)
+            train(
+                chosen.fields, SEED, chosen.task, chosen.data, chosen.placed,
+                emit=rows.append, keeper=Timed(rule, {}, ALONE, put),
+            )  # fmt: skip
+            found = {"training pass": [row["train_s"] for row in rows], **taken}
+            for name, values in found.items():
+                figures.setdefault(name, []).append(1e3 * statistics.median(values))
+    return figures
+
+
 def _median(run: Callable[[], object], times: int = 5) -> float:
     return statistics.median(seconds(run) for _ in range(times))
 
@@ -388,6 +424,9 @@ def main() -> None:
         title = f"Probes: {one.name}"
         costs = probes(one, repeats)
         print(measure.table(title, costs, "training pass", "CPU ms per epoch"), flush=True)
+    for one in chosen:
+        title = f"A checkpoint: {one.name}"
+        print(measure.table(title, checkpoint(one, repeats), "training pass", "ms"), flush=True)
     for one in chosen[:3]:
         title = f"Data path, with training: {one.name}"
         paths = data_paths(one, repeats)

@@ -76,7 +76,7 @@ def run(
     plan = make_plan(spec, place)
     _say(f"{spec.name}: {_grid_line(spec, plan)}")
     if dry_run:
-        for line in forecast.forecast(plan, address, budget):
+        for line in forecast.forecast(plan, place, address, budget):
             _say(line)
         _say(_power_statement(spec))
         return
@@ -196,9 +196,9 @@ def run_command_line(arguments: Sequence[str]) -> None:
         app(list(arguments), prog_name="raysweep")
     except RaysweepError as error:
         _say(f"raysweep: {error}", err=True)
-        if error.exit_code > 128:
-            # Stopped by a signal: Tune's thread may still be inside Ray, and tearing the
-            # interpreter down around it crashes now and then.
+        if error.exit_code > 128 or error.leaves_threads:
+            # Stopped in the midst: Tune's thread may still be inside Ray, and
+            # tearing the interpreter down around it crashes now and then.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(error.exit_code)
@@ -251,6 +251,7 @@ def _train(
             store,
             address=address,
             show=display.show,
+            tell=_say,
             plan=plan,
             command=sys.argv,
             max_hours=budget.max_hours,

@@ -97,6 +97,20 @@ def _loss_and_derivatives(batch: Margins, inverse: float) -> torch.Tensor:
     return torch.stack([loss, mean - true, variance]).sum(1, dtype=torch.float64)
 
 
+def block_losses(
+    batches: Sequence[Margins], temperature: float, blocks: torch.Tensor, num_blocks: int
+) -> torch.Tensor:
+    """Of this worker's share: losses at the temperature, summed over each block; (num_blocks,).
+
+    Args: blocks: of each example of the share, in order; (share,).
+    """
+    zeros = torch.zeros(0, dtype=torch.float64, device=blocks.device)
+    each = [(z / temperature).exp_().sum(0).log() - true / temperature for z, true in batches]
+    losses = torch.cat([zeros, *[loss.double() for loss in each]])
+    total = torch.zeros(num_blocks, dtype=torch.float64, device=blocks.device)
+    return total.index_add_(0, blocks, losses)
+
+
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float | None:
     """Expected calibration error over bins of equal mass.
 
@@ -114,7 +128,11 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float | No
 
 
 def confidence_columns(
-    fitted: tuple[float, float], brier_sum: float, confidence: np.ndarray, correct: np.ndarray
+    fitted: tuple[float, float],
+    block_sums: list[float],
+    brier_sum: float,
+    confidence: np.ndarray,
+    correct: np.ndarray,
 ) -> dict[str, Any]:
     """The columns of an epoch's row; null where a logit was not finite."""
     temperature, loss = fitted
@@ -123,6 +141,7 @@ def confidence_columns(
     return {
         "temperature": temperature,
         "val_nll_at_temperature": loss,
+        "val_block_nll_sum": block_sums,
         "brier": brier_sum / len(confidence),
         "ece": calibration_error(confidence, correct),
     }

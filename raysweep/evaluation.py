@@ -61,15 +61,16 @@ def evaluate(
 
 
 def validation_sums(
-    now: PerExample, before: PerExample | None, placed: Placed, group: Group
+    now: PerExample, before: torch.Tensor | None, placed: Placed, group: Group
 ) -> torch.Tensor:
-    """All that is recorded about a validation set, as one vector to be summed over workers."""
+    """All that is recorded about a validation set, as one vector to be summed over workers.
+
+    Args: before: which examples of this share were right an epoch ago.
+    """
     share = group.share(placed.validation.n)
     flips = torch.zeros(2, dtype=torch.float64, device=now.loss.device)
     if before is not None:
-        flips = torch.stack(
-            [(before.correct & ~now.correct).sum(), (~before.correct & now.correct).sum()]
-        ).double()
+        flips = torch.stack([(before & ~now.correct).sum(), (~before & now.correct).sum()]).double()
     correct, blocks = now.correct.double(), placed.val_blocks[share]
     parts = [
         now.sums(),

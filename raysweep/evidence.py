@@ -19,9 +19,10 @@ from raysweep.evaluation import (
     validation_sums,
 )
 from raysweep.group import Group
-from raysweep.probes import Average, GradientNoise, undisturbed
+from raysweep.probes import Average, GradientNoise
 from raysweep.spec import Hyperparameters, Probes
 from raysweep.splits import Placed
+from raysweep.store import NUM_BLOCKS
 
 
 class Evidence:
@@ -45,7 +46,8 @@ class Evidence:
         self.noise = GradientNoise(every, fields.batch_size, group) if every else None
         self._fits = probes.confidence and n * num_classes <= confidence.MAX_KEPT_LOGITS
         self._bits = probes.settled(n, fields.epochs).correct_bits
-        self._seen: dict[str, PerExample] = {}  # the validation set, by kind of weights
+        # Which of its validation examples were right, by kind of weights.
+        self._right: dict[str, torch.Tensor] = {}
         with torch.no_grad():
             self._weights = self._parameters()
 
@@ -56,9 +58,29 @@ class Evidence:
 
     def repeat(self) -> int:
         """How many validation examples a second evaluation of the same weights finds right."""
-        with undisturbed():
-            sums = self._on_validation(self._model).sums()
-        return int(self._group.sum(sums)[0].item())
+        return int(self._group.sum(self._on_validation(self._model).sums())[0].item())
+
+    def state(self) -> dict[str, Any]:
+        """What the next epoch's evidence needs of this one's. All workers call it, and get the
+        same."""
+        n, right = self._placed.validation.n, dict[str, torch.Tensor]()
+        for kind, mine in self._right.items():
+            everyone = torch.zeros(n, dtype=torch.uint8, device=mine.device)
+            everyone[self._group.share(n)] = mine.to(torch.uint8)
+            right[kind] = self._group.sum(everyone)
+        return {"right": right, "average": self.average.state() if self.average else None}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from there; the model has its weights of then already."""
+        share = self._group.share(self._placed.validation.n)
+        self._right = {
+            kind: everyone[share].to(self._group.device, torch.bool)
+            for kind, everyone in state["right"].items()
+        }
+        if self.average:
+            self.average.load(state["average"])
+        with torch.no_grad():
+            self._weights = self._parameters()
 
     @torch.no_grad()
     def measure(self, training: torch.Tensor, grad_norm: torch.Tensor) -> dict[str, dict[str, Any]]:
@@ -74,16 +96,13 @@ class Evidence:
         # In eval mode: the fixed training subset, then the whole validation set, then that once
         # more for each kind of averaged weights.
         sums["subset"] = evaluate(self._model, placed.train_eval, group, precision).sums()
-        before, seen, kept = self._seen, dict[str, PerExample](), list[Margins]()
+        before, seen, kept = self._right, dict[str, PerExample](), list[Margins]()
         raw = self._on_validation(self._model, kept if self._fits else None)
         if self.average:
-            with undisturbed():
-                for kind, model in self.average.kinds(
-                    self._model, placed.train_eval, group, precision
-                ):
-                    seen[kind] = self._on_validation(model)
+            for kind, model in self.average.kinds(self._model, placed.train_eval, group, precision):
+                seen[kind] = self._on_validation(model)
         seen["raw"] = raw
-        self._seen = seen
+        self._right = {kind: now.correct for kind, now in seen.items()}
         for kind, now in seen.items():
             sums[kind] = validation_sums(now, before.get(kind), placed, group)
 
@@ -94,6 +113,8 @@ class Evidence:
         if self._fits:
             fitted = confidence.fit_temperature(kept, placed.validation.n, group)
             sums["brier"], sure = confidence.as_they_are(kept, group.device)
+            blocks = placed.val_blocks[group.share(placed.validation.n)]
+            sums["refined"] = confidence.block_losses(kept, fitted[0], blocks, NUM_BLOCKS)
         if self._fits or self._bits:
             sums["each"] = spread_out(raw.correct, sure, placed.validation.n, group)
         previous, self._weights = self._weights, self._parameters()
@@ -130,7 +151,8 @@ class Evidence:
                 row["val_correct_bits"] = np.packbits(correct).tobytes()
             if self._fits:
                 brier = float(found["brier"][0])
-                row |= confidence.confidence_columns(fitted, brier, each, correct)
+                by_block = found["refined"].tolist()
+                row |= confidence.confidence_columns(fitted, by_block, brier, each, correct)
         return columns
 
     def _on_validation(self, model: nn.Module, keep: list[Margins] | None = None) -> PerExample:

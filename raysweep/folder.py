@@ -20,7 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from raysweep.errors import InputError, RaysweepError, StorageError
+from raysweep.errors import InputError, StorageError
 
 SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
 SETTINGS = ("region", "scheme", "endpoint_override", "project_id")
@@ -112,7 +112,7 @@ class Folder:
     def read(self, path: str) -> bytes:
         """All of a file.
 
-        Raises: FileNotFoundError; OSError of a disk; RaysweepError when an object store fails.
+        Raises: FileNotFoundError; OSError of a disk; StorageError when an object store fails.
         """
         if self.local is not None:
             return self._path(path).read_bytes()
@@ -146,12 +146,13 @@ class Folder:
         Raises: FileExistsError; StorageError when there is no room, or no answer.
         """
         if self.local is None:
-            if self.exists(path):
-                raise FileExistsError(f"{self}/{path}")
+            with storing(self.uri, body):
+                if self._system.get_file_info(self._key(path)).type != fs.FileType.NotFound:
+                    raise FileExistsError(f"{self}/{path}")
             self._put(path, body)
             return
         target = self._path(path)
-        with storing(self.local, memoryview(body).nbytes):
+        with storing(self.local, body):
             beside = _write_beside(target, body)
             try:
                 os.link(beside, target)
@@ -168,7 +169,7 @@ class Folder:
             self._put(path, body)
             return
         target = self._path(path)
-        with storing(self.local, memoryview(body).nbytes):
+        with storing(self.local, body):
             _write_beside(target, body).replace(target)
             _sync_folder(target.parent)
 
@@ -187,11 +188,11 @@ class Folder:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
-            raise RaysweepError(f"{self}/{path} can't be reached: {_cause(error)}") from error
+            raise StorageError(f"{self}/{path} can't be reached: {_cause(error)}") from error
 
     def _put(self, path: str, body: Any) -> None:
         with (
-            storing(self.uri, memoryview(body).nbytes),
+            storing(self.uri, body),
             self._system.open_output_stream(self._key(path), compression=None) as file,
         ):
             file.write(body)
@@ -225,7 +226,8 @@ def inside(path: str) -> str:
 
 def _check_uri(uri: str) -> None:
     parts = urlsplit(uri)
-    if ":" in parts.netloc.rpartition("@")[0] or (parts.scheme == "s3" and "@" in parts.netloc):
+    user, _, _ = parts.netloc.rpartition("@")
+    if ":" in user or (user and parts.scheme == "s3") or "@" in parts.query:
         # Said without the URI: this message goes into logs too.
         raise InputError(
             f"a {parts.scheme}:// address holds a user or a password, which would be written into "
@@ -235,7 +237,8 @@ def _check_uri(uri: str) -> None:
     unknown = [name for name in settings if name not in SETTINGS]
     place = f"{parts.scheme}://{parts.netloc}{parts.path}"
     if unknown or parts.fragment:
-        raise InputError(f"{place}: after '?' may stand {', '.join(SETTINGS)}; not {unknown[:1]}")
+        wrong = ", ".join(map(repr, unknown)) or "'#'"
+        raise InputError(f"{place}: after '?' may stand {', '.join(SETTINGS)}; not {wrong}")
     if parts.scheme not in SCHEMES:
         raise InputError(
             f"{place}: {parts.scheme!r} is no known kind of place; a folder's path is, and "
@@ -280,10 +283,10 @@ def _connected(uri: str, tries: int) -> tuple[fs.FileSystem, str]:
 
 
 @contextlib.contextmanager
-def storing(place: Path | str, needed: int) -> Iterator[None]:
+def storing(place: Path | str, body: Any = b"") -> Iterator[None]:
     """Turns what goes wrong while writing to `place` into a StorageError that says what to do.
 
-    Args: needed: bytes that are to be written.
+    Args: body: what is to be written: its size is needed only then.
     """
     try:
         yield
@@ -292,6 +295,7 @@ def storing(place: Path | str, needed: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and isinstance(place, Path):
             there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+            needed = body.nbytes if hasattr(body, "nbytes") else memoryview(body).nbytes
             room = (
                 f"no space left on the device: {needed:,} bytes needed, "
                 f"{shutil.disk_usage(there).free:,} free. Make room"

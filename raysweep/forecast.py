@@ -1,15 +1,16 @@
 """What a sweep will do, said before anything starts: where, in which packs, for how long."""
 
-from raysweep import capacity, cluster, packs
+from raysweep import capacity, cluster, packs, preflight
 from raysweep.budget import Budget
 from raysweep.grid import Trial
 from raysweep.plan import Plan, speed_of
 from raysweep.progress import duration
 from raysweep.spec import Scheduler
+from raysweep.store import Store
 from raysweep.sweep import plan_packs
 
 
-def forecast(plan: Plan, address: str | None, budget: Budget) -> list[str]:
+def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> list[str]:
     """Lines for people; the times are judged by the model's size."""
     said: list[str] = []
     spec = plan.spec
@@ -23,13 +24,17 @@ def forecast(plan: Plan, address: str | None, budget: Budget) -> list[str]:
     running = cluster.running_address(address)
     if running:
         with cluster.connect(address) as connected:
-            nodes = connected.nodes
+            nodes, growing = connected.nodes, cluster.autoscaled()
     else:
-        nodes = (cluster.local_node(),)
-    slots = capacity.slots(spec.resources, nodes)
+        nodes, growing = (cluster.local_node(),), False
+    slots = capacity.slots(spec.resources, nodes, growing=growing)
     where = f"cluster at {running}" if running else "a Ray that the sweep starts on this machine"
-    said.append(f"{where}: {'; '.join(node.describe() for node in nodes)}")
-    said.append(f"  trials at the same time: {slots}, of {spec.resources.workers} worker(s) each")
+    said.append(f"{where}:")
+    said += [f"  {line}" for line in capacity.packing(spec.resources, nodes)]
+    said.append(f"  trials at the same time: {slots}, each of {capacity.need(spec.resources)}")
+    if growing:
+        said.append("  an autoscaler may add nodes, which will be used")
+    said.append(f"disk: {preflight.check_room(plan, store.folder)}")
 
     speed = speed_of(plan)
 

@@ -25,6 +25,19 @@ class Group(NamedTuple):
             dist.all_reduce(values)
         return values
 
+    def gather(self, text: str) -> list[str]:
+        """Every worker's text, by rank."""
+        texts = [text] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(texts, text)
+        return texts
+
+    def from_first(self, values: torch.Tensor) -> torch.Tensor:
+        """Rank 0's values on all workers."""
+        if self.world_size > 1:
+            dist.broadcast(values, src=0)
+        return values
+
     def broadcast_buffers(self, model: nn.Module) -> None:
         """Rank 0's buffers everywhere: batch-norm statistics differ between workers."""
         if self.world_size > 1:

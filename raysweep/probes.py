@@ -3,35 +3,17 @@
 Nothing here changes what is trained, to the last bit.
 """
 
-import contextlib
 import copy
 import math
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from raysweep.group import ALONE, Group
 from raysweep.splits import Split
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Whatever draws random numbers in here, training goes on as if it had not.
-
-    Python's and NumPy's generators, which a user's data set may draw from; torch's is seeded anew
-    at every epoch.
-    """
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the user's
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
 
 
 class Average:
@@ -56,6 +38,16 @@ class Average:
         self._remaining *= self._decay
         weight = (1 - self._decay) / (1 - self._remaining)
         torch._foreach_lerp_(self._averaged, self._live, weight)  # pyright: ignore[reportPrivateImportUsage]
+
+    def state(self) -> dict[str, Any]:
+        """All of it, at the end of an epoch."""
+        return {"remaining": self._remaining, "averaged": list(self._averaged)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._remaining = state["remaining"]
+        for mine, saved in zip(self._averaged, state["averaged"], strict=True):
+            mine.copy_(saved)
 
     def kinds(
         self,

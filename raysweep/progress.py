@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from raysweep.recorder import Progress
+from raysweep.standing import Progress
 
 PLAIN_SECONDS = 10.0
 
@@ -55,6 +55,7 @@ class Display:
         self._started = clock()
         self._first_done_at: float | None = None
         self._said_at = self._started
+        self._notice: str | None = None
         # Whatever else prints while the block is live would tear it.
         self._live = Live(console=console, transient=True) if console.is_terminal else None
 
@@ -73,7 +74,11 @@ class Display:
             self._live.stop()
 
     def show(self, progress: Progress) -> None:
-        """Write where the sweep stands."""
+        """Write where the sweep stands, and once what it waits for."""
+        if progress.notice != self._notice:
+            self._notice = progress.notice
+            if self._notice:
+                self._console.print(self._notice, highlight=False, soft_wrap=True, markup=False)
         if self._live:
             total, done = progress.planned, progress.done + len(progress.failures)
             bar = ProgressBar(total=total, completed=done, width=40)

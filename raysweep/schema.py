@@ -50,6 +50,7 @@ EPOCHS = pa.schema(
         # Brier score (summed over classes) and the calibration error at temperature 1.
         ("temperature", pa.float64()),
         ("val_nll_at_temperature", pa.float64()),
+        ("val_block_nll_sum", pa.list_(pa.float64())),  # the same, summed over each block
         ("brier", pa.float64()),
         ("ece", pa.float64()),
         # Gradients, before clipping: mean squared norms of a part's and the whole batch's, over
@@ -111,9 +112,12 @@ TRIALS = pa.schema(
         ("restored_val_correct", pa.int64()),  # a new evaluation of those weights
         ("checkpoint", pa.string()),  # path in the store
         ("initial_train_eval_loss", pa.float64()),  # mean, before the first step
-        ("seconds", pa.float64()),
+        ("seconds", pa.float64()),  # of all attempts, less what was lost after a checkpoint
         ("node", pa.string()),
     ]
 )
 
+# The statuses of trials that are whole: never trained again.
+DONE = ("completed", "diverged")
+STOPPED = "stopped"  # by a scheduler: done while the sweep has one, else to be trained to its end
 SCHEMAS: dict[Table, pa.Schema] = {"epochs": EPOCHS, "trials": TRIALS}

@@ -32,7 +32,7 @@ def read(folder: Folder, path: str, schema: pa.Schema, trial_id: str | None = No
 
     Args: trial_id: of the only trial whose rows are wanted.
 
-    Raises: FileNotFoundError; DamagedError; RaysweepError when an object store fails.
+    Raises: FileNotFoundError; DamagedError; StorageError when an object store fails.
     """
     try:
         with folder.open(path) as file:

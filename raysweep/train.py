@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from raysweep.checkpoints import Keeper, load_weights, weights
 from raysweep.evaluation import evaluate
 from raysweep.evidence import Evidence
 from raysweep.group import ALONE, Group
@@ -49,13 +50,19 @@ def derive_seed(*parts: int | str) -> int:
 
 def reset_global_state(seed: int) -> None:
     """Every trial starts from the same global state, whatever trained in this process before."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - for user code that draws from it
-    seed_torch(seed)
+    seed_generators(seed)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
+
+
+def seed_generators(seed: int) -> None:
+    """Every epoch begins with the same generators, whether or not the one before it was trained
+    here: nothing of them has to be kept."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - for user code that draws from it
+    seed_torch(seed)
 
 
 def seed_torch(seed: int) -> None:
@@ -112,6 +119,7 @@ class Stopper:
     best: float = math.inf  # of the value to be minimised
     best_epoch: int = 0
     epochs_run: int = 0
+    best_state: dict[str, torch.Tensor] | None = None  # the weights after the best epoch
 
     def improved(self, val_loss: float, val_accuracy: float) -> bool:
         """Count one epoch; true when it is the best by at least min_delta."""
@@ -127,6 +135,10 @@ class Stopper:
         """True once `patience` epochs in a row have not improved."""
         return self.epochs_run - self.best_epoch >= self.rule.patience
 
+    def state(self) -> dict[str, Any]:
+        """All of it but the rule."""
+        return {name: value for name, value in vars(self).items() if name != "rule"}
+
 
 def train(
     fields: Hyperparameters,
@@ -140,6 +152,7 @@ def train(
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
     emit: Callable[[dict[str, Any]], None],
     between: Callable[[dict[str, Any]], None] = lambda row: None,
+    keeper: Keeper | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Outcome:
     """Train one trial to its end; `emit` gets its rows on rank 0, at each epoch `raw` last, and
@@ -147,7 +160,8 @@ def train(
 
     All ranks call this with the same arguments. Rows hold the columns of `store.EPOCHS` that
     describe an epoch; the caller adds those that name the trial. Probes add rows and columns and
-    change no other.
+    change no other. With what `keeper` found, training goes on after that epoch, and every row is
+    what it would have been; on a CPU, with as many threads, to the last bit.
     """
     reset_global_state(derive_seed(seed, "model"))
     model = task.build(fields, data).to(group.device)
@@ -156,10 +170,19 @@ def train(
     stopper = Stopper(fields.early_stopping) if fields.early_stopping else None
     precision = autocast(fields, group.device)
     evidence = Evidence(model, fields, probes, placed, data.num_classes, group, precision)
-    initial_loss = evidence.train_eval_loss()
-    best_state, raw, epoch = None, dict[str, Any](), 0
+    found = keeper.found if keeper else None
+    if found is None:
+        initial_loss, epochs_done = evidence.train_eval_loss(), 0
+    else:
+        load_weights(model, found["weights"])
+        optimizer.load_state_dict(found["optimizer"])
+        evidence.load(found["evidence"])
+        if stopper:
+            vars(stopper).update(found["stopper"])
+        initial_loss, epochs_done = found["initial_loss"], found["epoch"]
+    raw, epoch = dict[str, Any](), epochs_done
 
-    for epoch in range(1, fields.epochs + 1):
+    for epoch in range(epochs_done + 1, fields.epochs + 1):
         started = clock()
         passed = train_epoch(
             parallel, optimizer, fields, placed.train, seed, epoch, group,
@@ -172,7 +195,8 @@ def train(
         if stopper and raw["status"] == "ok":
             n = raw["val_n"]
             if stopper.improved(raw["val_loss_sum"] / n, raw["val_correct"] / n):
-                best_state = {key: value.clone() for key, value in model.state_dict().items()}
+                state = model.state_dict()
+                stopper.best_state = {key: value.clone() for key, value in state.items()}
         out_of_patience = stopper is not None and stopper.out_of_patience
         last = epoch == fields.epochs or out_of_patience or raw["status"] == "diverged"
         if probes.repeat_evaluation and (last or epoch == 1):
@@ -193,6 +217,17 @@ def train(
                 emit({"weights_kind": kind, **step, **columns})
         if last:
             break
+        if keeper and keeper.due(epoch):
+            keeper.keep(
+                epoch,
+                {
+                    "weights": weights(model),
+                    "optimizer": optimizer.state_dict(),
+                    "evidence": evidence.state(),
+                    "stopper": stopper.state() if stopper else None,
+                    "initial_loss": initial_loss,
+                },
+            )
         if group.rank == 0:
             between(raw | {"epoch": epoch})
 
@@ -200,7 +235,9 @@ def train(
     ended = raw["train_eval_loss_sum"] / raw["train_eval_n"]
     diverged = raw["status"] == "diverged" or not ended <= initial_loss
     restored_correct = None
+    best_state = stopper.best_state if stopper else None
     if stopper and stopper.rule.restore_best and best_state is not None:
+        seed_generators(derive_seed(seed, "restored"))
         model.load_state_dict(best_state)
         restored = evaluate(model, placed.validation, group, precision)
         restored_correct = int(group.sum(restored.sums())[0].item())
@@ -240,7 +277,7 @@ def train_epoch(
     """One pass: the order of examples comes from (seed, epoch) alone, so that every number of
     workers sees the same global batches. The probes look on."""
     model.train()
-    seed_torch(derive_seed(seed, epoch, group.rank))  # dropout, augmentation
+    seed_generators(derive_seed(seed, epoch, group.rank))  # dropout, augmentation
     generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
     order = torch.randperm(train_set.n, generator=generator)
     batches = order.split(fields.batch_size)

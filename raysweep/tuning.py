@@ -13,6 +13,8 @@ from ray._raylet import PlacementGroupID
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from raysweep.grid import Trial
+from raysweep.recorder import MAX_LOST_NODES
+from raysweep.retries import ran_out_of_memory
 from raysweep.spec import Scheduler
 from raysweep.worker import Assignment, train_pack
 
@@ -22,12 +24,16 @@ def tune_packs(
     given: Assignment,
     slots: int,
     scratch: Path,
+    retries: int,
     rule: Scheduler | None,
     halt: threading.Event,
+    searches: list[Any],
 ) -> None:
     """Let Tune train all packs, `slots` at a time, until that is done or `halt` is set.
 
-    Args: rule: stops trials; each pack is one trial then.
+    Args:
+        rule: stops trials; each pack is one trial then.
+        searches: takes what hands out the packs; its `max_concurrent` may be changed meanwhile.
     """
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the newer one prints a banner at any verbosity
@@ -35,6 +41,7 @@ def tune_packs(
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial may end before it reports
     from ray import tune
     from ray.tune.progress_reporter import TrialProgressCallback
+    from ray.tune.search.basic_variant import BasicVariantGenerator
     from ray.tune.stopper import NoopStopper
 
     class Silent(TrialProgressCallback):
@@ -56,7 +63,8 @@ def tune_packs(
             return halt.is_set()
 
     class Ends(tune.Callback):
-        """Tells the recorder what the scheduler has stopped; kills what trains beyond `halt`."""
+        """Tells the recorder what the scheduler has stopped and what ran out of memory; kills what
+        trains beyond `halt`."""
 
         def __init__(self) -> None:
             self._actors: list[Any] = []
@@ -80,6 +88,14 @@ def tune_packs(
                 if group is not None:
                     remove_group(group)
 
+        def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            # A trial whose process Ray killed for its memory would need as much again.
+            said = str(trial.get_error() or "").rpartition("Failure #")[2]
+            if ran_out_of_memory(said):
+                ids = [one.trial_id for one in planned[trial.config["pack"]]]
+                line = "OutOfMemoryError: Ray killed the process, its node was short of memory"
+                ray.get(given.recorder.blame.remote(ids, line, said))
+
         def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
             # Tune has stopped every trial in this step, but would wait for those that train.
             while halt.is_set() and self._actors:
@@ -95,6 +111,8 @@ def tune_packs(
         # Drivers only wait, so they reserve next to nothing: with Ray's default of one CPU each
         # they starve the workers they started. They stay on the head, which is not preempted.
         request = {"CPU": 0, "node:__internal_head__": 0.001}
+    search = BasicVariantGenerator(max_concurrent=slots)
+    searches.append(search)
     stored = [ray.put(pack) for pack in planned]
     report = tune.report if rule else None
 
@@ -106,7 +124,7 @@ def tune_packs(
         param_space={"pack": tune.grid_search(list(range(len(planned))))},
         tune_config=tune.TuneConfig(
             scheduler=_scheduler(rule, planned[0][0].hyperparameters.epochs),
-            max_concurrent_trials=slots,
+            search_alg=search,
             # A nested fit() does not survive its actor's reuse; a pack in the process does.
             reuse_actors=inline,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -118,8 +136,10 @@ def tune_packs(
             callbacks=[Silent(), Ends()],
             stop=Halted(),
             # A pack starts again after its process died; the recorder charges the trial that was
-            # claimed, so each trial of a pack can cost its pack two starts at most.
-            failure_config=tune.FailureConfig(max_failures=2 * max(map(len, planned))),
+            # claimed, so each trial of a pack costs its pack so many starts at most.
+            failure_config=tune.FailureConfig(
+                max_failures=(retries + 1) * max(map(len, planned)) + MAX_LOST_NODES
+            ),
         ),
     )
     for error in tuner.fit().errors:

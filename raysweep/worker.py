@@ -10,9 +10,8 @@ import logging
 import os
 import platform
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from traceback import format_exception
 from typing import Any, NamedTuple
 
@@ -21,11 +20,14 @@ import torch
 from ray.util import get_current_placement_group
 from torch import nn
 
-from raysweep.errors import RaysweepError
+from raysweep.checkpoints import Keeper, UnusableCheckpointError, from_bytes, on_all
+from raysweep.errors import RaysweepError, one_line
 from raysweep.grid import Trial
 from raysweep.group import Group
-from raysweep.recorder import Sender, one_line
-from raysweep.spec import Resources
+from raysweep.retries import is_transient, ran_out_of_memory
+from raysweep.sender import Sender
+from raysweep.shelf import Shelf
+from raysweep.spec import Checkpoints, Resources
 from raysweep.splits import Placed, place
 from raysweep.tasks import Data, Task
 from raysweep.train import train
@@ -34,7 +36,10 @@ from raysweep.train import train
 Report = Callable[[Mapping[str, Any]], None]
 Ask = Callable[[str, Mapping[str, Any]], None]  # the same, with the trial's id
 
-MAX_IDLE_STARTS = 3  # of a worker group, one after another, that end no trial
+MAX_IDLE_STARTS = 3  # of a worker group, one after another, that begin no trial
+# Of a collective operation: far longer than one worker waits for another's checkpoint or slow
+# disk, and short enough that a worker that hangs costs minutes (PyTorch's own is half an hour).
+COLLECTIVE_TIMEOUT_S = 300
 
 
 class Assignment(NamedTuple):
@@ -45,6 +50,8 @@ class Assignment(NamedTuple):
     data: Any  # object reference to the task's Data: one copy per node
     resources: Resources
     scratch: str  # Ray Train's own folder, thrown away after the sweep
+    checkpoints: Checkpoints = Checkpoints()
+    shelf: Shelf | None = None  # where workers put checkpoints themselves
     turnstile: Any = None  # actor handle, for a sweep with a scheduler and several workers a trial
 
 
@@ -60,54 +67,64 @@ def train_pack(pack: Sequence[Trial], given: Assignment, report: Report | None =
     on_gpu = given.resources.gpus_per_worker > 0
     group = Group(device=torch.device("cuda" if on_gpu else "cpu"))
     by_id = {trial.trial_id: trial for trial in pack}
-    todo = ray.get(given.recorder.todo.remote(list(by_id)))
+    todo, kept = _todo(list(by_id), given)
     trials = [by_id[trial_id] for trial_id in todo]
     ask = None if report is None else lambda trial_id, metrics: report(metrics)
-    _train_trials(trials, given, group, lambda model: model, ask)
+    _train_trials(trials, kept, given, group, lambda model: model, ask)
+
+
+def _todo(trial_ids: list[str], given: Assignment) -> tuple[list[str], list[str]]:
+    """What of a pack is left, and which of it has a checkpoint."""
+    living = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    todo = given.recorder.todo.remote(trial_ids, living)
+    kept = given.recorder.kept.remote(trial_ids)
+    return ray.get(todo), ray.get(kept)
 
 
 def _train_trials(
     trials: Sequence[Trial],
+    kept: Collection[str],
     given: Assignment,
     group: Group,
     wrap: Callable[[nn.Module], nn.Module],
     ask: Ask | None,
 ) -> None:
     torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
-    sender = Sender(given.recorder) if group.rank == 0 else None
+    nodes = group.gather(ray.get_runtime_context().get_node_id())
+    sender = Sender(given.recorder, nodes=nodes, shelf=given.shelf) if group.rank == 0 else None
     for trial in trials:
-        _train_trial(trial, given, group, wrap, sender, ask)
+        _train_trial(trial, trial.trial_id in kept, given, group, wrap, sender, ask)
     if sender is not None:
         sender.drain()
 
 
 def _train_trial(
     trial: Trial,
+    resumable: bool,
     given: Assignment,
     group: Group,
     wrap: Callable[[nn.Module], nn.Module],
     sender: Sender | None,
     ask: Ask | None,
 ) -> None:
-    clock = time.perf_counter
-    started = clock()
-
-    def spent() -> dict[str, Any]:
-        return {"seconds": clock() - started, "node": platform.node()}
-
-    def between(row: dict[str, Any]) -> None:
-        if sender is not None and ask is not None:
-            sender.hand_over()  # a trial that is stopped sends nothing any more
-            measured = {
-                "epoch": row["epoch"],
-                "val_accuracy": row["val_correct"] / row["val_n"],
-                "val_loss": row["val_loss_sum"] / row["val_n"],
-            }
-            ask(trial.trial_id, measured | spent())
-
     if sender is not None:
         sender.start(trial.trial_id)
     try:
+        keeper = _keeper(trial, resumable, given.checkpoints, group, sender)
+
+        def spent() -> dict[str, Any]:
+            return {"seconds": keeper.seconds, "node": platform.node()}
+
+        def between(row: dict[str, Any]) -> None:
+            if sender is not None and ask is not None:
+                sender.hand_over()  # a trial that is stopped sends nothing any more
+                measured = {
+                    "epoch": row["epoch"],
+                    "val_accuracy": row["val_correct"] / row["val_n"],
+                    "val_loss": row["val_loss_sum"] / row["val_n"],
+                }
+                ask(trial.trial_id, measured | spent())
+
         data, placed = _placed(given.data.hex(), given.data, group.device)
         outcome = train(
             trial.hyperparameters,
@@ -119,9 +136,12 @@ def _train_trial(
             group=group,
             wrap=wrap,
             emit=sender.emit if sender else lambda row: None,
+            keeper=keeper,
             between=between,
         )
     except Exception as error:
+        if is_transient(error):
+            raise  # the recorder counts a claimed trial that did not end as one more attempt
         rank = f"rank {group.rank} on " if group.world_size > 1 else "on "
         line, details = one_line(error, rank + platform.node()), "".join(format_exception(error))
         ray.get(given.recorder.blame.remote([trial.trial_id], line, details))
@@ -134,6 +154,27 @@ def _train_trial(
         columns = outcome._asdict()
         state = columns.pop("best_state")
         sender.finish(columns | spent(), None if state is None else _saved(state))
+
+
+def _keeper(
+    trial: Trial, resumable: bool, rule: Checkpoints, group: Group, sender: Sender | None
+) -> Keeper:
+    """A trial's checkpoints, with the one that it goes on from where there is one to be used."""
+    identity = {"trial_id": trial.trial_id, "probes": trial.probes.model_dump(mode="json")}
+    found = None
+    if resumable:
+        body = sender.checkpoint() if sender else None
+        if sender and body is not None:
+            try:
+                from_bytes(body, **identity)
+            except UnusableCheckpointError as error:
+                sender.drop_checkpoint(str(error))
+                body = None
+        if (body := on_all(body, group)) is not None:
+            found = from_bytes(body, **identity)
+            if sender:
+                sender.start_epoch = found["epoch"] + 1
+    return Keeper(rule, identity, group, sender.keep if sender else lambda epoch, body: None, found)
 
 
 @functools.lru_cache(maxsize=1)
@@ -185,40 +226,53 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
     per_worker = {"CPU": resources.cpus_per_worker}
     if on_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
-    before: list[str] = []
-    idle_starts = 0
-    while todo := ray.get(given.recorder.todo.remote(list(by_id))):
-        idle_starts = idle_starts + 1 if todo == before else 0
-        before = todo
+    before = idle_starts = 0
+    while todo := (left := _todo(list(by_id), given))[0]:
+        attempts = ray.get(given.recorder.num_attempts.remote(list(by_id)))
+        idle_starts = idle_starts + 1 if attempts == before else 0
+        before = attempts
         trainer = TorchTrainer(
             _worker_loop,
-            train_loop_config={"pack": [by_id[trial_id] for trial_id in todo], "given": given},
+            train_loop_config={
+                "pack": [by_id[trial_id] for trial_id in todo],
+                "kept": left[1],
+                "given": given,
+            },
             scaling_config=ScalingConfig(
                 num_workers=resources.workers, use_gpu=on_gpu, resources_per_worker=per_worker
             ),
-            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+            torch_config=TorchConfig(
+                backend="nccl" if on_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
+            ),
             run_config=RunConfig(
                 name=uuid.uuid4().hex[:8],
                 storage_path=given.scratch,
-                # Retries live in one place, the recorder's claims.
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=3),
+                # Retries live in one place, the recorder's claims; a group that Train starts
+                # again by itself would train what is done already.
+                failure_config=FailureConfig(
+                    max_failures=0, max_preemption_failures=0, controller_failure_limit=3
+                ),
             ),
         )
         try:
             trainer.fit()
         except Exception as error:
             # Workers report what a trial raised, and the recorder charges a death to the claimed
-            # trial; what is left is a group that does not start.
+            # trial; what is left is memory that ran out, and a group that does not start.
+            failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
+            for rank, failure in failures.items():
+                if ran_out_of_memory(failure):
+                    line = one_line(failure, f"on rank {rank}")
+                    ray.get(given.recorder.blame.remote(list(by_id), line, str(failure)))
             if idle_starts == MAX_IDLE_STARTS:
                 raise RaysweepError(
                     f"a group of {resources.workers} workers failed {idle_starts + 1} times "
-                    f"before any trial ended: {_first_failure(error)}"
+                    f"before any trial began: {_first(failures, error)}"
                 ) from error
 
 
-def _first_failure(error: Exception) -> str:
+def _first(failures: dict[int, BaseException], error: Exception) -> str:
     """What the lowest rank that failed raised."""
-    failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     if not failures:
         return one_line(error, "no worker named")
     rank = min(failures)
@@ -241,4 +295,6 @@ def _worker_loop(config: dict[str, Any]) -> None:
     def ask(trial_id: str, metrics: Mapping[str, Any]) -> None:
         ray.get(given.turnstile.ask.remote(trial_id, metrics))
 
-    _train_trials(pack, given, group, prepare_model, ask if given.turnstile else None)
+    _train_trials(
+        pack, config["kept"], given, group, prepare_model, ask if given.turnstile else None
+    )

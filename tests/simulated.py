@@ -166,9 +166,9 @@ class Sweep:
                 result = {"status": "failed", "error": "RuntimeError: out of memory\nline two",
                           "epochs_run": 4}  # fmt: skip
                 right = right[:4]
-            if number in (stopped or {}):
-                result |= {"status": "stopped", "epochs_run": stopped[number]}
-                right = right[: stopped[number]]
+            if (cut := (stopped or {}).get(number)) is not None:
+                result |= {"status": "stopped", "epochs_run": cut}
+                right = right[:cut]
             if number in diverged:
                 result |= {"status": "diverged"}
                 val_loss[5:] = np.nan

@@ -17,7 +17,7 @@ from raysweep import packs
 from raysweep.budget import Budget
 from raysweep.cli import run_command_line
 from raysweep.errors import InputError
-from raysweep.recorder import finished_in
+from raysweep.finished import finished_in
 from raysweep.store import Store
 from raysweep.sweep import run_sweep
 

@@ -131,6 +131,8 @@ def test_recipes_are_listed_and_printed(capsys):
         "batch-size",
         "dropout",
         "early-stopping",
+        "label-noise",
+        "small-validation",
     }
     assert run_here(capsys, "recipes", "dropout")[1].startswith("# Claim under test")
 

@@ -12,6 +12,7 @@ from raysweep.confidence import (
     MIN_TEMPERATURE,
     Margins,
     as_they_are,
+    block_losses,
     calibration_error,
     confidence_columns,
     fit_temperature,
@@ -82,7 +83,18 @@ def test_a_logit_that_is_not_finite_leaves_null():
     batches = kept(logits, y)
     fitted = fit_temperature(batches, len(y), Group())
     brier, sure = as_they_are(batches, CPU)
-    assert confidence_columns(fitted, brier.item(), sure.numpy(), sure.numpy() > 0) == {}
+    columns = confidence_columns(fitted, [], brier.item(), sure.numpy(), sure.numpy() > 0)
+    assert columns == {}
+
+
+def test_the_loss_at_the_temperature_adds_up_over_blocks():
+    logits, y = example()
+    batches = kept(logits, y)
+    blocks = torch.arange(len(y)) % 7
+    found = block_losses(batches, 2.5, blocks, 7)
+    each = -special.log_softmax(logits / 2.5, axis=1)[np.arange(len(y)), y]
+    expected = np.bincount(blocks.numpy(), weights=each, minlength=7)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4)
 
 
 def test_the_brier_score_and_the_confidence_are_those_of_the_softmax():

@@ -132,7 +132,7 @@ def test_a_seed_without_a_value_adds_no_degree_of_freedom():
 
 def test_a_sure_rise_of_the_loss_is_over_confidence_and_no_fall():
     row = {"point": "a", "gap": 0.1, "drop": 0.0, "drop_low": -0.1, "drop_high": 0.1,
-           "train_drop": 0.0, "loss_rise_low": 0.04}  # fmt: skip
+           "train_drop": 0.0, "loss_rise_low": 0.04, "overfit": "over-confident"}  # fmt: skip
     said = " ".join(findings.overfitting(pl.DataFrame([row, row | {"point": "b"}])))
     assert "In 2 the validation loss ends more than 3 % above its minimum" in said
     assert "The harm is largest" not in said

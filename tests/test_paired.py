@@ -193,13 +193,9 @@ def test_what_is_not_clear_is_never_called_a_change():
     assert alone == "has too few seeds for an interval of the gap"
 
 
-def test_a_fall_that_training_shares_is_called_unlearning_and_no_overfitting():
-    row = {
-        "num_completed": 3, "hf_sd": None, "gap": None, "drop": 0.3, "drop_low": 0.2,
-        "drop_high": 0.4, "train_drop": 0.3, "loss_rise": None, "late_gain": None,
-        "num_stopped_early": 0,
-    }  # fmt: skip
-    assert "It unlearns" in findings.configuration(row, 500)
-    assert "It overfits" in findings.configuration(row | {"train_drop": 0.0}, 500)
-    table = pl.DataFrame([row, row | {"train_drop": 0.0}])
-    assert table.select(findings.overfits()).to_series().to_list() == [False, True]
+def test_a_level_that_never_completed_is_compared_by_no_row(tmp_path):
+    sweep = Sweep(spec("x", axes={"learning_rate": [0.01, 0.1, 1.0]}, seeds=2))
+    found = analyze(sweep.write(tmp_path, practitioner, diverged=[4, 5]))
+    (row,) = knobs.rows(found)
+    assert row["step"] == "0.01 → 0.1"
+    assert "Learning rate 0.1 instead of 0.01" in " ".join(knobs.sentences(found, found.axes[0]))

@@ -5,8 +5,8 @@ import io
 from rich.console import Console
 
 from raysweep.progress import Display, describe_point, duration
-from raysweep.recorder import Progress
 from raysweep.spec import EarlyStopping
+from raysweep.standing import Progress
 
 MIDDLE = Progress(
     planned=10,

@@ -136,7 +136,7 @@ def test_a_browser_draws_every_figure_without_complaint(browser, digits, tmp_pat
     page, complaints = opened(browser, digits, tmp_path / "report.html")
     assert complaints == []
     charts = page.locator(".chart")
-    assert charts.count() == 10
+    assert charts.count() == 12
     for i in range(charts.count()):
         marks = charts.nth(i).locator("svg .mark-rect path, svg .mark-symbol path, "
                                       "svg .mark-line path, svg .mark-rule line")  # fmt: skip

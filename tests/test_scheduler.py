@@ -10,7 +10,7 @@ from ray.util import placement_group_table
 
 from analysis import analyze
 from raysweep.errors import InputError
-from raysweep.recorder import finished_in
+from raysweep.finished import finished_in
 from raysweep.spec import Scheduler
 from raysweep.store import Store
 from raysweep.sweep import run_sweep
@@ -200,7 +200,7 @@ def test_stopped_trials_are_done_only_while_the_sweep_has_a_scheduler(
     recorder.use([one], "group")
     assert recorder.groups() == {"group"}
     assert recorder.stop(one, {"epochs_run": 2}) == "group"
-    assert recorder.stop(one, {"epochs_run": 2}) is None  # it has ended
+    assert recorder.stop(one, {"epochs_run": 2}) == "group"  # told once more
     assert recorder.stop(other, {}) is None  # it never started
     assert recorder.groups() == set()
     assert (recorder.progress().done, recorder.progress().stopped) == (1, 1)

@@ -22,6 +22,8 @@ def test_accuracy_blocks_and_flips_are_counts_of_the_same_bits():
     by_blocks = (curves.block_accuracy * curves.block_weight[:, None]).sum(axis=2)
     assert np.allclose(by_blocks, curves.val_accuracy)
     assert np.array_equal(curves.flips[:, 1:], (right[:, 1:] != right[:, :-1]).sum(axis=2))
+    refined = (curves.block_refined * curves.block_weight[:, None]).sum(axis=2)
+    np.testing.assert_allclose(refined, curves.refined_loss, rtol=1e-5)
     by_blocks = (curves.block_loss * curves.block_weight[:, None]).sum(axis=2)
     assert np.allclose(by_blocks, curves.val_loss)
 

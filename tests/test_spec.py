@@ -5,14 +5,8 @@ from pydantic import ValidationError
 
 from raysweep import recipes
 from raysweep.errors import InputError
-from raysweep.spec import (
-    Hyperparameters,
-    Probes,
-    SweepSpec,
-    apply_setting,
-    nested_fields,
-    parse_yaml,
-)
+from raysweep.plain_yaml import parse_yaml
+from raysweep.spec import Hyperparameters, Probes, SweepSpec, apply_setting, nested_fields
 
 MINIMAL = {"name": "s", "task": "digits"}
 
@@ -126,7 +120,9 @@ def test_every_recipe_is_a_valid_sweep_that_says_what_it_asks():
         assert recipes.read(name).name == name
         assert recipes.summary(name).count("?") + recipes.summary(name).count("Claim") >= 1
     assert recipes.names()[0] == "digits"
-    assert set(recipes.names()) == {"digits", "batch-size", "early-stopping", "dropout"}
+    assert set(recipes.names()) == {
+        "digits", "batch-size", "early-stopping", "dropout", "label-noise", "small-validation",
+    }  # fmt: skip
 
 
 def test_the_default_recipe_spans_what_it_promises():

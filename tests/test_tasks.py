@@ -150,3 +150,21 @@ def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
     assert traits(breaks, data, trial) == (False, True)
     huge = Task(odd_tasks.load, lambda trial, data: nn.Linear(64, 10**12))
     assert traits(huge, data, Hyperparameters()) == (False, False)
+
+
+def arrays(name):
+    data = load_data(find_task(name), None)
+    assert isinstance(data.train, Arrays)
+    assert isinstance(data.validation, Arrays)
+    return data.train, data.validation
+
+
+def test_the_variants_of_the_digits_change_what_they_say_and_nothing_else():
+    (train, validation), (wrong, clean), (same, few) = (
+        arrays(name) for name in ("digits", "noisy_digits", "few_digits")
+    )
+    assert (wrong.y != train.y).sum() == 200
+    np.testing.assert_array_equal(wrong.x, train.x)
+    np.testing.assert_array_equal(clean.y, validation.y)
+    np.testing.assert_array_equal(same.y, train.y)
+    assert few.x.shape == (200, 64)

@@ -54,8 +54,10 @@ def test_a_quiet_trial_is_ok_does_not_overfit_and_has_no_noise():
         ({"hf_var": 0.01**2}, "noise", "optimizer"),
         ({"hf_var": 0.0065**2, "finite_var": 0.006**2}, "noise", "validation set"),
         ({"hf_var": 0.015**2, "finite_var": 0.006**2}, "noise", "both"),
-        ({"plateau_sd": 0.01, "plateau_sd_low": 0.008, "plateau_sd_high": 0.02}, "noise",
-         "slow wander"),
+        ({"plateau_sd": 0.01, "plateau_sd_low": 0.008, "plateau_sd_high": 0.02,
+          "late_plateau_sd_low": 0.007}, "noise", "slow wander"),
+        ({"plateau_sd": 0.01, "plateau_sd_low": 0.008, "plateau_sd_high": 0.02,
+          "late_plateau_sd_low": 0.001}, "noise", "undetermined"),
         ({"plateau_sd_high": 0.005}, "noise", "undetermined"),
         ({"hf_var": 0.0044**2}, "noise", "undetermined"),
         ({"hf_var": None, "hf_df": None, "num_usable_epochs": 5}, "noise", "undetermined"),
@@ -74,6 +76,16 @@ def test_a_fall_that_is_sure_but_below_the_margin_is_not_overfitting():
     assert row["overfit"] == "no"
 
 
+def test_a_fall_that_training_shares_is_instability_and_no_overfitting():
+    fallen = {"drop": 0.35, "drop_low": 0.25, "drop_high": 0.4, "harm_p": 0.001}
+    row = judge(**fallen, train_drop=0.36)
+    assert row["overfit"] == "undetermined"
+    assert "Training comes apart" in row["overfit_reason"]
+    rising = {"late_slope": 1e-3, "late_slope_low": 8e-4, "projected_gain": 0.06}
+    assert judge(**fallen, **rising, train_drop=0.36)["status"] == "ok"
+    assert judge(**fallen, train_drop=0.0)["overfit"] == "yes"
+
+
 def test_what_has_diverged_has_no_other_label():
     row = judge(diverged=True)
     assert row["overfit"] is None
@@ -83,11 +95,16 @@ def test_what_has_diverged_has_no_other_label():
 
 def test_undetermined_names_the_datum_that_would_settle_it():
     assert "seeds would settle it" in judge(drop_high=0.006)["overfit_reason"]
-    assert "usable epochs over all seeds (now 150)" in judge(hf_var=0.0044**2)["noise_reason"]
+    assert "usable epochs over all seeds (now 150)" in judge(hf_var=0.0039**2)["noise_reason"]
+    near = judge(hf_var=0.0044**2)["noise_reason"]
+    assert "so near 0.4 pp that no affordable training would settle it" in near
     wide = judge(hf_var=0.005**2, finite_var=0.0039**2)["noise_reason"]
     assert "examples (now 1000)" in wide
     assert "at least 8 are needed" in judge(hf_var=None, hf_df=None)["noise_reason"]
     assert "validation blocks or bits" in judge(finite_df=None)["noise_reason"]
+    loss = judge(refined_loss_rise_high=0.05)["overfit_reason"]
+    assert "the loss at the fitted temperature ends 0.0 % above its minimum" in loss
+    assert "accuracy" not in loss
     assert "cannot be excluded" in judge(refined_loss_rise_high=None)["overfit_reason"]
 
 

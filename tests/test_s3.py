@@ -1,0 +1,234 @@
+"""A store in S3, against a server on loopback: whole, resumable, and without a word of a secret."""
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from flaky_proxy import FlakyProxy
+from pyarrow import fs
+from simulated import Curve, Sweep, spec
+from test_store import epochs, finished, keys
+
+from analysis import analyze
+from raysweep import folder
+from raysweep.errors import InputError, RaysweepError, StorageError
+from raysweep.finished import finished_in
+from raysweep.folder import Folder
+from raysweep.recorder import Recorder
+from raysweep.store import Store, StoreWriter
+
+pytestmark = pytest.mark.slow
+
+SECRET = "a-secret-that-must-stand-nowhere"
+RAYSWEEP = Path(sys.executable).parent / "raysweep"
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def moto():
+    """The port of an S3 server."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not answers(port):
+            assert time.monotonic() < deadline, "moto does not answer"
+            assert server.poll() is None
+            time.sleep(0.1)
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def answers(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def proxy(moto):
+    with FlakyProxy(moto) as server:
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def bucket(proxy, monkeypatch, tmp_path):
+    """The URI of an empty bucket, with the environment that leads there."""
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    name = f"bucket-{next(NUMBERS)}"
+    system = fs.S3FileSystem(
+        endpoint_override=proxy.url, region="us-east-1", allow_bucket_creation=True
+    )
+    system.create_dir(name)
+    return f"s3://{name}"
+
+
+def objects(uri):
+    """Every object of a bucket: path -> content."""
+    system, base = folder._connected(uri, 3)
+    infos = system.get_file_info(fs.FileSelector(base, recursive=True))
+    files = [info.path for info in infos if info.type == fs.FileType.File]
+    return {path: system.open_input_file(path).read() for path in files}
+
+
+def test_a_folder_in_s3_does_what_a_local_one_does(bucket, tmp_path):
+    for place in (Folder(tmp_path / "here"), Folder(f"{bucket}/there")):
+        place.make("sub")
+        assert place.names("sub") == []
+        place.write_new("sub/b", b"one")
+        place.write_new("sub/a", b"")
+        with pytest.raises(FileExistsError):
+            place.write_new("sub/b", b"two")
+        place.replace("sub/b", b"three")
+        assert place.names("sub") == ["a", "b"]
+        assert place.read("sub/b") == b"three"
+        with place.open("sub/b") as file:
+            assert (file.size(), file.read()) == (5, b"three")
+        assert place.exists("sub/a")
+        assert not place.exists("sub")
+        assert place.holds("sub")
+        assert not place.holds("sub/a")
+        place.remove("sub/a")
+        place.remove("sub/a")
+        assert not place.exists("sub/a")
+        with pytest.raises(FileNotFoundError):
+            place.read("sub/a")
+
+
+def test_a_shaky_connection_loses_nothing_and_doubles_nothing(bucket, proxy):
+    store = Store(f"{bucket}/store")
+    turns = itertools.count(1)
+    fault = itertools.cycle(("503", "lost", "cut"))
+    proxy.fault = lambda method: next(fault) if next(turns) % 5 == 0 else None
+    writer = StoreWriter(store)
+    writer.add_sweep({"trials": []})
+    for trial in ("a", "b", "c"):
+        writer.append("epochs", epochs(trial, 1, 2))
+        writer.append("trials", finished(trial))
+        writer.flush()
+    writer.compact()
+    writer = StoreWriter(store)
+    assert keys(store) == [(trial, epoch) for trial in "abc" for epoch in (1, 2)]
+    assert len(proxy.faults) > 5
+    assert {kind for _, kind in proxy.faults} == {"503", "lost", "cut"}
+    assert store.damaged() == []
+
+
+def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_rows(
+    bucket, proxy, monkeypatch
+):
+    monkeypatch.setattr(folder, "PATIENT", 2)
+    uri = f"{bucket}/store"
+    recorder = Recorder(uri, {"trials": []}, [], {})
+    recorder.claim("a")
+    recorder.append(epochs("a", 1))  # the first rows become a segment at once
+    recorder.append(epochs("a", 2))
+    proxy.fault = lambda method: "503"
+    with pytest.raises(StorageError, match=f"{uri} can't be written"):
+        recorder.flush()
+    assert "run the same command again" in (recorder.progress().storage_error or "")
+    with pytest.raises(StorageError):
+        recorder.append(epochs("a", 3))
+    with pytest.raises(RaysweepError, match="can't be reached"):
+        Store.existing(uri)
+    proxy.fault = lambda method: None
+    recorder.lease.end()
+    StoreWriter(Store(uri))
+    assert keys(Store(uri)) == [("a", 1), ("a", 2)]
+
+
+@pytest.mark.parametrize(
+    ("change", "uri", "words"),
+    [
+        ({}, "s3://no-such-bucket/x", "there is no bucket 'no-such-bucket'"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "s3://b/x", "look at AWS_ENDPOINT_URL"),
+        ({"AWS_ENDPOINT_URL": "http://no.invalid"}, "s3://b/x", "look at AWS_ENDPOINT_URL"),
+    ],
+)
+def test_a_place_that_does_not_let_us_in_is_refused_within_seconds(
+    bucket, monkeypatch, change, uri, words
+):
+    for name, value in change.items():
+        monkeypatch.setenv(name, value)
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=words):
+        Store.existing(uri)
+    assert time.monotonic() - begun < 10
+
+
+def test_a_denied_access_names_the_credentials(bucket, proxy, monkeypatch):
+    # moto checks no signature; this is what AWS answers to a key that may not look.
+    proxy.fault = lambda method: "403"
+    with pytest.raises(InputError, match="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+        Store.existing(f"{bucket}/store")
+
+
+def test_a_report_comes_straight_from_s3(bucket, tmp_path):
+    sweep = Sweep(spec("s", axes={"learning_rate": [0.1, 0.2]}, epochs=20, seeds=2))
+    sweep.write(tmp_path / "here", lambda trial: Curve())
+    sweep.write(f"{bucket}/there", lambda trial: Curve())
+    here, there = analyze(tmp_path / "here"), analyze(f"{bucket}/there")
+    assert there.trials.equals(here.trials)
+    assert there.epochs.equals(here.epochs)
+
+
+SWEEP = """
+name: small
+task: digits
+base: {epochs: 3}
+axes: {learning_rate: [0.01, 0.1]}
+seeds: 1
+"""
+
+
+def test_a_sweep_into_s3_resumes_reports_and_keeps_its_secret(bucket, tmp_path):
+    uri = f"{bucket}/results/small"
+    (tmp_path / "small.yaml").write_text(SWEEP)
+
+    def run(*arguments):
+        done = subprocess.run(
+            [RAYSWEEP, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    train = "run", "small.yaml", "--address", "local", "--store", uri
+    said = run(*train)
+    assert "trained 2 trials" in said
+    said += run(*train)
+    assert "every trial of it is in the store already" in said
+    said += run(*train, "--set", "axes.learning_rate=[0.01,0.1,0.2]")
+    assert f"trained 1 trial; {uri} holds 3 of 3" in said
+    (tmp_path / "report.html").unlink()
+    said += run("report", uri)
+    assert f"report: {tmp_path / 'report.html'}" in said
+    said += run("status", uri)
+    assert "3 trials planned: 3 completed" in said
+
+    store = Store(uri)
+    assert len(finished_in(store)) == 3
+    assert len(set(keys(store))) == len(keys(store)) == 9
+    assert set(store.read("trials")["attempt"].to_pylist()) == {1}
+    assert not list((tmp_path / "cache").rglob("*.arrows"))
+    page = (tmp_path / "report.html").read_text()
+    stored = b"".join(objects(bucket).values())
+    assert b"learning_rate" in stored  # the record's spec: it was read
+    assert SECRET not in said
+    assert SECRET not in page
+    assert SECRET.encode() not in stored
