@@ -30,6 +30,12 @@ class Signals:
         self.received: list[int] = []
         self.raising = True
 
+    def take(self) -> None:
+        """Be told of them from now on. Ray takes SIGTERM when it starts: take it back."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self.note)
+
     def note(self, number: int, frame: FrameType | None) -> None:
         """The handler."""
         self.received.append(number)
@@ -53,9 +59,16 @@ def taken_over(store: Store) -> Iterator[Signals]:
     if threading.current_thread() is not threading.main_thread():
         yield signals
         return
-    before = {number: signal.signal(number, signals.note) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signals.take()
     try:
         yield signals
+    except SystemExit as left:
+        if left.code != signal.SIGTERM:
+            raise
+        # Ray's own handler, while Ray starts.
+        signals.received.append(signal.SIGTERM)
+        signals.stop()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -57,9 +57,7 @@ class Standing:
         self.attempts = dict(attempts)
         self.done = set(done) & self._trials.keys()
         self.claims: dict[str, Claim] = {}
-        self.deaths: dict[
-            str, list[frozenset[str]]
-        ] = {}  # each one's, by the nodes
+        self.deaths: dict[str, list[frozenset[str]]] = {}  # each one's, by the nodes
         self.failures: dict[str, Failure] = {}
         self.stopped: set[str] = set()
         self._diverged = 0

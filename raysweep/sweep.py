@@ -134,6 +134,7 @@ def _train(asked: _Invoked) -> Result:
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "ray.tune")
         with cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected:
+            asked.signals.take()
             nodes = connected.nodes
             growing = not connected.started_here and cluster.autoscaled()
             slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
