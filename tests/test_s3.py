@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from flaky_proxy import FlakyProxy
+from interrupted import attempts, live_rows
 from pyarrow import fs
 from simulated import Curve, Sweep, spec
+from test_cli import started, wait_for
 from test_store import epochs, finished, keys
 
 from analysis import analyze
@@ -26,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 SECRET = "a-secret-that-must-stand-nowhere"
 RAYSWEEP = Path(sys.executable).parent / "raysweep"
+HERE = Path(__file__).parent
 NUMBERS = itertools.count()
 
 
@@ -79,12 +82,17 @@ def bucket(proxy, monkeypatch, tmp_path):
     return f"s3://{name}"
 
 
-def objects(uri):
-    """Every object of a bucket: path -> content."""
+def listed(uri):
+    """The file system of a bucket, and the paths of its objects."""
     system, base = folder._connected(uri, 3)
     infos = system.get_file_info(fs.FileSelector(base, recursive=True))
-    files = [info.path for info in infos if info.type == fs.FileType.File]
-    return {path: system.open_input_file(path).read() for path in files}
+    return system, [info.path for info in infos if info.type == fs.FileType.File]
+
+
+def objects(uri):
+    """Every object of a bucket: path -> content."""
+    system, paths = listed(uri)
+    return {path: system.open_input_file(path).read() for path in paths}
 
 
 def test_a_folder_in_s3_does_what_a_local_one_does(bucket, tmp_path):
@@ -232,3 +240,40 @@ def test_a_sweep_into_s3_resumes_reports_and_keeps_its_secret(bucket, tmp_path):
     assert SECRET not in said
     assert SECRET not in page
     assert SECRET.encode() not in stored
+
+
+INTERRUPTED = """
+name: long
+task: odd_tasks:lingering
+base: {epochs: 8, batch_size: 20}
+seeds: 1
+checkpoints: {every_epochs: 1, every_minutes: null, folder: %s}
+"""
+
+
+def test_a_killed_sweep_goes_on_from_its_checkpoint_in_s3(bucket, tmp_path):
+    shelf = f"{bucket}/checkpoints"
+    (tmp_path / "long.yaml").write_text(INTERRUPTED % shelf)
+    (tmp_path / "odd_tasks.py").write_bytes((HERE / "odd_tasks.py").read_bytes())
+
+    def command(name):
+        return [RAYSWEEP, "run", "long.yaml", "--address", "local", "--store", f"{bucket}/{name}"]
+
+    def kept():
+        names = [Path(name) for name in listed(bucket)[1] if name.endswith(".pt")]
+        return [name for name in names if int(name.stem.rpartition("-")[2]) >= 3]
+
+    with started(*command("killed"), cwd=tmp_path) as process:
+        wait_for(kept, 200)
+        process.kill()
+    assert all("checkpoints" in path.parts for path in kept())
+    for name in ("killed", "whole"):
+        done = subprocess.run(
+            command(name), cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert live_rows(f"{bucket}/killed").equals(live_rows(f"{bucket}/whole"))
+    (_, first, start), (_, second, again) = attempts(f"{bucket}/killed")
+    assert (first, start, second) == (1, 1, 2)
+    assert again > 3
+    assert not kept()  # of trials that have ended
