@@ -68,9 +68,7 @@ _PER_TRIAL = {
 }  # fmt: skip
 
 
-def _per_trial(
-    raw: pl.DataFrame, averaged: pl.DataFrame, half_life: float | None
-) -> pl.DataFrame:
+def _per_trial(raw: pl.DataFrame, averaged: pl.DataFrame, half_life: float | None) -> pl.DataFrame:
     """Variances of each kind beside those of the raw weights on the same epochs."""
     others = averaged.partition_by("weights_kind", as_dict=True, maintain_order=True)
     found: dict[str, list[pl.DataFrame]] = {str(kind): [] for (kind,) in sorted(others)}
