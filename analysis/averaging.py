@@ -43,16 +43,18 @@ RATIOS = {
 }
 
 
-def averaging_ratios(epochs: pl.DataFrame, half_life: float | None = None) -> pl.DataFrame:
+def averaging_ratios(
+    raw: pl.DataFrame, averaged: pl.DataFrame, half_life: float | None = None
+) -> pl.DataFrame:
     """What each kind of weights does to the jitter, over all trials; columns as RATIOS.
 
     Beside them stands what the same average of the raw curve would do: a low ratio shows what
     averaging buys, and is no proof of a cause.
 
-    Args: epochs: all kinds of weights, as frames.read gives them; half_life: of the averaged
-        weights, in epochs; None leaves CURVE_FILTER out.
+    Args: raw: epochs of raw weights, as frames.read gives them; averaged: of all other kinds;
+        half_life: of the averaged weights, in epochs; None leaves CURVE_FILTER out.
     """
-    per_trial = _per_trial(epochs, half_life)
+    per_trial = _per_trial(raw, averaged, half_life)
     rows = [
         _ratios(kind, per_trial.filter(weights_kind=kind))
         for kind in per_trial["weights_kind"].unique(maintain_order=True)
@@ -66,12 +68,9 @@ _PER_TRIAL = {
 }  # fmt: skip
 
 
-def _per_trial(epochs: pl.DataFrame, half_life: float | None) -> pl.DataFrame:
+def _per_trial(raw: pl.DataFrame, averaged: pl.DataFrame, half_life: float | None) -> pl.DataFrame:
     """Variances of each kind beside those of the raw weights on the same epochs."""
-    raw = epochs.filter(weights_kind=RAW)
-    others = epochs.filter(pl.col("weights_kind") != RAW).partition_by(
-        "weights_kind", as_dict=True, maintain_order=True
-    )
+    others = averaged.partition_by("weights_kind", as_dict=True, maintain_order=True)
     found: dict[str, list[pl.DataFrame]] = {str(kind): [] for (kind,) in sorted(others)}
     if half_life is not None:
         found[CURVE_FILTER] = []

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from analysis.attribution import attribute
-from analysis.averaging import averaging_ratios, class_see_saw, repeats, see_saw_share
+from analysis.averaging import RAW, averaging_ratios, class_see_saw, repeats, see_saw_share
 from analysis.curves import curves
 from analysis.gradient_noise import noise_scales
 from analysis.ranking import Winner, ranking
@@ -63,20 +63,19 @@ def causes(
     pairs = completed.select("trial_id", "config_id")
     order, winner = ranking(curves(raw), dict(pairs.iter_rows()), seed)
     whole, censored = replayable(completed)
-    played = raw.join(whole.select("trial_id"), on="trial_id", how="semi", maintain_order="left")
+    averaged = epochs.filter(pl.col("weights_kind") != RAW).join(
+        pairs, on="trial_id", how="semi", maintain_order="left"
+    )
     probes = record["spec"].get("probes") or {}
     return Causes(
         attribution=_attribution(record, trials, points, axes, seed),
         jitter_model=_jitter_model(raw, completed, points, axes),
         components=variance_components(raw, pairs),
         noise_scale=noise_scales(raw),
-        averaging=averaging_ratios(
-            epochs.join(pairs, on="trial_id", how="semi", maintain_order="left"),
-            probes.get("ema_half_life"),
-        ),
+        averaging=averaging_ratios(raw, averaged, probes.get("ema_half_life")),
         repeats=repeats(epochs),
         see_saw=_see_saw(raw, classes),
-        stopping=replay(curves(played), censored=censored),
+        stopping=replay(curves(raw, whole), censored=censored),
         ranking=order,
         winner=winner,
     )

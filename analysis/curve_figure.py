@@ -7,6 +7,11 @@ from analysis.figures import Figure
 from analysis.results import Analysis
 from analysis.words import fixed, interval_text, pp
 
+# What is drawn of an epoch; the others' copies would take most of a gigabyte in a large sweep.
+EPOCH_COLUMNS = (
+    "trial_id", "config_id", "seed", "weights_kind", "epoch", "val_accuracy", "val_loss",
+    "train_eval_accuracy", "train_eval_loss",
+)  # fmt: skip
 MAX_CURVE_ROWS = 100_000  # rows of seeds' curves that one page holds
 MAX_PANELS = 6  # up to so many configurations are all shown; beyond, two that one chooses
 
@@ -16,8 +21,10 @@ def curve_figure(analysis: Analysis) -> Figure | None:
     shown = analysis.trials.filter(
         pl.col("outcome").is_in(["completed", "diverged", censoring.STOPPED])
     )
-    epochs = analysis.epochs.filter(pl.col("weights_kind") == "raw").join(
-        shown.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
+    epochs = (
+        analysis.epochs.select(EPOCH_COLUMNS)
+        .filter(pl.col("weights_kind") == "raw")
+        .join(shown.select("trial_id"), on="trial_id", how="semi", maintain_order="left")
     )
     censored = shown.filter(pl.col("outcome") == censoring.STOPPED).select("trial_id")
     present = analysis.points.join(

@@ -9,6 +9,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+# What the matrices are made of; the last two may be missing.
+COLUMNS = (
+    "trial_id", "epoch", "lr", "val_n", "val_accuracy", "val_loss", "val_nll_at_temperature",
+    "train_eval_n", "train_eval_accuracy", "train_eval_loss", "flip_to_wrong", "flip_to_right",
+    "val_block_n", "val_block_correct", "val_block_loss_sum", "val_block_nll_sum",
+)  # fmt: skip
 ROWS_AT_ONCE = 60_000  # bounds the memory of the block arrays to some tens of megabytes
 
 
@@ -73,11 +79,12 @@ class Curves:
         return cls(**(fields | known))
 
 
-def curves(raw: pl.DataFrame) -> Iterator[Curves]:
+def curves(raw: pl.DataFrame, trials: pl.DataFrame | None = None) -> Iterator[Curves]:
     """All trials in groups of the same number of epochs and blocks; one empty group where there
     are none.
 
-    Args: raw: epochs of raw weights, as frames.read gives them.
+    Args: raw: epochs of raw weights, as frames.read gives them; trials: trial_id of those that are
+        wanted, by default all. To name them is cheaper than to copy their epochs.
     """
     sizes = pl.col("val_block_n").list.len()
     lengths = raw.group_by("trial_id").agg(
@@ -85,6 +92,8 @@ def curves(raw: pl.DataFrame) -> Iterator[Curves]:
         # Trials without blocks apart: a group has them where all its rows do.
         pl.when(sizes.null_count() == 0).then(sizes.max()).fill_null(0).alias("num_blocks"),
     )
+    if trials is not None:
+        lengths = lengths.join(trials, on="trial_id", how="semi")
     lengths = lengths.sort("length", "num_blocks", "trial_id")
     if not lengths.height:
         yield padded(raw, lengths["trial_id"], 1)
@@ -98,7 +107,8 @@ def curves(raw: pl.DataFrame) -> Iterator[Curves]:
 def padded(raw: pl.DataFrame, trial_ids: pl.Series, num_epochs: int) -> Curves:
     """These trials in this order, all padded to the same number of epochs."""
     ids = pl.DataFrame({"trial_id": trial_ids}).with_row_index("row")
-    rows = raw.join(ids, on="trial_id", how="inner", maintain_order="left")
+    wanted = raw.select(name for name in COLUMNS if name in raw.columns)
+    rows = wanted.join(ids, on="trial_id", how="inner", maintain_order="left")
     return _matrices(rows, trial_ids.to_list(), num_epochs)
 
 

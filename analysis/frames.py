@@ -240,7 +240,8 @@ def _quality(
         str(error).splitlines()[0]
         for error in trials.filter(pl.col("status") == "failed")["error"].fill_null("unknown")
     )
-    raw = epochs.filter(pl.col("weights_kind") == "raw")
+    kinds = epochs.select("trial_id", "weights_kind", "val_loss", "val_n")
+    raw = kinds.filter(pl.col("weights_kind") == "raw")
     seen = raw.group_by("trial_id").agg(pl.len().alias("num_rows"))
     holes = (
         trials.join(seen, on="trial_id", how="left")

@@ -48,7 +48,7 @@ def noise_scales(epochs: pl.DataFrame, by: Sequence[str] = ("trial_id",)) -> pl.
 
     Args: epochs: rows with `by` and COLUMNS; rows where those are null are left out.
     """
-    told = epochs.drop_nulls(COLUMNS)
+    told = epochs.select(*by, *COLUMNS).drop_nulls(COLUMNS)
     trace = told.select(pl.col(name).cast(pl.Float64) for name in COLUMNS[:4]).to_numpy().T
     gradient_sq, noise = components(*trace)
     told = told.select(

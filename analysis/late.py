@@ -36,7 +36,8 @@ def of_mean_curves(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     Args: raw: epochs of raw weights; trials: trial_id, config_id of those to use.
     """
     means = (
-        raw.join(trials, on="trial_id", how="inner")
+        raw.select("trial_id", "epoch", "val_accuracy")
+        .join(trials, on="trial_id", how="inner")
         .group_by("config_id", "epoch")
         .agg(pl.col("val_accuracy").mean(), pl.len().alias("num_seeds"))
         .filter(pl.col("num_seeds") == pl.col("num_seeds").max().over("config_id"))

@@ -210,7 +210,8 @@ def _complete(trials: pl.DataFrame) -> pl.DataFrame:
 
 def _not_recorded(epochs: pl.DataFrame) -> pl.DataFrame:
     """What can't be estimated for want of evidence: check, count of trials, detail."""
-    raw = epochs.filter(pl.col("weights_kind") == "raw")
+    told = epochs.select("trial_id", "weights_kind", *EVIDENCE)
+    raw = told.filter(pl.col("weights_kind") == "raw")
     without = raw.group_by("trial_id").agg(pl.col(list(EVIDENCE)).null_count() == pl.len())
     counts = without.select(pl.col(list(EVIDENCE)).sum()).row(0)
     return pl.DataFrame(

@@ -176,7 +176,8 @@ def _stopped(analysis: Analysis) -> list[str]:
 
 def _plateau(analysis: Analysis) -> list[str]:
     """A warning where the learning rate differs between seeds: then it depends on the curve."""
-    raw = analysis.epochs.filter(pl.col("weights_kind") == "raw").drop_nulls("lr")
+    rates = analysis.epochs.select("config_id", "epoch", "weights_kind", "lr")
+    raw = rates.filter(pl.col("weights_kind") == "raw").drop_nulls("lr")
     paths = raw.group_by("config_id", "epoch").agg(
         (pl.col("lr").max() > 1.01 * pl.col("lr").min()).alias("differs")
     )

@@ -50,13 +50,18 @@ def right_of(rng, jitter, churn, n=N):
     return rng.normal(size=n) + level + churn * rng.normal(size=(T, n)) > 0
 
 
+def ratios(epochs, **known):
+    raw = pl.col("weights_kind") == "raw"
+    return averaging_ratios(epochs.filter(raw), epochs.filter(~raw), **known)
+
+
 def test_halved_movement_reads_as_a_quarter_of_the_variance_in_the_population_part():
     rng = np.random.default_rng(1)
     parts = []
     for trial in range(12):
         parts.append(rows(right_of(rng, 0.08, 0.3), "raw", f"{trial}"))
         parts.append(rows(right_of(rng, 0.04, 0.3), "ema", f"{trial}"))
-    (found,) = averaging_ratios(pl.concat(parts)).iter_rows(named=True)
+    (found,) = ratios(pl.concat(parts)).iter_rows(named=True)
     assert found["weights_kind"] == "ema"
     assert found["pop_ratio"] == pytest.approx(0.25, abs=0.08)
     assert found["pop_ratio_low"] < 0.25 < found["pop_ratio_high"]
@@ -69,7 +74,7 @@ def test_the_curve_filter_does_to_white_noise_what_its_weights_say():
     """Second differences of an exponential mean of white noise, half-life one epoch."""
     rng = np.random.default_rng(2)
     parts = [rows(right_of(rng, 0.08, 0.3), trial=f"{trial}") for trial in range(12)]
-    found = averaging_ratios(pl.concat(parts), half_life=1.0)
+    found = ratios(pl.concat(parts), half_life=1.0)
     w = 0.5 ** np.arange(1, 60)  # (1 - 1/2) (1/2)^age
     e = np.convolve([0.5, -1, 0.5], w)
     truth = (e**2).sum() / 1.5
@@ -83,7 +88,7 @@ def test_each_kind_of_averaged_weights_has_its_row_and_few_trials_no_limits():
     rng = np.random.default_rng(3)
     kinds = ("raw", "ema", "ema_live", "ema_averaged")
     parts = [rows(right_of(rng, 0.05, 0.3), kind) for kind in kinds]
-    found = averaging_ratios(pl.concat(parts), half_life=1.0)
+    found = ratios(pl.concat(parts), half_life=1.0)
     assert found.schema == RATIOS
     assert found["weights_kind"].to_list() == ["ema", "ema_averaged", "ema_live", CURVE_FILTER]
     assert found["hf_ratio"].null_count() == 0
@@ -95,7 +100,7 @@ def test_without_movement_of_the_population_there_is_no_ratio_of_it():
     rng = np.random.default_rng(4)
     parts = [rows(right_of(rng, 0.0, 0.3), kind, f"{trial}")
              for trial in range(6) for kind in ("raw", "ema")]  # fmt: skip
-    (found,) = averaging_ratios(pl.concat(parts)).iter_rows(named=True)
+    (found,) = ratios(pl.concat(parts)).iter_rows(named=True)
     assert found["pop_ratio"] is None
     assert "not clearly above 0" in found["reason"]
     assert found["finite_ratio"] == pytest.approx(1, abs=0.1)
@@ -103,7 +108,7 @@ def test_without_movement_of_the_population_there_is_no_ratio_of_it():
 
 def test_without_averaged_weights_there_are_no_ratios():
     raw = rows(right_of(np.random.default_rng(5), 0.05, 0.3, n=200))
-    assert averaging_ratios(raw).is_empty()
+    assert ratios(raw).is_empty()
 
 
 def test_any_change_between_two_evaluations_is_flagged():
