@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.contrasts import SECOND, Floats, Labels, contrasts, over_trace, valid_contrasts
-from analysis.stats import LEVEL
+from analysis.stats import LEVEL, upper_tail
 
 MIN_EXAMPLES = 100  # of the validation set
 MIN_FLIPS = 200  # over the usable epochs
@@ -109,17 +109,35 @@ def _split(
         population = total - v
         uneven = others - w * others.sum(axis=1, keepdims=True)
         along = K / c * (uneven**2).sum(axis=1)
-        spread = (
-            2 * np.maximum(population, 0) ** 2 / hf_df
-            + 4 * np.maximum(along - tau * K / c, 0)
-            + 2 * tau * K / c
-        )
+        # As if the blocks' spread had no error, with Student's allowance for that it has.
+        student = (stats.t.ppf(_UPPER, c) / stats.norm.ppf(_UPPER)) ** 2
+        alone = tau * K / c
+        over_sets = np.maximum(4 * student * (along - alone) + 2 * alone, alone)
+        spread = 2 * np.maximum(population, 0) ** 2 / hf_df + over_sets
         total_df = np.where(K > 0, np.fmin(2 * total**2 / spread, hf_df), np.nan)
         # Some blocks hold more of the examples that flip: v is known less well than c nu says.
         unlike = K / c * ((energy - w * v[:, None]) ** 2).sum(axis=1)
-        student = (stats.norm.ppf(_UPPER) / stats.t.ppf(_UPPER, c)) ** 2
-        finite_df = np.fmin(2 * v**2 / unlike * student, c * nu)
+        finite_df = np.fmin(2 * v**2 / unlike / student, c * nu)
     return Split(total, v, finite_df, total_df, p)
+
+
+def population_limits(total: Floats, finite: Floats, total_df: Floats) -> tuple[Floats, Floats]:
+    """Limits of the population's part, s^2 - v, which is not below 0 in truth.
+
+    The chi-square limits of s^2, less v. How much of the error goes to each side depends on how far
+    a limit is from 0 (stats.upper_tail).
+
+    Args: s^2, v and total_df of a Split, (N,) each. Returns: (N,), (N,).
+    """
+    error = total * np.sqrt(2 / total_df)
+    tails = np.linspace(1 - LEVEL, (1 - LEVEL) / 2, 26)[:, None]
+    with np.errstate(invalid="ignore"):
+        lows = total * total_df / stats.chi2.isf(tails, total_df) - finite
+        allowed = tails <= upper_tail(np.maximum(lows, 0) / error)
+        low = np.take_along_axis(lows, np.argmax(allowed, axis=0)[None], axis=0)[0]
+        high = total * total_df / stats.chi2.ppf(1 - _UPPER, total_df) - finite
+        tail = 1 - LEVEL - upper_tail(np.maximum(high, 0) / error)
+        return low, total * total_df / stats.chi2.ppf(tail, total_df) - finite
 
 
 def flip_bounds(
