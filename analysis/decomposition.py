@@ -174,30 +174,21 @@ def population_step_variance(
     return np.divide(squares, num, out=np.full_like(squares, np.nan), where=num > 0)
 
 
-def between_seed_variance(correct_by_seed: NDArray[np.bool_]) -> tuple[float, float]:
+def between_seed_variance(accuracy: Floats, weight: Floats) -> tuple[float, float]:
     """Variance of accuracy between seeds: as observed, and of the population's accuracy.
 
-    Args: correct_by_seed: (S, n), the same validation examples for every seed.
+    The latter is the mean covariance over seeds of two different blocks; an example may be a block.
+    fluctuation.pool does the same for many configurations at once.
+
+    Args: accuracy: (S, K), of the same blocks for every seed; weight: (K,), shares of the examples.
     Returns: naive, population (signed); NaN with fewer than two seeds.
-    Source: Jordan 2024, arXiv 2304.01910, Theorem 2.
+    Source: Jordan 2024, arXiv 2304.01910, Theorem 2, for single examples.
     """
-    num = correct_by_seed.shape[1]
-    values = correct_by_seed.astype(float)
-    return between_seed_variance_of_blocks(values, np.full(num, 1 / num))
-
-
-def between_seed_variance_of_blocks(
-    block_accuracy: Floats, block_weight: Floats
-) -> tuple[float, float]:
-    """The same from blocks: the mean covariance over seeds of two different blocks.
-
-    Args: block_accuracy: (S, K); block_weight: (K,).
-    """
-    if len(block_accuracy) < 2:
+    if len(accuracy) < 2:
         return math.nan, math.nan
-    naive = float((block_accuracy @ block_weight).var(ddof=1))
-    own = float((block_weight**2) @ block_accuracy.var(axis=0, ddof=1))
-    rest = 1 - float((block_weight**2).sum())
+    naive = float((accuracy @ weight).var(ddof=1))
+    own = float((weight**2) @ accuracy.var(axis=0, ddof=1))
+    rest = 1 - float((weight**2).sum())
     return naive, (naive - own) / rest if rest > 0 else math.nan
 
 

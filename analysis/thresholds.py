@@ -30,7 +30,7 @@ def thresholds(num_epochs: int, margins: Margins | None = None) -> Thresholds:
     measured = _measured()["told"]
     return Thresholds(
         [margins.in_words(), _cutoffs(num_epochs, margins.level), _false_claims()],
-        ("label", "true class", "made of", *(f"{num} seeds, %" for num in measured[0]["seeds"])),
+        ("label", "true class", "made of", *(f"{num} seed(s), %" for num in measured[0]["seeds"])),
         [
             (row["label"], row["truth"], row["made_of"], *(pp(x, 1) for x in row["seeds"].values()))
             for row in measured

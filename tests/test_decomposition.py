@@ -8,7 +8,6 @@ from scipy import stats
 from analysis.contrasts import contrast_variance, segments
 from analysis.decomposition import (
     between_seed_variance,
-    between_seed_variance_of_blocks,
     block_gram,
     examples_needed,
     flip_bounds,
@@ -220,9 +219,10 @@ def test_theorem_2_is_unbiased_between_ten_seeds_and_the_naive_variance_is_not()
         own = rng.standard_normal((num_seeds, num_val), dtype=np.float32)
         right = margin + np.float32(0.5) * own + level.astype(np.float32) > 0
         truth[number] = stats.norm.cdf(level[:, 0] / np.sqrt(1.25)).var(ddof=1)
-        naive, of_bits = between_seed_variance(right)
+        single = np.full(num_val, 1 / num_val)
+        naive, of_bits = between_seed_variance(right.astype(float), single)
         blocks = right.reshape(num_seeds, 20, -1).mean(axis=2)
-        found[number] = naive, of_bits, between_seed_variance_of_blocks(blocks, weight)[1]
+        found[number] = naive, of_bits, between_seed_variance(blocks, weight)[1]
     error = found.std(axis=0) / np.sqrt(repeats)
     off = np.abs(found.mean(axis=0) - truth.mean())
     assert (error[1:] / truth.mean() <= 0.03).all()
@@ -233,14 +233,14 @@ def test_theorem_2_is_unbiased_between_ten_seeds_and_the_naive_variance_is_not()
 def test_jordans_formula_is_the_covariance_of_different_examples():
     right = np.random.default_rng(14).random((4, 30)) < 0.7
     errors = 1.0 - right
-    naive, population = between_seed_variance(right)
+    naive, population = between_seed_variance(right.astype(float), np.full(30, 1 / 30))
     whole = errors.mean(axis=1).var(ddof=1)
     own = errors.var(axis=0, ddof=1).sum() / 30**2
     assert naive == pytest.approx(whole)
     assert population == pytest.approx(30 / 29 * (whole - own))
     cov = np.cov(errors.T)
     assert population == pytest.approx((cov.sum() - np.trace(cov)) / (30 * 29))
-    assert np.isnan(between_seed_variance(right[:1])).all()
+    assert np.isnan(between_seed_variance(right[:1].astype(float), np.full(30, 1 / 30))).all()
 
 
 def test_pooling_gives_the_variance_between_the_seeds_of_each_configuration():
@@ -249,7 +249,7 @@ def test_pooling_gives_the_variance_between_the_seeds_of_each_configuration():
     pooled = pool(parts, "config")
     ends = made.curves.block_accuracy[:, -6:].mean(axis=1)
     for row, seeds in zip(pooled.iter_rows(named=True), ends.reshape(3, 4, 20), strict=True):
-        naive, population = between_seed_variance_of_blocks(seeds, np.full(20, 1 / 20))
+        naive, population = between_seed_variance(seeds, np.full(20, 1 / 20))
         assert row["seed_var"] == pytest.approx(naive)
         assert row["seed_pop_var"] == pytest.approx(population)
         assert row["seed_df"] == 3

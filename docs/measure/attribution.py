@@ -117,6 +117,7 @@ def shares(rng: np.random.Generator) -> Table:
         ((4, 4, 3), 3, weak, "normal"),
         ((4, 3, 2, 2), 3, weak, "normal"),
         ((3, 2, 2, 2, 2), 3, weak, "normal"),
+        ((2, 2), 2, strong, "normal"),
     ]
     rows = []
     for shape, num_seeds, variances, noise in plans:

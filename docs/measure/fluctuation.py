@@ -287,12 +287,12 @@ def seeds(rng: np.random.Generator) -> Table:
                 own = rng.standard_normal((num_seeds, size), dtype=np.float32)
                 level = stats.norm.ppf(p[number])[:, None] * np.sqrt(1 + 0.6**2)
                 right = margin + np.float32(0.6) * own > -level
-                found[number, :2] = decomposition.between_seed_variance(right)
+                found[number, :2] = decomposition.between_seed_variance(
+                    right.astype(float), np.full(size, 1 / size)
+                )
                 weight = np.full(20, 1 / 20)
                 by_block = right.reshape(num_seeds, 20, -1).mean(axis=2)
-                found[number, 2] = decomposition.between_seed_variance_of_blocks(by_block, weight)[
-                    1
-                ]
+                found[number, 2] = decomposition.between_seed_variance(by_block, weight)[1]
             error = found.std(axis=0) / np.sqrt(repeats) / PP**2
             rows.append(
                 (f"{num_val:,}", num_seeds, f"{truth / PP**2:.3f}",
