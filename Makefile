@@ -1,9 +1,9 @@
 # Two commands matter: `make demo` reads you a report on real data, `make test` runs every test.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := raysweep analysis tests benchmarks
+SOURCES := raysweep analysis tests benchmarks docs/measure
 
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test fuzz chaos check format clean
 .DEFAULT_GOAL := help
 
 help: ## Say what each target does
@@ -23,6 +23,12 @@ demo: setup ## Train the default recipe on a local Ray and write its report
 test: setup ## Run every test
 	$(BIN)/python -m pytest
 
+fuzz: setup ## Thousands of odd sweep files, settings, curves and stores
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --hypothesis-seed=0 --hypothesis-show-statistics tests/test_fuzz_*.py
+
+chaos: setup ## 50 random kills of a sweep's processes and nodes, and the comparison
+	$(BIN)/python tests/chaos.py --kills 50 --seed 0
+
 check: setup ## Format, lint, types, import contracts, fast tests
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
@@ -35,5 +41,5 @@ format: setup ## Format the code and mend what the linter can
 	$(BIN)/ruff format $(SOURCES)
 
 clean: ## Remove the environment, results and caches
-	rm -rf .venv results build dist .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv results build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

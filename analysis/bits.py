@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from raysweep.errors import InputError
+from raysweep.errors import InputError, shown
 
 COLUMN = "val_correct_bits"
 NUM_BLOCKS = 20
@@ -61,7 +61,7 @@ def _matrix(curves: pl.DataFrame) -> NDArray[np.bool_]:
 
 
 def _refuse(row: dict[str, Any], rule: str) -> None:
-    raise InputError(f"{COLUMN} at epoch {row['epoch']} of trial {row['trial_id']!r}: {rule}")
+    raise InputError(f"{COLUMN} at epoch {row['epoch']} of trial {shown(row['trial_id'])}: {rule}")
 
 
 def _flips(rows: pl.DataFrame, right: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:

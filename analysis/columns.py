@@ -1,12 +1,13 @@
 """The columns of a tidy frame of curves: their names, their types, and what is refused."""
 
+import contextlib
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from raysweep.errors import InputError
+from raysweep.errors import InputError, shown
 
 REQUIRED = ("trial_id", "epoch", "val_accuracy")
 ACCURACIES = ("val_accuracy", "train_accuracy", "train_accuracy_running")
@@ -27,7 +28,7 @@ COUNTS = (
 LISTS = ("val_block_n", "val_block_correct", "val_block_loss_sum")
 PER_TRIAL = ("seed", "initial_train_loss", "num_val", "num_train", "num_train_eval")
 KNOWN = (*REQUIRED, "seed", "learning_rate", *ACCURACIES[1:], *LOSSES, *COUNTS, *LISTS)
-_TYPES: dict[str, pl.DataType] = {
+TYPES: dict[str, pl.DataType] = {
     "trial_id": pl.String(),
     "epoch": pl.Int64(),
     "seed": pl.Int64(),
@@ -45,7 +46,7 @@ def checked(curves: pl.DataFrame) -> pl.DataFrame:
     Raises: InputError naming the column, the trial, the epoch and the value.
     """
     _check_names(curves)
-    curves = _typed(curves)
+    curves = typed(curves)
     _check_epochs(curves)
     _check_values(curves)
     return curves.sort("trial_id", "epoch", maintain_order=True)
@@ -59,28 +60,43 @@ def _check_names(curves: pl.DataFrame) -> None:
             near = _nearest(wanted, curves.columns, 0.6)
             hint = f"; is it {near!r}? Rename it, or use analysis.importers" if near else ""
             raise InputError(
-                f"the curves have no column {wanted!r}{hint}. Columns: {_names(curves.columns)}"
+                f"the curves have no column {wanted!r}{hint}. Columns: {listed(curves.columns)}"
             )
     for name in curves.columns:
         near = _nearest(name, KNOWN, 0.87) if name not in KNOWN else None
         if near and near not in curves.columns:
             raise InputError(
-                f"column {name!r} of the curves is not known; did you mean {near!r}? "
-                f"Known: {_names(KNOWN)}"
+                f"column {shown(name)} of the curves is not known; did you mean {near!r}? "
+                f"Known: {listed(KNOWN)}"
             )
+
+
+def first_line(error: BaseException) -> str:
+    """What Polars says first; the rest is about expressions."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Columns of types that nobody thought of are refused with what Polars says of them."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, OverflowError) as error:
+        raise InputError(f"these columns don't make curves: {first_line(error)}") from error
 
 
 def _nearest(name: str, names: Sequence[str], cutoff: float) -> str | None:
     return next(iter(difflib.get_close_matches(name, names, 1, cutoff)), None)
 
 
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:30]) + (", ..." if len(names) > 30 else "")
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, each on one line and of a bounded length, for an error."""
+    return ", ".join(shown(name, 60)[1:-1] for name in names[:30]) + ", ..." * (len(names) > 30)
 
 
-def _typed(curves: pl.DataFrame) -> pl.DataFrame:
+def typed(curves: pl.DataFrame, kinds: Mapping[str, pl.DataType] = TYPES) -> pl.DataFrame:
     """Known columns with their types. Raises: InputError with the first value that has another."""
-    for name, kind in _TYPES.items():
+    for name, kind in kinds.items():
         if name not in curves.columns:
             continue
         given = curves[name]
@@ -88,7 +104,8 @@ def _typed(curves: pl.DataFrame) -> pl.DataFrame:
             try:
                 given = given.str.json_decode(pl.List(pl.Float64()))
             except pl.exceptions.PolarsError as error:
-                raise InputError(f"column {name!r}: a list such as [12, 9, 14]: {error}") from error
+                wanted = f"a list such as [12, 9, 14] is expected: {first_line(error)}"
+                raise InputError(f"column {name!r}: {wanted}") from error
         try:
             cast = given.cast(kind, strict=False)
         except pl.exceptions.PolarsError as error:
@@ -99,7 +116,7 @@ def _typed(curves: pl.DataFrame) -> pl.DataFrame:
         if lost.any():
             what = "whole numbers" if kind == pl.Int64() else "numbers"
             raise InputError(
-                f"column {name!r} holds {given.filter(lost)[0]!r}, where {what} are expected"
+                f"column {name!r} holds {shown(given.filter(lost)[0])}, where {what} are expected"
             )
         curves = curves.with_columns(cast.alias(name))
     return curves
@@ -120,9 +137,9 @@ def _check_epochs(curves: pl.DataFrame) -> None:
     if wrong.height:
         row = wrong.row(0, named=True)
         raise InputError(
-            f"the epochs of trial {row['trial_id']!r} start at {row['epoch']}; they are counted "
-            "from 1, after one pass over the training set. The training loss before it belongs "
-            "into the column 'initial_train_loss'"
+            f"the epochs of trial {shown(row['trial_id'])} start at {row['epoch']}; they are "
+            "counted from 1, after one pass over the training set. The training loss before it "
+            "belongs into the column 'initial_train_loss'"
         )
     twice = curves.filter(curves.select("trial_id", "epoch").is_duplicated())
     if twice.height:
@@ -131,7 +148,7 @@ def _check_epochs(curves: pl.DataFrame) -> None:
 
 
 def _where(row: dict[str, Any]) -> str:
-    return f"at epoch {row['epoch']} of trial {row['trial_id']!r}"
+    return f"at epoch {row['epoch']} of trial {shown(row['trial_id'])}"
 
 
 def _refuse(curves: pl.DataFrame, wrong: pl.Expr, name: str, rule: str) -> None:
@@ -139,7 +156,7 @@ def _refuse(curves: pl.DataFrame, wrong: pl.Expr, name: str, rule: str) -> None:
     found = curves.filter(wrong).head(1)
     if found.height:
         row = found.row(0, named=True)
-        raise InputError(f"{name} is {row[name]} {_where(row)}: {rule}")
+        raise InputError(f"{name} is {shown(row[name])} {_where(row)}: {rule}")
 
 
 def _check_values(curves: pl.DataFrame) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from analysis.results import Analysis
 
+BUDGET = ("--max-hours", "--max-trials")  # of one invocation; the next one has its own
+
 
 def run_again(analysis: Analysis, *options: str) -> str:
     """`raysweep run ...` with these options in place of its own, in backticks; without the
@@ -15,9 +17,9 @@ def run_again(analysis: Analysis, *options: str) -> str:
     kept: list[str] = []
     words = iter(command[2:])
     for word in words:
-        if word == "--seeds" and "--seeds" in options:
+        if (word == "--seeds" and "--seeds" in options) or word in BUDGET:
             next(words, None)
-        elif word != "--dry-run":
+        elif not word.startswith(tuple(f"{option}=" for option in BUDGET)) and word != "--dry-run":
             kept.append(word)
     return f"`{shlex.join(['raysweep', 'run', *kept, *options])}`".replace("'...'", "...")
 

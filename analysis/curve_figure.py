@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from analysis import charts
+from analysis import censoring, charts
 from analysis.figures import Figure
 from analysis.results import Analysis
 from analysis.words import fixed, interval_text, pp
@@ -13,10 +13,13 @@ MAX_PANELS = 6  # up to so many configurations are all shown; beyond, two that o
 
 def curve_figure(analysis: Analysis) -> Figure | None:
     """Every seed's curves: of all configurations, or of two that the reader chooses."""
-    shown = analysis.trials.filter(pl.col("outcome").is_in(["completed", "diverged"]))
+    shown = analysis.trials.filter(
+        pl.col("outcome").is_in(["completed", "diverged", censoring.STOPPED])
+    )
     epochs = analysis.epochs.filter(pl.col("weights_kind") == "raw").join(
         shown.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
     )
+    censored = shown.filter(pl.col("outcome") == censoring.STOPPED).select("trial_id")
     present = analysis.points.join(
         epochs.group_by("config_id").agg(pl.len().alias("num_rows")),
         on="config_id",
@@ -47,6 +50,10 @@ def curve_figure(analysis: Analysis) -> Figure | None:
         "same weights on a fixed part of the training set, in eval mode; loss beneath. The best "
         "epoch is the naive one: the highest point of a noisy curve."
     )
+    if censored.height:
+        how += (
+            f" {censored.height} curves end where the scheduler stopped them; they are in no mean."
+        )
     if left_out:
         how += (
             f" To keep the page small, {left_out} of {present.height} configurations are not "
@@ -68,7 +75,8 @@ def curve_figure(analysis: Analysis) -> Figure | None:
                 (100 * pl.col("val_accuracy")).round(3).alias("accuracy"),
                 pl.col("val_loss").round(4).alias("loss"),
             ).sort("config_id", "seed", "epoch"),
-            "means": _seed_means(epochs),
+            # Where some seeds' curves are cut, a mean would jump to that of the others.
+            "means": _seed_means(epochs.join(censored, on="trial_id", how="anti")),
             "marks": _marks(shown.join(kept, on="config_id", how="semi", maintain_order="left")),
         },
         table=_curve_table(shown, analysis.points),

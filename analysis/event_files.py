@@ -24,7 +24,10 @@ class Scalar(NamedTuple):
 
 def scalars(path: Path) -> Iterator[Scalar]:
     """Every scalar of a file up to a torn tail. Raises: InputError when it is no event file."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error}") from error
     try:
         for record in _records(content):
             yield from _scalars_of(record)
@@ -45,6 +48,8 @@ def _records(content: bytes) -> Iterator[bytes]:
 def _scalars_of(event: bytes) -> Iterator[Scalar]:
     fields = list(_fields(event))
     step = next((value for number, value in fields if number == 2 and isinstance(value, int)), 0)
+    if step >= 2**63:
+        raise ValueError(f"step {step} is no number of 64 bits with a sign")
     for number, summary in fields:
         if number != 5 or not isinstance(summary, bytes):
             continue
@@ -81,10 +86,11 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(message: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 70, 7):
         byte = message[place]
         value |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
+        place += 1
         if byte < 128:
             return value, place
+    raise ValueError("no number has more than 10 bytes")

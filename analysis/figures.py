@@ -127,6 +127,8 @@ def _cell_text(name: str, digits: int) -> pl.Expr:
     empty = (
         pl.when(pl.col("num_diverged") > 0)
         .then(pl.lit("diverged"))
+        .when(pl.col("num_stopped") > 0)
+        .then(pl.lit("stopped"))
         .when(pl.col("num_failed") > 0)
         .then(pl.lit("failed"))
         .otherwise(pl.lit("–"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis import best_section, knobs
+from analysis import best_section, censoring, knobs
 from analysis.advice import CALM, advice
 from analysis.margins import Margins
 from analysis.results import Analysis
@@ -101,6 +101,7 @@ def summary(analysis: Analysis) -> list[tuple[str, str]]:
     if len(analysis.axes) in (1, 2):
         found.append(("The knob", knobs.sentences(analysis, analysis.axes[0])))
     found += [("Unstable", unstable(table)), ("Still learning", unfinished(table))]
+    found.append(("Stopped by the scheduler", censoring.sentences(table)))
     if table.height > 1:
         known = analysis.causes.winner is not None
         about = "Best configuration" if known else "Highest final accuracy"
@@ -211,7 +212,7 @@ def configuration(row: Row, num_val: int) -> str:
     if not row["num_completed"]:
         words = [
             f"{row[f'num_{status}']} {status}"
-            for status in ("diverged", "failed")
+            for status in ("diverged", "failed", "stopped")
             if row[f"num_{status}"]
         ]
         return f"No completed trial ({', '.join(words) or 'not finished'})."

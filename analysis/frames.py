@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis import censoring
 from raysweep.errors import InputError
 from raysweep.store import SCHEMAS, Damaged, Store, Table
 
@@ -32,7 +33,7 @@ KEY = ("trial_id", "weights_kind", "epoch")
 class Frames(NamedTuple):
     """What a store holds of one sweep.
 
-    trials: one row per trial that has finished: completed, diverged or failed; null `error` if not
+    trials: one row per trial that has ended: completed, diverged, failed, or stopped by a scheduler
     epochs: one live row per finished trial, weights_kind and epoch, with derived columns
     quality: check, count, detail; one row per thing that is missing, excluded or damaged
     """
@@ -215,7 +216,11 @@ def _nothing_finished(store: Store, num_planned: int, trials: pl.DataFrame) -> s
             f"{store.root}: no trial of the latest sweep has finished; {failed.height} of "
             f"{num_planned} failed, the first with: {error}"
         )
-    return f"{store.root}: none of the {num_planned} trials of the latest sweep has finished yet"
+    stopped = trials.filter(pl.col("status") == censoring.STOPPED).height
+    but = f"; its scheduler has stopped {stopped}" if stopped else ""
+    return (
+        f"{store.root}: none of the {num_planned} trials of the latest sweep has finished yet{but}"
+    )
 
 
 def _quality(
@@ -248,6 +253,7 @@ def _quality(
         ("trials planned", planned.height, f"{planned['config_id'].n_unique()} configurations"),
         ("trials completed", status["completed"], ""),
         ("trials diverged", status["diverged"], "kept in the curves, left out of every estimate"),
+        censoring.check(trials),
         ("trials failed", status["failed"], "; ".join(f"{n} x {e}" for e, n in errors.items())),
         ("trials missing", len(missing), some(missing)),
         ("trials with missing epochs", len(holes), some(holes)),

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import polars as pl
-import yaml
 
 from analysis import tables
-from analysis.columns import ACCURACIES, KNOWN, REQUIRED
+from analysis.columns import ACCURACIES, KNOWN, REQUIRED, TYPES, listed, refusals, typed
 from analysis.event_files import scalars
-from raysweep.errors import InputError
+from raysweep.errors import InputError, shown
+from raysweep.plain_yaml import parse_scalars
 
 EpochZero = Literal["first", "untrained"]
 # Other tools' names of our columns, best first, in lower case with everything else as "_". What is
@@ -70,9 +70,9 @@ def read(
     """
     path = Path(path)
     if path.is_dir():
-        if any(path.rglob("*tfevents*")):
+        if _files(path, "*tfevents*"):
             return tensorboard(path, columns=columns, epoch_zero=epoch_zero)
-        if any(path.rglob("metrics.csv")):
+        if _files(path, "metrics.csv"):
             return lightning(path, columns=columns)
         raise InputError(
             f"{path} is no store (it has no folder 'sweeps') and holds no curves: no event files, "
@@ -94,12 +94,21 @@ def is_foreign(path: Path | str) -> bool:
     return path.is_file() or path.suffix.lower() in tables.SUFFIXES
 
 
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Regular files at any depth: reading a pipe would wait for ever."""
+    return sorted(path for path in folder.rglob(pattern) if path.is_file())
+
+
 def _read_table(path: Path, columns: Mapping[str, str] | None) -> pl.DataFrame:
     ids = ["trial_id", (columns or {}).get("trial_id", ""), *ALIASES["trial_id"]]
     rows = tables.read(path, texts=ids)
-    return rows.rename({name: name.strip() for name in rows.columns})
+    names = {name: name.strip() for name in rows.columns}
+    if len(set(names.values())) < len(names):
+        return rows  # the same name with and without a space
+    return rows.rename(names)
 
 
+@refusals()
 def table(
     source: pl.DataFrame | Path | str,
     *,
@@ -117,6 +126,7 @@ def table(
     return _finished(rows, notes, epoch_zero)
 
 
+@refusals()
 def wandb(
     source: pl.DataFrame | Path | str,
     *,
@@ -137,6 +147,7 @@ def wandb(
     return _finished(_one_per_epoch(rows, "_step"), notes, epoch_zero)
 
 
+@refusals()
 def lightning(path: Path | str, *, columns: Mapping[str, str] | None = None) -> Imported:
     """PyTorch Lightning's CSVLogger: a metrics.csv, or a folder of versions with theirs.
 
@@ -144,7 +155,7 @@ def lightning(path: Path | str, *, columns: Mapping[str, str] | None = None) -> 
     """
     path = Path(path)
     root = path.parent if path.is_file() else path
-    files = [path] if path.is_file() else sorted(path.rglob("metrics.csv"))
+    files = [path] if path.is_file() else _files(path, "metrics.csv")
     if not files:
         raise InputError(f"no metrics.csv at {path}")
     parts: list[pl.DataFrame] = []
@@ -158,18 +169,18 @@ def lightning(path: Path | str, *, columns: Mapping[str, str] | None = None) -> 
     return _finished(_one_per_epoch(rows, "step"), notes, "first")
 
 
-def _hparams(metrics: Path) -> dict[str, object]:
+def _hparams(metrics: Path) -> Mapping[str, object]:
     path = metrics.with_name("hparams.yaml")
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} holds more than plain values: {error}") from error
-    plain = content if isinstance(content, dict) else {}
-    return {str(k): v for k, v in plain.items() if isinstance(v, bool | int | float | str)}
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read: {error}") from error
+    return parse_scalars(text, source=str(path))
 
 
+@refusals()
 def tensorboard(
     folder: Path | str,
     *,
@@ -182,13 +193,15 @@ def tensorboard(
     """
     folder = Path(folder)
     found: list[tuple[str, int, str, float]] = []
-    for file in sorted(folder.rglob("*tfevents*")):
+    for file in _files(folder, "*tfevents*"):
         name = str(file.parent.relative_to(folder)) if file.parent != folder else folder.name
         found += [(name, one.step, one.tag, one.value) for one in scalars(file)]
     if not found:
         raise InputError(f"no scalars in the event files of {folder}")
     schema = {"trial_id": pl.String, "step": pl.Int64, "tag": pl.String, "value": pl.Float64}
     long = pl.DataFrame(found, schema=schema, orient="row")
+    for name in ("trial_id", "step"):
+        long = long.with_columns(pl.col("tag").replace(name, f"{name}_logged"))
     rows, notes = _renamed(
         long.pivot("tag", index=["trial_id", "step"], values="value", aggregate_function="last")
         .drop("epoch", strict=False)
@@ -218,7 +231,7 @@ def _renamed(
     notes: list[str] = []
     for ours, theirs in (columns or {}).items():
         if ours not in KNOWN:
-            raise InputError(f"{ours!r} is no column of a curve: {', '.join(KNOWN)}")
+            raise InputError(f"{shown(ours)} is no column of a curve: {', '.join(KNOWN)}")
         if theirs not in rows.columns:
             raise _not_found(theirs, rows.columns)
         names[theirs] = ours
@@ -235,13 +248,14 @@ def _renamed(
             names[theirs] = ours
             notes.append(f"{ours} is {theirs!r}")
     hidden = [ours for ours in names.values() if ours in rows.columns and ours not in names]
-    return rows.drop(hidden).rename(names), notes
+    # Numbers from here on; epochs may still be fractions.
+    return typed(rows.drop(hidden).rename(names), {**TYPES, "epoch": pl.Float64()}), notes
 
 
 def _not_found(name: str, columns: Sequence[str]) -> InputError:
     return InputError(
-        f"no column {name!r}, and none that is known to mean it; say which one it is. "
-        f"Columns: {', '.join(columns)}"
+        f"no column {shown(name)}, and none that is known to mean it; say which one it is. "
+        f"Columns: {listed(columns)}"
     )
 
 

@@ -19,6 +19,7 @@ import vl_convert
 from analysis import (
     best_section,
     cause_section,
+    caution,
     charts,
     findings,
     floor_section,
@@ -67,6 +68,7 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
         beside.write_bytes(page)
         beside.replace(path)
     except OSError as error:
+        beside.unlink(missing_ok=True)
         raise InputError(f"the report can't be written to {path}: {error.strerror}") from error
     return path
 
@@ -84,7 +86,7 @@ def render(analysis: Analysis) -> str:
         cause_section.figure(analysis),
         stopping_section.figure(analysis),
     ]
-    drawn = [figure for figure in made if figure is not None]
+    drawn = [caution.warned(figure, analysis) for figure in made if figure is not None]
     frames = {name: frame for figure in drawn for name, frame in figure.data.items()}
     data, num_unfinite = columns_of(frames)
     specs = [

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis import best_epoch, fluctuation, frames, harm, overfitting, prechelt, recovery, sources
+from analysis import (
+    best_epoch,
+    censoring,
+    fluctuation,
+    frames,
+    harm,
+    overfitting,
+    prechelt,
+    recovery,
+    sources,
+)
 from analysis.axes import Axis, axes_of, points
 from analysis.causes import Causes, causes
 from analysis.curves import Curves, curves
@@ -136,7 +146,10 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),
     )
     trials = _complete(
-        _judged(trials, diverged=pl.col("outcome") == "diverged", val_n=pl.col("n_val"))
+        censoring.labelled(
+            _judged(trials, diverged=pl.col("outcome") == "diverged", val_n=pl.col("n_val")),
+            pl.col("outcome") == censoring.STOPPED,
+        )
     )
     pooled = (of_seeds, of_mean_curves(raw, pairs))
     stores = tuple(part for part in parts if isinstance(part, Store))
@@ -254,7 +267,7 @@ def _configurations(
         *[pl.col(name).first() for name in varied],
         *[
             (pl.col("outcome") == word).sum().cast(pl.Int64).alias(f"num_{word}")
-            for word in ("completed", "diverged", "failed")
+            for word in ("completed", "diverged", "failed", "stopped")
         ],
         pl.col("stopped_early").sum().cast(pl.Int64).alias("num_stopped_early"),
     )
@@ -268,15 +281,16 @@ def _configurations(
     for measured in (num_seeds, status, jitter, _means(completed), *pooled):
         table = _joined(table, measured, "config_id")
     table = table.with_columns(
-        pl.col("^num_(seeds|completed|diverged|failed|stopped_early)$").fill_null(0)
+        pl.col("^num_(seeds|completed|diverged|failed|stopped|stopped_early)$").fill_null(0)
     )
     classes = trials["num_classes"].max() if "num_classes" in trials.columns else None
-    return _judged(
+    judged = _judged(
         table,
         diverged=(pl.col("num_completed") == 0) & (pl.col("num_diverged") > 0),
         num_seeds=pl.col("num_completed"),
         num_classes=pl.lit(classes),
     )
+    return censoring.labelled(judged, censoring.whole_configuration())
 
 
 def _judged(table: pl.DataFrame, **known: pl.Expr) -> pl.DataFrame:

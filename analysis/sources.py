@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import polars as pl
 
-from analysis import frames, tables, tidy
+from analysis import censoring, frames, tables, tidy
 from analysis.frames import KEY, Frames
 from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters
@@ -107,7 +107,7 @@ def united(parts: Sequence[Frames]) -> Frames:
         return parts[0]
     record = _merged_record([part.record for part in parts])
     order = {trial_id: place for place, (trial_id, *_) in enumerate(record["trials"])}
-    rank = {"completed": 0, "diverged": 1, "failed": 2}
+    rank = {"completed": 0, "diverged": 1, "stopped": 2, "failed": 3}
     trials = (
         pl.concat(part.trials.with_columns(pl.lit(n).alias("part")) for n, part in enumerate(parts))
         .with_columns(
@@ -189,6 +189,7 @@ def _merged_quality(
     for status in ("completed", "diverged", "failed"):
         number = trials.filter(pl.col("status") == status).height
         found.append((f"trials {status}", number, ""))
+    found.append(censoring.check(trials))
     found.append(("trials missing", len(planned) - trials.height, ""))
     shared = sum(len(part.record["trials"]) for part in parts) - len(planned)
     found.append(("trials that are in several stores", shared, "counted once"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from raysweep.errors import InputError
+from raysweep.errors import InputError, shown
 
 SUFFIXES = (".csv", ".parquet", ".pq", ".jsonl", ".ndjson")
 
@@ -30,9 +30,11 @@ def read(path: Path, *, texts: Sequence[str] = ("trial_id",)) -> pl.DataFrame:
         if suffix in (".parquet", ".pq"):
             return pl.read_parquet(path, glob=False)
         return _from_lines(path)
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+    except (pl.exceptions.PolarsError, OSError, ValueError, OverflowError, TypeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0][:300]
         raise InputError(f"{path} can't be read as a table: {first}") from error
+    except RecursionError:
+        raise InputError(f"{path} can't be read as a table: it is nested too deeply") from None
 
 
 def _with_numbers(table: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
@@ -54,7 +56,11 @@ _SPELT = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 def _from_lines(path: Path) -> pl.DataFrame:
     """One JSON object a line; numbers that are not finite may be spelt as text."""
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    text = path.read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+    for row in rows:
+        if not isinstance(row, dict):
+            raise ValueError(f"a line holds {shown(row)}, where an object is expected")
     plain = [
         {
             name: _SPELT.get(value, value) if isinstance(value, str) else value

@@ -13,9 +13,9 @@ import polars.selectors as cs
 import pyarrow as pa
 
 from analysis import bits
-from analysis.columns import ACCURACIES, KNOWN, LOSSES, checked
+from analysis.columns import ACCURACIES, KNOWN, LOSSES, checked, listed, refusals
 from analysis.frames import EPOCH_COLUMNS, KEY, Frames, some
-from raysweep.errors import InputError
+from raysweep.errors import InputError, shown
 from raysweep.spec import Hyperparameters
 from raysweep.store import EPOCHS, TRIALS
 
@@ -44,6 +44,7 @@ _EPOCH_NAMES = {
 _DERIVED = ("val_accuracy", "val_loss", "train_eval_accuracy", "train_eval_loss", "churn")
 
 
+@refusals()
 def read(
     curves: pl.DataFrame, *, name: str = "curves", config: Sequence[str] | None = None
 ) -> Frames:
@@ -89,8 +90,8 @@ def _hyperparameters(
         if name not in constant:
             known = "it changes within a trial" if name in curves.columns else "it is not there"
             raise InputError(
-                f"column {name!r} can't be a hyperparameter: {known}. "
-                f"Constant within every trial: {', '.join(constant) or 'none'}"
+                f"column {shown(name)} can't be a hyperparameter: {known}. "
+                f"Constant within every trial: {listed(constant) or 'none'}"
             )
         if name in (*_FACTS.names, "point"):
             raise InputError(f"column {name!r} has a name that the analysis uses: rename it")

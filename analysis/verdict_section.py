@@ -106,10 +106,14 @@ def groups(rows: list[Row], num_val: int) -> pl.DataFrame:
 
 def in_words(row: Row) -> str:
     """`Still learning: it stands still; it does not overfit`, without what is not known."""
-    if row["status"] in ("diverged", "failed", "at chance"):
-        return {"diverged": "Diverged", "failed": "Failed", "at chance": "Learns nothing"}[
-            row["status"]
-        ]
+    untold = {
+        "diverged": "Diverged",
+        "failed": "Failed",
+        "stopped": "Stopped by the scheduler",
+        "at chance": "Learns nothing",
+    }
+    if row["status"] in untold:
+        return untold[row["status"]]
     if collapses(row):
         return "Comes apart: training accuracy itself falls"
     said = "; ".join((NOISE[row["noise"]][0], OVERFIT[row["overfit"]][0]))
@@ -130,6 +134,8 @@ def _finding(rows: list[Row]) -> str:
 def _kind(row: Row) -> str:
     if row["status"] in ("diverged", "failed"):
         return row["status"]
+    if row["status"] == "stopped":
+        return "stopped by the scheduler"
     if row["status"] == "at chance":
         return "learning nothing"
     if collapses(row):

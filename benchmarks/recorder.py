@@ -114,6 +114,13 @@ def batch_of(trial_id: str, num_rows: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([epoch_row(i + 1) | keys for i in range(num_rows)], EPOCHS)
 
 
+def later(batch: pa.RecordBatch, number: int) -> pa.RecordBatch:
+    """The same rows as the epochs of the n-th batch: a row that comes twice counts once."""
+    first = number * len(batch) + 1
+    epochs = pa.array(range(first, first + len(batch)), pa.int32())
+    return batch.set_column(EPOCHS.get_field_index("epoch"), "epoch", epochs)
+
+
 def some_trials(count: int) -> list[Trial]:
     """Trials to claim."""
     fields = Hyperparameters()
@@ -131,6 +138,10 @@ class SenderProcess:
         """Take what `send` sends."""
         self._recorder, self._load = recorder, load
         self._batches = {t: batch_of(t, load.batch_rows) for t in trial_ids}
+        if not load.through_sender:
+            import ray
+
+            ray.get([recorder.claim.remote(t) for t in trial_ids])
 
     def send(self) -> int:
         """Send everything, and wait until it is logged. Returns: most batches in flight."""
@@ -143,8 +154,9 @@ class SenderProcess:
 
         in_flight: deque[Any] = deque()
         most = 0
-        for _ in range(self._load.batches_each):
-            in_flight.append(self._recorder.append.remote(self._batches[trial_id]))
+        for number in range(self._load.batches_each):
+            batch = later(self._batches[trial_id], number)
+            in_flight.append(self._recorder.append.remote(batch))
             most = max(most, len(in_flight))
             while len(in_flight) > self._load.max_in_flight:
                 ray.get(in_flight.popleft())
@@ -207,9 +219,10 @@ def alone(load: Load) -> float:
     batch = batch_of("0" * 12, load.batch_rows)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         recorder = WatchedRecorder(Path(folder), some_trials(1), 0.0)
+        recorder.claim("0" * 12)
         started = time.perf_counter()
-        for _ in range(load.senders * load.batches_each):
-            recorder.append(batch)
+        for number in range(load.senders * load.batches_each):
+            recorder.append(later(batch, number))
         recorder.flush()
         seconds = time.perf_counter() - started
         _check(Path(folder), load)

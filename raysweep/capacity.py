@@ -36,25 +36,59 @@ def workers_on(node: Node, resources: Resources) -> int:
     return min(by_cpu, by_gpu)
 
 
-def slots(resources: Resources, nodes: Sequence[Node]) -> int:
+def slots(resources: Resources, nodes: Sequence[Node], *, growing: bool = False) -> int:
     """How many trials train at the same time. Workers of one trial may sit on several nodes.
+
+    Args: growing: an autoscaler may add nodes, so nothing is refused, and one is the least.
 
     Raises: InputError when not even one fits.
     """
-    fitting = [workers_on(node, resources) for node in nodes]
-    if sum(fitting) < resources.workers:
-        need = f"{resources.workers} x ({resources.cpus_per_worker:g} CPU"
-        need += f" + {resources.gpus_per_worker:g} GPU)" if resources.gpus_per_worker else ")"
-        have = "; ".join(
-            f"{node.describe()} holds {count}" for node, count in zip(nodes, fitting, strict=True)
-        )
+    packed = sum(workers_on(node, resources) for node in nodes) // resources.workers
+    if not packed and not growing:
         raise InputError(
-            f"a trial needs {need}, and the cluster can never hold it: {have}. "
+            f"{shortage(resources, nodes)}. "
             "Lower resources.workers, cpus_per_worker or gpus_per_worker, or add nodes"
         )
-    packed = sum(fitting) // resources.workers
-    if resources.workers == 1:
-        return packed
-    head = next((node for node in nodes if node.is_head), nodes[0])
-    drivers = max(1, int(head.memory_bytes / 2 / DRIVER_BYTES))
-    return min(packed, drivers)
+    if resources.workers > 1:
+        head = next((node for node in nodes if node.is_head), nodes[0])
+        packed = min(packed, int(head.memory_bytes / 2 / DRIVER_BYTES))
+    return max(1, packed)
+
+
+def shortage(resources: Resources, nodes: Sequence[Node]) -> str:
+    """Why not even one trial fits, with the numbers of every node."""
+    fitting = [workers_on(node, resources) for node in nodes]
+    have = "; ".join(
+        f"{node.describe()} holds {count}" for node, count in zip(nodes, fitting, strict=True)
+    )
+    gpus = resources.gpus_per_worker
+    apart = sum(node.gpus for node in nodes) >= gpus * resources.workers > 0
+    hint = ""
+    if apart and all(node.gpus < gpus for node in nodes):
+        hint = f". A worker's {gpus:g} GPUs must be on one node"
+    return (
+        f"a trial needs {need(resources)}, and the cluster can never hold it: {have or 'no node'}"
+        f"{hint}"
+    )
+
+
+def need(resources: Resources) -> str:
+    """What a trial asks for: 2 x (4 CPU + 1 GPU)."""
+    gpu = f" + {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
+    return f"{resources.workers} x ({resources.cpus_per_worker:g} CPU{gpu})"
+
+
+def packing(resources: Resources, nodes: Sequence[Node]) -> list[str]:
+    """A table for people: what every node holds of a trial's workers, and what is left over."""
+    width = max((len(node.describe()) for node in nodes), default=0)
+    lines = []
+    for node in nodes:
+        count = workers_on(node, resources)
+        cpus = node.cpus - count * resources.cpus_per_worker
+        rest = [f"{cpus:g} CPUs"] if cpus > 1e-9 else []
+        gpus = node.gpus - count * resources.gpus_per_worker
+        rest += [f"{gpus:g} GPUs"] if gpus > 1e-9 and resources.gpus_per_worker else []
+        left = f", {' and '.join(rest)} left over" if rest else ""
+        line = f"{node.describe():{width}}  {count} worker{'s' * (count != 1)}{left}"
+        lines.append(line + (", the head" if node.is_head and len(nodes) > 1 else ""))
+    return lines

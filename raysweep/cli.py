@@ -1,6 +1,7 @@
 """The commands: each reads its arguments, calls one function, and says what came out."""
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raysweep.errors import InputError, RaysweepError, StorageError
+from raysweep.errors import InputError, RaysweepError
 
 if TYPE_CHECKING:
+    from raysweep.budget import Budget
     from raysweep.plan import Plan
     from raysweep.spec import SweepSpec
     from raysweep.store import Store
@@ -33,6 +35,7 @@ app = typer.Typer(
 
 @app.command()
 def run(
+    context: typer.Context,
     target: Annotated[str, typer.Argument(help="A recipe's name or a sweep file.")] = "digits",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=SET_HELP)
@@ -48,29 +51,46 @@ def run(
         str | None,
         typer.Option(help="Ray cluster; default: one that runs here, else a local one."),
     ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(metavar="H", help="Stop after so many hours; the rest is for another time."),
+    ] = None,
+    max_trials: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Train N of what is missing, first seeds first."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained; start nothing.")
     ] = False,
 ) -> None:
     """Train what is missing of a sweep, then write its report."""
-    from raysweep import recipes
+    from raysweep import forecast, recipes
+    from raysweep.budget import Budget
     from raysweep.plan import make_plan
     from raysweep.store import Store
 
+    budget = Budget(max_hours, max_trials)
+    budget.check()
     spec = recipes.read(target, settings or [], seeds)
     place = Store(store or Path("results") / spec.name)
     plan = make_plan(spec, place)
     _say(f"{spec.name}: {_grid_line(spec, plan)}")
     if dry_run:
-        _explain_plan(plan, address)
+        for line in forecast.forecast(plan, place, address, budget):
+            _say(line)
+        _say(_power_statement(spec))
         return
-    result = _train(spec, place, plan, address)
+    result = _train(spec, place, plan, address, budget)
     if result.trained + result.skipped:
-        report = _analysis().write_report(place, place.report)
-        _say(f"report: {report.resolve()}")
-    else:
+        _report_if_any(place)
+    elif not result.left:
         _say("no trial ended without an error, so there is nothing to report")
     _tell_failures(result)
+    if result.left:
+        _say(
+            f"the budget is spent; {result.left} of {_count(result.planned, 'trial')} are left, "
+            f"and this trains them: {_without_budget(context)}"
+        )
     if result.failures:
         raise typer.Exit(SOME_TRIALS_FAILED)
 
@@ -93,7 +113,7 @@ def status(store: Annotated[str, typer.Argument(help="Folder or URI of the resul
     counts = [ended.get(trial_id, "missing") for trial_id in planned]
     kinds = [
         f"{counts.count(kind)} {kind}"
-        for kind in ("completed", "diverged", "failed", "missing")
+        for kind in ("completed", "diverged", "stopped", "failed", "missing")
         if counts.count(kind)
     ]
     _say(f"{latest['spec']['name']}: {len(planned)} trials planned: {', '.join(kinds)}")
@@ -176,16 +196,43 @@ def run_command_line(arguments: Sequence[str]) -> None:
         app(list(arguments), prog_name="raysweep")
     except RaysweepError as error:
         _say(f"raysweep: {error}", err=True)
-        if error.exit_code > 128 or isinstance(error, StorageError):
-            # Stopped in the midst: Tune's thread may still be inside Ray, and tearing the
-            # interpreter down around it crashes now and then.
+        if error.exit_code > 128 or error.leaves_threads:
+            # Stopped in the midst: Tune's thread may still be inside Ray, and
+            # tearing the interpreter down around it crashes now and then.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(error.exit_code)
         sys.exit(error.exit_code)
 
 
-def _train(spec: "SweepSpec", store: "Store", plan: "Plan", address: str | None) -> "Result":
+def _report_if_any(store: "Store") -> None:
+    """Write the report, where one trial at least was trained to its end."""
+    try:
+        report = _analysis().write_report(store, store.report)
+    except InputError as error:
+        _say(f"no report yet: {error}")
+    else:
+        _say(f"report: {report.resolve()}")
+
+
+def _without_budget(context: typer.Context) -> str:
+    """This command again, without its budget."""
+    words = ["raysweep", str(context.info_name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        value = context.params[name]
+        if name in ("max_hours", "max_trials") or value in (None, [], (), False):
+            continue
+        for item in value if isinstance(value, list | tuple) else [value]:
+            if parameter.param_type_name == "option":
+                words.append(parameter.opts[0])
+            words.append(str(item))
+    return shlex.join(words)
+
+
+def _train(
+    spec: "SweepSpec", store: "Store", plan: "Plan", address: str | None, budget: "Budget"
+) -> "Result":
     from rich.console import Console
 
     from raysweep.progress import Display
@@ -193,9 +240,22 @@ def _train(spec: "SweepSpec", store: "Store", plan: "Plan", address: str | None)
 
     if not plan.left:
         _say("every trial of it is in the store already")
-    with Display(Console(), done_before=len(plan.done)) as display:
+    with Display(
+        Console(),
+        done_before=len(plan.done),
+        to_train=budget.max_trials,
+        seconds=budget.seconds,
+    ) as display:
         result = run_sweep(
-            spec, store, address=address, show=display.show, plan=plan, command=sys.argv
+            spec,
+            store,
+            address=address,
+            show=display.show,
+            tell=_say,
+            plan=plan,
+            command=sys.argv,
+            max_hours=budget.max_hours,
+            max_trials=budget.max_trials,
         )
     if plan.left:
         held = f"{result.trained + result.skipped} of {result.planned}"
@@ -212,49 +272,6 @@ def _grid_line(spec: "SweepSpec", plan: "Plan") -> str:
     )
     done = f", {len(plan.done)} of them done" if plan.done else ""
     return f"{axes}, {total}{done}" if axes else total + done
-
-
-def _explain_plan(plan: "Plan", address: str | None) -> None:
-    """All that is known without starting anything."""
-    from raysweep import capacity, cluster, packs
-    from raysweep.plan import speed_of
-    from raysweep.progress import duration
-    from raysweep.sweep import start_seconds
-
-    spec = plan.spec
-    for name, values in spec.axes.items():
-        shown = ", ".join("none" if v is None else str(v) for v in values)
-        _say(f"  {name}: {shown}")
-    _say(f"  seeds: {', '.join(map(str, spec.seeds))}")
-    _say(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
-    _say(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
-
-    running = cluster.running_address(address)
-    if running:
-        with cluster.connect(address) as connected:
-            nodes = connected.nodes
-    else:
-        nodes = (cluster.local_node(),)
-    slots = capacity.slots(spec.resources, nodes)
-    where = f"cluster at {running}" if running else "a Ray that the sweep starts on this machine"
-    _say(f"{where}: {'; '.join(node.describe() for node in nodes)}")
-    _say(f"  trials at the same time: {slots}, of {spec.resources.workers} worker(s) each")
-
-    speed = speed_of(plan)
-    start_s = start_seconds(spec.resources)
-
-    def seconds(trial: "packs.Trial") -> float:
-        return speed.seconds(trial.hyperparameters, plan.n_train)
-
-    planned = packs.plan(plan.left, seconds, slots=slots, start_s=start_s)
-    sizes = f", of {len(planned[-1])} to {max(map(len, planned))} trials" if planned else ""
-    _say(f"packs: {len(planned)}{sizes}")
-    estimate = packs.makespan(planned, seconds, slots)
-    _say(
-        f"time: about {duration(estimate)} of training, judged by the model's size, "
-        "plus Ray's start and the report"
-    )
-    _say(_power_statement(spec))
 
 
 def _power_statement(spec: "SweepSpec") -> str:

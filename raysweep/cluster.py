@@ -1,15 +1,20 @@
 """The Ray cluster a sweep runs on: attach to a running one, or start one on this machine."""
 
 import contextlib
+import json
 import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
 from ray._private import auto_init_hook
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray._private.worker import global_worker
+from ray.core.generated import autoscaler_pb2
+from ray.experimental.internal_kv import _internal_kv_get
 from ray.util import get_node_ip_address
 
 from raysweep.capacity import Node
@@ -22,6 +27,8 @@ WORKER_ENVIRONMENT = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A group waits for its nodes as long as it takes: the watchdog says for what, and when to stop.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
 }
 
 
@@ -128,6 +135,9 @@ def connect(
             f"the Ray cluster at {running} does not let this process in. One with token auth needs "
             f"RAY_AUTH_MODE=token and its token here: {error}"
         ) from error
+    except BaseException:
+        ray.shutdown()  # a signal came: leave nothing half started
+        raise
     finally:
         os.environ.pop("RAY_GCS_SERVER_PORT", None)
     try:
@@ -156,3 +166,23 @@ def nodes() -> tuple[Node, ...]:
         if node["Alive"]
     ]
     return tuple(sorted(found, key=lambda node: (not node.is_head, node.host)))
+
+
+def autoscaled() -> bool:
+    """Whether an autoscaler manages the connected cluster: what does not fit now may fit later.
+
+    Ray's monitor reports from every head. Where nobody gave it a configuration, it knows no types
+    of nodes and calls each by its id, node_<id>.
+    """
+    kinds: set[str] = set()
+    status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # of the autoscaler's first version
+    if status:
+        report = json.loads(status).get("autoscaler_report") or {}
+        kinds |= set(report.get("active_nodes", {}))
+        kinds |= {kind for _, kind, *_ in report.get("pending_nodes", [])}
+    client: Any = getattr(global_worker, "gcs_client")  # noqa: B009 - Ray's stubs lack it
+    messages: Any = autoscaler_pb2
+    reply = messages.GetClusterStatusReply.FromString(client.get_cluster_status(timeout_s=5))
+    if reply.autoscaling_state.autoscaler_state_version:  # of the second
+        kinds |= {node.ray_node_type_name for node in reply.cluster_resource_state.node_states}
+    return any(kind and not kind.startswith("node_") for kind in kinds)

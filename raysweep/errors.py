@@ -5,6 +5,7 @@ class RaysweepError(Exception):
     """Something failed while running; the message names the thing and where to look."""
 
     exit_code = 1
+    leaves_threads = False  # something may still run inside Ray
 
 
 class InputError(RaysweepError):
@@ -15,3 +16,24 @@ class InputError(RaysweepError):
 
 class StorageError(RaysweepError):
     """The store, or the log of what is on its way there, is full or away. No trial's fault."""
+
+    leaves_threads = True
+
+
+def shown(value: object, most: int = 120) -> str:
+    """A value as an error quotes it: on one line, of a bounded length."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python refuses to write out numbers of 4,300 digits
+        text = f"a {type(value).__name__} that is too large to show"
+    return text if len(text) <= most else text[:most] + "..."
+
+
+def one_line(error: BaseException, where: str) -> str:
+    """An error as people read it: its kind, its message, where it happened."""
+    message = " ".join(str(error).split())
+    return (
+        f"{type(error).__name__}: {message} ({where})"
+        if message
+        else f"{type(error).__name__} ({where})"
+    )

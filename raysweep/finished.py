@@ -6,19 +6,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from raysweep.schema import DONE, STOPPED
 from raysweep.store import Store
 
-DONE = ("completed", "diverged")
 
-
-def finished_in(store: Store) -> set[str]:
-    """Ids of the trials that a store holds whole: not to be trained again.
+def finished_in(store: Store, *, pruned: bool = False) -> set[str]:
+    """Ids of the trials that are not to be trained again: those that a store holds whole, and, with
+    `pruned`, those that a scheduler has stopped.
 
     Reads all that is live, so that a file is not relied on whose damage shows in any column.
     """
     columns = ["trial_id", "attempt", "status", "epochs_run"]
     rows = store.scan("trials").rows.select(columns).to_pylist()
-    done = [row for row in rows if row["status"] in DONE]
+    ends = (*DONE, STOPPED) if pruned else DONE
+    done = [row for row in rows if row["status"] in ends]
     epochs = store.scan("epochs")
     if epochs.damaged:
         # The rows of a trial may have been in there.

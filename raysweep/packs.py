@@ -23,7 +23,12 @@ class Speed(NamedTuple):
 
 
 def plan(
-    trials: Sequence[Trial], seconds: Callable[[Trial], float], *, slots: int, start_s: float
+    trials: Sequence[Trial],
+    seconds: Callable[[Trial], float],
+    *,
+    slots: int,
+    start_s: float,
+    longest_first: bool = True,
 ) -> list[list[Trial]]:
     """Packs in the order in which they are to start.
 
@@ -32,9 +37,10 @@ def plan(
     start weighs more than MAX_START_SHARE, unless slots would stay empty; a trial that is long
     enough by that rule is a pack of its own.
 
-    Args: slots: packs that train at the same time; start_s: what a pack's start costs.
+    Args: slots: packs that train at the same time; start_s: what a pack's start costs;
+        longest_first: else in the order given.
     """
-    ordered = sorted(trials, key=seconds, reverse=True)
+    ordered = sorted(trials, key=seconds, reverse=True) if longest_first else trials
     remaining = total = sum(map(seconds, ordered))
     worth_a_start = start_s / MAX_START_SHARE
     packs: list[list[Trial]] = []
@@ -51,6 +57,22 @@ def plan(
         size += cost
         remaining -= cost
     return packs
+
+
+def done_within(
+    packs: Sequence[Sequence[Trial]],
+    seconds: Callable[[Trial], float],
+    slots: int,
+    limit_s: float,
+) -> int:
+    """Estimated number of trials that have ended after `limit_s`."""
+    free, ended = [0.0] * max(1, slots), 0
+    for pack in packs:
+        first = min(range(len(free)), key=free.__getitem__)
+        for trial in pack:
+            free[first] += seconds(trial)
+            ended += free[first] <= limit_s
+    return ended
 
 
 def makespan(

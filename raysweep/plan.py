@@ -1,5 +1,6 @@
 """Everything that is known before anything starts: the trials, what is done, what is left."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raysweep.capacity import Node
-from raysweep.errors import InputError
+from raysweep.errors import InputError, shown
 from raysweep.finished import finished_in
 from raysweep.grid import Identity, Trial, expand, points
 from raysweep.packs import Speed
@@ -67,9 +68,9 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
     source = find_task(spec.task, spec.folder)
     folder = None
     if spec.data is not None:
-        folder = (spec.folder or Path()) / Path(spec.data).expanduser()
-        if not folder.is_dir():
-            raise InputError(f"data = {spec.data!r}: there is no folder {folder}")
+        folder = (spec.folder or Path()) / os.path.expanduser(spec.data)
+        if not os.path.isdir(folder):  # where Path would raise at a name that is too long
+            raise InputError(f"data = {shown(spec.data)}: there is no folder {folder}")
     data = load_data(source, folder)
     n_train = num_examples(data.train)
     first = spec.base.model_copy(update=next(points(spec)))
@@ -84,7 +85,9 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
     num_epochs = sum(trial.hyperparameters.epochs for trial in trials)
     probes = spec.probes.settled(num_examples(data.validation), num_epochs)
     trials = [trial._replace(probes=probes) for trial in trials]
-    done = finished_in(store) & {trial.trial_id for trial in trials}
+    done = finished_in(store, pruned=spec.scheduler is not None) & {
+        trial.trial_id for trial in trials
+    }
     return Plan(spec, source, data, trials, frozenset(done), validation_digest(data))
 
 

@@ -1,5 +1,6 @@
 """Show a sweep's progress: one live block on a terminal, a plain line every 10 s elsewhere."""
 
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -10,7 +11,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from raysweep.recorder import Progress
+from raysweep.standing import Progress
 
 PLAIN_SECONDS = 10.0
 
@@ -37,14 +38,24 @@ class Display:
     """Give `show` every Progress; it writes what the console can take."""
 
     def __init__(
-        self, console: Console, *, done_before: int, clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        *,
+        done_before: int,
+        to_train: int | None = None,
+        seconds: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Args: to_train: trials that the budget allows, where it is not all; seconds: of it."""
         self._console = console
         self._done_before = done_before
+        self._to_train = to_train
+        self._seconds = seconds
         self._clock = clock
         self._started = clock()
         self._first_done_at: float | None = None
         self._said_at = self._started
+        self._notice: str | None = None
         # Whatever else prints while the block is live would tear it.
         self._live = Live(console=console, transient=True) if console.is_terminal else None
 
@@ -63,7 +74,11 @@ class Display:
             self._live.stop()
 
     def show(self, progress: Progress) -> None:
-        """Write where the sweep stands."""
+        """Write where the sweep stands, and once what it waits for."""
+        if progress.notice != self._notice:
+            self._notice = progress.notice
+            if self._notice:
+                self._console.print(self._notice, highlight=False, soft_wrap=True, markup=False)
         if self._live:
             total, done = progress.planned, progress.done + len(progress.failures)
             bar = ProgressBar(total=total, completed=done, width=40)
@@ -78,12 +93,17 @@ class Display:
         counts = f"{progress.done} of {progress.planned} trials done, {progress.running} running"
         if progress.diverged:
             counts += f", {progress.diverged} diverged"
+        if progress.stopped:
+            counts += f", {progress.stopped} stopped by the scheduler"
         if progress.failures:
             counts += f", {len(progress.failures)} failed"
         counts += f"; {duration(self._clock() - self._started)}"
         left = self._time_left(progress)
         if left is not None:
             counts += f", about {duration(left)} left"
+        if math.isfinite(self._seconds):
+            budget = max(0.0, self._seconds - (self._clock() - self._started))
+            counts += f"; the budget ends in {duration(budget)}"
         lines = [counts]
         if progress.best_point is not None:
             seeds = progress.best_num_seeds
@@ -101,6 +121,8 @@ class Display:
         if self._first_done_at is None:
             self._first_done_at = self._clock()
         waiting = progress.planned - progress.done - len(progress.failures)
+        if self._to_train is not None:
+            waiting = min(waiting, self._to_train - ended)
         # Start-up took its time once; the pace is what came after it.
         elapsed = self._clock() - self._first_done_at
         return waiting * elapsed / (ended - 1) if ended > 1 and elapsed > 2 else None

@@ -1,4 +1,10 @@
-"""The one process that owns the store's writer; workers talk to it through `Sender`."""
+"""The one process that owns the store's writer.
+
+Ray starts the recorder again when its process dies, and repeats the calls that it had not answered:
+some of them twice, and not in their order. So a call that comes again changes nothing and gives the
+same answer; rows are told apart by their keys, claims by their caller's token; and a sender waits
+for the rows of a trial to be logged before it sends the trial's end (sender.py).
+"""
 
 import contextlib
 import functools
@@ -6,14 +12,18 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyarrow as pa
 
 from raysweep.errors import StorageError
 from raysweep.finished import attempts_in, finished_in, has_epochs
 from raysweep.grid import Trial
+from raysweep.journal import Journal
+from raysweep.lease import Invocation, Lease
+from raysweep.schema import STOPPED
 from raysweep.shelf import Shelf
+from raysweep.standing import ENDS, Progress, Standing
 from raysweep.store import TRIALS, Store, StoreWriter
 
 FLUSH_SECONDS = 10.0
@@ -21,40 +31,20 @@ FLUSH_ROWS = 50_000
 RETRIES = 2  # of a trial whose process died; an error raised in it is final at once
 # Of a trial in one invocation: nodes that left while it trained on them.
 MAX_LOST_NODES = 20
+ROW_KEY = ("epoch", "weights_kind")  # of a row, within an attempt at a trial
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Failure(NamedTuple):
-    """A trial that ended with an error."""
-
-    trial_id: str
-    error: str
-    log: str  # path in the store
-
-
-class Progress(NamedTuple):
-    """Where a sweep stands. Accuracies are of the last epoch, on validation data."""
-
-    planned: int
-    done: int
-    running: int
-    diverged: int
-    failures: tuple[Failure, ...]
-    best_point: Mapping[str, Any] | None
-    best_accuracy: float
-    best_num_seeds: int
-    storage_error: str | None = None  # why nothing can be recorded any more
-
-
-def _stores(
+def _writes(
     method: Callable[Concatenate["Recorder", P], R],
 ) -> Callable[Concatenate["Recorder", P], R]:
-    """A method that may find the store unwritable. From then on all of them refuse: nothing that
-    is sent counts as recorded, and no trial is blamed for it."""
+    """A method that needs the lease, and may find the store unwritable. From then on all of them
+    refuse: nothing that is sent counts as recorded, and no trial is blamed for it."""
 
     @functools.wraps(method)
     def call(self: "Recorder", *args: P.args, **kwargs: P.kwargs) -> R:
+        self.lease.assert_held()
         if self.storage_error is not None:
             raise StorageError(self.storage_error)
         try:
@@ -70,7 +60,8 @@ class Recorder:
     """Takes rows, claims and results; nothing else writes to the store.
 
     When the store can't be written any more (a full disk), every call raises StorageError, and
-    `progress` says why.
+    `progress` says why. When another writer has taken over, or the sweep's own process has died,
+    every call raises SupersededError.
 
     It runs as one named Ray actor, and without Ray in tests. A trial is complete only when its
     rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial itself.
@@ -84,36 +75,73 @@ class Recorder:
         constants: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
         *,
+        invocation: Invocation | None = None,
         retries: int = RETRIES,
         shelf: Shelf | None = None,
+        pruned: bool = False,
     ) -> None:
         """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
-        share (task, world_size, ...); shelf: of checkpoints, in the store by default."""
+        share (task, world_size, ...); invocation: by default one that begins here; shelf: of
+        checkpoints, in the store by default; pruned: whether the sweep has a scheduler.
+
+        Raises: InputError when another invocation writes to the store.
+        """
+        invocation = invocation or Invocation.begin()
         self.storage_error: str | None = None
         self.store = Store(root)
-        self.writer = StoreWriter(self.store)
-        self.writer.add_sweep(record)
+        self.lease = Lease.take(self.store.folder, invocation, self.store.live_record)
+        self.writer = StoreWriter(self.store, self.lease)
+        self._journal = Journal(self.store.journal(invocation.token))
         self._clock = clock
         self._flushed_at = -math.inf  # the first rows become a segment at once
-        self._trials = {trial.trial_id: trial for trial in trials}
-        self._points = {trial.config_id: trial.point for trial in trials}
         self._constants = constants
-        self._attempts = attempts_in(self.store)
-        self._done = finished_in(self.store) & self._trials.keys()
-        self._diverged = 0
-        self._claimed: dict[str, int] = {}
-        self._nodes: dict[str, frozenset[str]] = {}  # where each trial was claimed last
-        self._deaths: dict[str, list[frozenset[str]]] = {}  # where each trial's processes died
+        done = finished_in(self.store, pruned=pruned)
+        self._now = Standing(trials, attempts_in(self.store), done)
+        self._rows: dict[str, set[tuple[Any, ...]]] = {}  # keys, by trial that is claimed
+        self._groups: dict[str, str] = {}  # which placement group trains which trial
         self._retries = retries
         self._shelf = shelf or Shelf(self.store.folder, "resume")
         self._shelf.look()
         for trial_id in self._shelf:
-            if trial_id in self._done:
+            if trial_id in self._now.done:
                 self._shelf.remove(trial_id)
-        self._failures: dict[str, Failure] = {}
-        self._accuracies: dict[str, list[float]] = {}
+        self._num_rows = 0
+        if self._journal.resumed:
+            self._resume()
+        noted = self.store.sweeps() if self._journal.resumed else []
+        if not any(sweep.get("invocation") == invocation.token for sweep in noted):
+            self.writer.add_sweep({**record, "invocation": invocation.token})
 
-    @_stores
+    def _resume(self) -> None:
+        """Stand where a recorder of the same invocation stood when it died."""
+        rows = self.store.read("trials", ["trial_id", "attempt"]).to_pydict()
+        ended = set(zip(rows["trial_id"], rows["attempt"], strict=True))
+        for entry in self._journal.entries():
+            if entry["what"] in ENDS:
+                # An end is noted before it is logged: without its row, its call will come again.
+                end = entry["trial_id"], entry["attempt"]
+                if end not in ended:
+                    continue
+                ended.remove(end)
+            self._apply(**entry)
+        keys = self.store.read("epochs", ["trial_id", "attempt", *ROW_KEY]).to_pydict()
+        for trial_id, attempt, *key in zip(*keys.values(), strict=True):
+            if self._now.has_claim(trial_id, attempt):
+                self._rows[trial_id].add(tuple(key))
+
+    def _note(self, what: str, trial_id: str, **details: Any) -> None:
+        """Everything but rows enters here, so that it survives this process."""
+        self._journal.note(what=what, trial_id=trial_id, **details)
+        self._apply(what, trial_id, **details)
+
+    def _apply(self, what: str, trial_id: str, **details: Any) -> None:
+        self._now.apply(what, trial_id, **details)
+        if what == "claimed":
+            self._rows[trial_id] = set()
+        else:
+            self._rows.pop(trial_id, None)
+
+    @_writes
     def todo(self, trial_ids: Sequence[str], living: Collection[str] | None = None) -> list[str]:
         """What of a pack is left to train.
 
@@ -123,49 +151,56 @@ class Recorder:
         Args: living: ids of the nodes that are there now; None: all are.
         """
         for trial_id in trial_ids:
-            attempt = self._claimed.pop(trial_id, None)
-            if attempt is None:
+            if trial_id in self._now.claims:
+                self._note("died", trial_id)
+            if self._now.has_ended(trial_id):
                 continue
-            deaths = self._deaths.setdefault(trial_id, [])
-            deaths.append(self._nodes[trial_id])
+            deaths = self._now.deaths.get(trial_id, [])
             lost = sum(living is not None and not nodes <= set(living) for nodes in deaths)
             if len(deaths) - lost > self._retries:
                 died = f"the process that trained it died, {len(deaths) - lost} times"
-                self.fail(trial_id, attempt, died, died + " (killed, out of memory, crashed)")
+                self._give_up(trial_id, died, died + " (killed, out of memory, crashed)")
             elif lost > MAX_LOST_NODES:
                 left = f"the node that trained it left, {lost} times"
-                self.fail(trial_id, attempt, left, left)
-        return [t for t in trial_ids if t not in self._done and t not in self._failures]
+                self._give_up(trial_id, left, left)
+        return [trial_id for trial_id in trial_ids if not self._now.has_ended(trial_id)]
 
-    @_stores
-    def claim(self, trial_id: str, nodes: Collection[str] = ()) -> int:
-        """Take a trial before its training starts.
+    def _give_up(self, trial_id: str, error: str, details: str) -> None:
+        self.fail(trial_id, self._now.attempts[trial_id], error, details)
 
-        Args: nodes: ids of those that it trains on. Returns: the number of this attempt.
+    @_writes
+    def claim(self, trial_id: str, nodes: Collection[str] = (), token: str = "") -> int:
+        """Take a trial before its training starts. Returns: the number of this attempt.
+
+        Args: nodes: ids of those that it trains on; token: of the caller's choice; the same claim
+            has the same one when it comes again.
         """
-        attempt = self._attempts[trial_id] = self._attempts.get(trial_id, 0) + 1
-        self._claimed[trial_id], self._nodes[trial_id] = attempt, frozenset(nodes)
+        before = self._now.claims.get(trial_id)
+        if before is not None and token and before.token == token:
+            return before.attempt
+        attempt = self._now.attempts.get(trial_id, 0) + 1
+        self._note("claimed", trial_id, attempt=attempt, nodes=sorted(nodes), token=token)
         return attempt
 
     def num_attempts(self, trial_ids: Sequence[str]) -> int:
         """At all of these trials together."""
-        return sum(self._attempts.get(trial_id, 0) for trial_id in trial_ids)
+        return sum(self._now.attempts.get(trial_id, 0) for trial_id in trial_ids)
 
     def kept(self, trial_ids: Sequence[str]) -> list[str]:
         """Which of these trials have a checkpoint."""
         return [trial_id for trial_id in trial_ids if trial_id in self._shelf]
 
-    @_stores
+    @_writes
     def save_checkpoint(self, trial_id: str, attempt: int, epoch: int, body: bytes | None) -> None:
         """A trial's state after an epoch, to go on from; None: its worker has put it on the
         shelf."""
-        if self._claimed.get(trial_id) != attempt:
+        if not self._now.has_claim(trial_id, attempt):
             return  # of an attempt that was given up
         if body is not None:
             self._shelf.write(trial_id, attempt, epoch, body)
         self._shelf.note(trial_id, attempt, epoch)
 
-    @_stores
+    @_writes
     def checkpoint(self, trial_id: str) -> tuple[int, bytes] | None:
         """(epoch, bytes) to go on from; None where there is none, or where a row of an epoch up to
         it is not in the store."""
@@ -179,30 +214,34 @@ class Recorder:
         self.drop_checkpoint(trial_id, "the store lacks rows of the epochs before it")
         return None
 
-    @_stores
+    @_writes
     def drop_checkpoint(self, trial_id: str, reason: str) -> None:
         """A checkpoint is not used: its trial starts from the beginning, and a log says why."""
         self._shelf.remove(trial_id)
-        log = self.store.checkpoint_log(trial_id, self._attempts.get(trial_id, 0))
+        log = self.store.checkpoint_log(trial_id, self._now.attempts.get(trial_id, 0))
         said = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
-        with contextlib.suppress(FileExistsError):
-            self.store.folder.write_new(log, said.encode())
+        self._write_once(log, said.encode())
 
-    @_stores
+    @_writes
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
-        claimed = [trial_id for trial_id in trial_ids if trial_id in self._claimed]
+        claimed = [trial_id for trial_id in trial_ids if trial_id in self._now.claims]
         for trial_id in claimed:
-            self.fail(trial_id, self._claimed[trial_id], error, details)
-        return bool(claimed)
+            self.fail(trial_id, self._now.claims[trial_id].attempt, error, details)
+        failures = [self._now.failures[t] for t in trial_ids if t in self._now.failures]
+        return bool(claimed) or any(failure.error == error for failure in failures)
 
-    @_stores
+    @_writes
     def append(self, rows: pa.RecordBatch) -> None:
-        """Epoch rows; they are logged when this returns."""
-        self.writer.append("epochs", rows)
+        """Epoch rows of one attempt at a trial; they are logged when this returns.
+
+        Rows of an attempt that is no longer the trial's last one are left out: its process was
+        taken for dead.
+        """
+        self._log(rows)
         self._flush_if_due()
 
-    @_stores
+    @_writes
     def finish(
         self,
         trial_id: str,
@@ -213,63 +252,92 @@ class Recorder:
         checkpoint: bytes | None,
     ) -> None:
         """A trial's last rows and its result. Args: outcome: columns of `store.TRIALS`."""
-        self.writer.append("epochs", rows)
+        self._log(rows)
+        if not self._now.has_claim(trial_id, attempt):
+            return
         columns = dict(outcome)
         if checkpoint is not None:
             columns["checkpoint"] = path = self.store.checkpoint(trial_id, attempt)
-            self.store.folder.write_new(path, checkpoint)
+            self._write_once(path, checkpoint)
+        ended = {"attempt": attempt, "status": columns["status"], "accuracy": val_accuracy}
+        self._note("finished", trial_id, **ended)
         self._append_trial(trial_id, attempt, columns)
-        self._claimed.pop(trial_id, None)
-        self._done.add(trial_id)
-        self._diverged += columns["status"] == "diverged"
-        if columns["status"] == "completed":
-            config_id = self._trials[trial_id].config_id
-            self._accuracies.setdefault(config_id, []).append(val_accuracy)
         self._flush_if_due()
 
-    @_stores
+    @_writes
+    def stop(self, trial_id: str, outcome: Mapping[str, Any]) -> str | None:
+        """A trial that Tune says has ended: where it still trains, the scheduler has stopped it.
+
+        Args: outcome: columns of `store.TRIALS`. Returns: the placement group that it leaves.
+        """
+        claim = self._now.claims.get(trial_id)
+        if claim is not None:
+            self._note(STOPPED, trial_id, attempt=claim.attempt)
+            self._append_trial(trial_id, claim.attempt, {**outcome, "status": STOPPED})
+            self._flush_if_due()
+        return self._groups.get(trial_id) if trial_id in self._now.stopped else None
+
+    def use(self, trial_ids: Sequence[str], placement_group: str) -> None:
+        """Note which placement group trains a pack."""
+        self._groups |= dict.fromkeys(trial_ids, placement_group)
+
+    def groups(self) -> set[str]:
+        """The placement groups of the trials that are claimed."""
+        return {group for trial_id, group in self._groups.items() if trial_id in self._now.claims}
+
+    @_writes
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
         log = self.store.error_log(trial_id, attempt)
-        self.store.folder.write_new(log, details.encode())
-        self._append_trial(
-            trial_id, attempt, {"status": "failed", "error": error, "error_log": log}
-        )
-        self._claimed.pop(trial_id, None)
-        self._failures[trial_id] = Failure(trial_id, error, log)
+        self._write_once(log, details.encode())
+        self._note("failed", trial_id, attempt=attempt, error=error, log=log)
+        columns = {"status": "failed", "error": error, "error_log": log}
+        self._append_trial(trial_id, attempt, columns)
         self._flush_if_due()
 
     def progress(self) -> Progress:
         """Where the sweep stands now."""
+        self.lease.assert_held()
         with contextlib.suppress(StorageError):  # it is in what is returned
             self._flush_if_due()
-        means = {key: sum(values) / len(values) for key, values in self._accuracies.items()}
-        best = max(means, key=means.__getitem__, default=None)
-        return Progress(
-            planned=len(self._trials),
-            done=len(self._done),
-            running=len(self._claimed),
-            diverged=self._diverged,
-            failures=tuple(self._failures.values()),
-            best_point=None if best is None else self._points[best],
-            best_accuracy=0.0 if best is None else means[best],
-            best_num_seeds=0 if best is None else len(self._accuracies[best]),
-            storage_error=self.storage_error,
-        )
+        counts = {"storage_error": self.storage_error, "num_rows": self._num_rows}
+        return self._now.progress()._replace(**counts)
 
-    @_stores
+    @_writes
     def flush(self) -> None:
         """Put everything that has arrived into segments."""
         self.writer.flush()
         self._flushed_at = self._clock()
 
-    @_stores
+    @_writes
     def close(self) -> None:
-        """Flush, then merge the segments."""
+        """Flush, then merge the segments. The invocation is over; its store is free."""
         self.writer.compact()
+        self.lease.end()
+        self._journal.remove()
+
+    def _log(self, rows: pa.RecordBatch) -> None:
+        """Those of them that have not arrived before, of an attempt that is still claimed."""
+        if not len(rows):
+            return
+        trial_id, attempt = rows["trial_id"][0].as_py(), rows["attempt"][0].as_py()
+        if not self._now.has_claim(trial_id, attempt):
+            return
+        seen = self._rows[trial_id]
+        keys = list(zip(*(rows[name].to_pylist() for name in ROW_KEY), strict=True))
+        if not seen.isdisjoint(keys):
+            rows = rows.filter(pa.array([key not in seen for key in keys]))
+        if len(rows):
+            self.writer.append("epochs", rows)
+        seen.update(keys)
+        self._num_rows += len(rows)
+
+    def _write_once(self, path: str, body: bytes) -> None:
+        with contextlib.suppress(FileExistsError):  # written before the recorder died
+            self.store.folder.write_new(path, body)
 
     def _append_trial(self, trial_id: str, attempt: int, columns: Mapping[str, Any]) -> None:
-        trial = self._trials[trial_id]
+        trial = self._now[trial_id]
         row = {
             **self._constants,
             **trial.hyperparameters.columns(),
@@ -282,19 +350,9 @@ class Recorder:
         self.writer.append("trials", pa.RecordBatch.from_pylist([row], TRIALS))
         self._shelf.remove(trial_id)
 
-    @_stores
+    @_writes
     def _flush_if_due(self) -> None:
         pending = self.writer.num_pending_rows
         due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
         if pending and due:
             self.flush()
-
-
-def one_line(error: BaseException, where: str) -> str:
-    """An error as people read it: its kind, its message, where it happened."""
-    message = " ".join(str(error).split())
-    return (
-        f"{type(error).__name__}: {message} ({where})"
-        if message
-        else f"{type(error).__name__} ({where})"
-    )

@@ -94,7 +94,8 @@ TRIALS = pa.schema(
         ("seed", pa.int64()),
         ("attempt", pa.int32()),
         # completed; diverged (a loss was not finite, or the eval-mode training loss ended above
-        # its value before training); failed (an error: see `error`, `error_log`)
+        # its value before training); failed (an error: see `error`, `error_log`); stopped (by a
+        # scheduler, after epochs_run epochs: a censored curve)
         ("status", pa.string()),
         ("error", pa.string()),
         ("error_log", pa.string()),  # path in the store
@@ -116,4 +117,7 @@ TRIALS = pa.schema(
     ]
 )
 
+# The statuses of trials that are whole: never trained again.
+DONE = ("completed", "diverged")
+STOPPED = "stopped"  # by a scheduler: done while the sweep has one, else to be trained to its end
 SCHEMAS: dict[Table, pa.Schema] = {"epochs": EPOCHS, "trials": TRIALS}

@@ -2,11 +2,13 @@
 
 import math
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
+import ray
 
 from raysweep.shelf import Shelf
 from raysweep.store import EPOCHS
@@ -15,9 +17,8 @@ from raysweep.store import EPOCHS
 class Sender:
     """A worker's line to the recorder, for one trial after another: rows go in small batches.
 
-    Calls of one process arrive in their order, so a trial's end need not have arrived when the
-    next trial is claimed. What is in flight is bounded: a slow disk slows training down rather
-    than filling memory.
+    A trial's end need not have arrived when the next trial is claimed. What is in flight is
+    bounded: a slow disk slows training down rather than filling memory.
     """
 
     SECONDS = 2.0
@@ -33,10 +34,6 @@ class Sender:
     ) -> None:
         """Args: recorder: handle of the actor; nodes: that train; shelf: where this process puts
         checkpoints itself."""
-        # Only workers of a running sweep send; the rest of this file works without Ray.
-        import ray
-
-        self._ray = ray
         self._recorder, self._nodes, self._shelf = recorder, nodes, shelf
         self._clock = clock
         self.start_epoch = 1  # the first one that this attempt trains
@@ -50,8 +47,9 @@ class Sender:
     def start(self, trial_id: str) -> None:
         """Claim a trial; the rows that follow are its rows."""
         # Its number is first needed with the first row: training need not wait for it.
+        token = uuid.uuid4().hex
         self._trial_id = trial_id
-        self._claim = self._recorder.claim.remote(trial_id, self._nodes)
+        self._claim = self._recorder.claim.remote(trial_id, self._nodes, token)
         self._rows, self.start_epoch = [], 1
         self._sent_at = -math.inf  # the first row goes at once
         self._val_accuracy = math.nan
@@ -67,7 +65,7 @@ class Sender:
 
     def checkpoint(self) -> bytes | None:
         """What an earlier attempt at the trial left to go on from."""
-        found = self._ray.get(self._recorder.checkpoint.remote(self._trial_id))
+        found = ray.get(self._recorder.checkpoint.remote(self._trial_id))
         return None if found is None else found[1]
 
     def drop_checkpoint(self, reason: str) -> None:
@@ -87,16 +85,26 @@ class Sender:
     def finish(self, outcome: Mapping[str, Any], checkpoint: bytes | None) -> None:
         """Send the trial's last rows and its result."""
         arguments = self._take(), outcome, self._val_accuracy, checkpoint
+        # A recorder that starts again takes calls in any order: rows first. They were sent while
+        # the trial trained, so there is hardly anything to wait for.
+        self.drain()
         self._send(self._recorder.finish.remote(self._trial_id, self._attempt(), *arguments))
+
+    def hand_over(self) -> None:
+        """Send what there is and wait until the recorder has it."""
+        if self._rows:
+            self._sent_at = self._clock()
+            self._send(self._recorder.append.remote(self._take()))
+        self.drain()
 
     def drain(self) -> None:
         """Wait until the recorder has all that was sent."""
-        self._ray.get(list(self._in_flight))
+        ray.get(list(self._in_flight))
         self._in_flight.clear()
 
     def _attempt(self) -> int:
         if not isinstance(self._claim, int):
-            self._claim = self._ray.get(self._claim)
+            self._claim = ray.get(self._claim)
         return self._claim
 
     def _take(self) -> pa.RecordBatch:
@@ -106,4 +114,4 @@ class Sender:
     def _send(self, reference: Any) -> None:
         self._in_flight.append(reference)
         while len(self._in_flight) > self.MAX_IN_FLIGHT:
-            self._ray.get(self._in_flight.popleft())
+            ray.get(self._in_flight.popleft())

@@ -15,7 +15,7 @@ class Shelf:
     """Files <trial>-<attempt>-<epoch>.pt. An older one goes when the newer one is durable."""
 
     def __init__(self, folder: Folder, sub: str) -> None:
-        self._folder, self._sub = folder, sub
+        self.folder, self._sub = folder, sub
         self._names: dict[str, str] = {}  # the newest of each trial that is known here
 
     @classmethod
@@ -30,10 +30,8 @@ class Shelf:
 
     def look(self) -> None:
         """Learn what lies there, and remove all but the newest of each trial."""
-        self._folder.make(self._sub)
-        found = [
-            match for name in self._folder.names(self._sub) if (match := _NAME.fullmatch(name))
-        ]
+        self.folder.make(self._sub)
+        found = [match for name in self.folder.names(self._sub) if (match := _NAME.fullmatch(name))]
         for match in sorted(found, key=lambda match: (int(match[2]), int(match[3]))):
             self.note(match[1], int(match[2]), int(match[3]))
 
@@ -45,14 +43,14 @@ class Shelf:
 
     def write(self, trial_id: str, attempt: int, epoch: int, body: bytes) -> None:
         """Put one there. Raises: StorageError."""
-        self._folder.replace(self._path(_name(trial_id, attempt, epoch)), body)
+        self.folder.replace(self._path(_name(trial_id, attempt, epoch)), body)
 
     def note(self, trial_id: str, attempt: int, epoch: int) -> None:
         """One that was written is this trial's newest: the older one goes."""
         older, name = self._names.get(trial_id), _name(trial_id, attempt, epoch)
         self._names[trial_id] = name
         if older not in (None, name):
-            self._folder.remove(self._path(older))
+            self.folder.remove(self._path(older))
 
     def read(self, trial_id: str) -> tuple[int, int, bytes] | None:
         """(attempt, epoch, bytes) of a trial's newest; None where there is none."""
@@ -60,14 +58,14 @@ class Shelf:
         if match is None:
             return None
         try:
-            return int(match[2]), int(match[3]), self._folder.read(self._path(match[0]))
+            return int(match[2]), int(match[3]), self.folder.read(self._path(match[0]))
         except FileNotFoundError:
             return None
 
     def remove(self, trial_id: str) -> None:
         """A trial needs none any more."""
         if name := self._names.pop(trial_id, None):
-            self._folder.remove(self._path(name))
+            self.folder.remove(self._path(name))
 
     def _path(self, name: str) -> str:
         return f"{self._sub}/{name}"

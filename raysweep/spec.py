@@ -3,12 +3,12 @@
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from raysweep.errors import InputError
+from raysweep.errors import InputError, shown
+from raysweep.plain_yaml import parse_yaml
 
 # Enters every trial id: raise it when a change to the training loop changes results.
 TRAINING_VERSION = 1
@@ -35,7 +36,11 @@ MAX_BITS_EXAMPLES, MAX_BITS_BYTES = 100_000, 1e9
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]  # what an int32 column holds
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+# More than anyone means: beyond these a slip of the pen would fill the memory of the planner.
+MAX_TRIALS, MAX_EPOCHS, MAX_DEPTH = 1_000_000, 1_000_000, 1_000
 
 
 class Frozen(BaseModel):
@@ -56,7 +61,9 @@ class EarlyStopping(Frozen):
 class Hyperparameters(Frozen):
     """The fields of one trial: `base` sets them, `axes` vary them."""
 
-    epochs: Count = Field(default=40, description="passes over the training set")
+    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = Field(
+        default=40, description="passes over the training set"
+    )
     batch_size: Count = Field(default=128, description="global: all workers together")
     learning_rate: Positive = Field(
         default=0.1, description="at the reference batch size, if scaled"
@@ -75,7 +82,7 @@ class Hyperparameters(Frozen):
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
     reference_batch_size: Count = Field(default=128, description="where lr_scaling changes nothing")
     width: Count = Field(default=128, description="units (or channels) of a hidden layer")
-    depth: Count = Field(default=2, description="hidden layers")
+    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = Field(default=2, description="hidden layers")
     grad_clip: Positive | None = Field(default=None, description="largest gradient norm")
     early_stopping: EarlyStopping | None = None
     precision: Literal["fp32", "bf16"] = Field(
@@ -183,15 +190,38 @@ class Checkpoints(Frozen):
         default=5.0, description="from the trial's start on; null: not by time"
     )
     folder: str | None = Field(
-        default=None,
-        description="on a disk that all nodes share, or s3://, gs://: workers write there "
-        "themselves. null: they send their checkpoints to the store",
+        default=None, description="on a disk that all nodes share, or s3://; null: in the store"
     )
 
     @property
     def wanted(self) -> bool:
         """Whether there are to be any."""
         return self.every_epochs is not None or self.every_minutes is not None
+
+
+class Scheduler(Frozen):
+    """Let Ray Tune stop trials that do worse than others at the same epoch. Their curves are cut
+    short (censored): this finds good configurations. It is no part of a trial's identity."""
+
+    kind: Literal["asha", "median"] = Field(
+        description="asha: the best 1 / reduction_factor pass a rung; median: Tune's stopping rule"
+    )
+    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    grace_period: Count = Field(default=5, description="epochs that every trial trains")
+    reduction_factor: Annotated[int, Field(ge=2)] | None = Field(
+        default=None, description="of asha: rungs at grace_period x reduction_factor^k; 3"
+    )
+
+    @model_validator(mode="after")
+    def _fields_of_its_kind(self) -> Self:
+        if self.kind == "median" and self.reduction_factor is not None:
+            raise ValueError("scheduler.reduction_factor is of asha; median has no rungs")
+        return self
+
+    @property
+    def factor(self) -> int:
+        """The reduction factor of asha."""
+        return self.reduction_factor or 3
 
 
 def _plain_name(name: str) -> str:
@@ -210,12 +240,15 @@ class SweepSpec(Frozen):
     )
     base: Hyperparameters = Hyperparameters()
     axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     probes: Probes = Probes()
     resources: Resources = Resources()
     checkpoints: Checkpoints = Checkpoints()
-    retries: Annotated[int, Field(ge=0)] = Field(
+    retries: Annotated[int, Field(ge=0, le=1_000)] = Field(
         default=2, description="of a trial whose process died; a lost node does not count"
+    )
+    scheduler: Scheduler | None = Field(
+        default=None, description="asha, median, or a mapping; null: full curves"
     )
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
@@ -227,6 +260,8 @@ class SweepSpec(Frozen):
         if isinstance(seeds, int) and not isinstance(seeds, bool):
             if seeds < 1:
                 raise ValueError("at least one seed is needed")
+            if seeds > MAX_TRIALS:
+                raise ValueError(f"at most {MAX_TRIALS:,} seeds can be trained")
             return tuple(range(seeds))
         return tuple(seeds) if isinstance(seeds, list) else seeds
 
@@ -237,6 +272,11 @@ class SweepSpec(Frozen):
             raise ValueError("a seed stands twice")
         return seeds
 
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _scheduler_by_name(cls, scheduler: Any) -> Any:
+        return {"kind": scheduler} if isinstance(scheduler, str) else scheduler
+
     @field_validator("axes", mode="before")
     @classmethod
     def _axes_hold_lists(cls, axes: Any) -> Any:
@@ -244,9 +284,9 @@ class SweepSpec(Frozen):
             return axes
         for name, values in axes.items():
             if name not in Hyperparameters.model_fields:
-                raise ValueError(unknown(f"axis {name!r}", name, Hyperparameters, "a trial"))
+                raise ValueError(unknown(f"axis {shown(name)}", name, Hyperparameters, "a trial"))
             if not isinstance(values, list | tuple):
-                raise ValueError(f"axis {name!r} = {values!r}: a list of values is needed")
+                raise ValueError(f"axis {name!r} = {shown(values)}: a list of values is needed")
             if not values:
                 raise ValueError(f"axis {name!r} is empty: give it at least one value")
         return {name: tuple(values) for name, values in axes.items()}
@@ -263,9 +303,27 @@ class SweepSpec(Frozen):
                 except ValidationError as error:
                     raise ValueError(f"axis {_explain(error.errors()[0], ())}") from None
                 typed.append(getattr(trial, name))
-            if any(value in typed[:i] for i, value in enumerate(typed)):
-                raise ValueError(f"axis {name!r} = {list(values)!r}: a value stands twice")
+            if len(set(typed)) < len(typed):
+                raise ValueError(f"axis {name!r} = {shown(list(values))}: a value stands twice")
             self.axes[name] = tuple(typed)
+        num_trials = math.prod(map(len, self.axes.values())) * len(self.seeds)
+        if num_trials > MAX_TRIALS:
+            raise ValueError(f"axes x seeds are {num_trials:,} trials; at most {MAX_TRIALS:,}")
+        return self
+
+    @model_validator(mode="after")
+    def _scheduler_fits(self) -> Self:
+        rule = self.scheduler
+        if rule is None:
+            return self
+        reasons = {"epochs": "compares trials epoch by epoch", "early_stopping": "cuts curves too"}
+        for name in reasons.keys() & self.axes.keys():
+            raise ValueError(f"scheduler {reasons[name]}, so {name} can't be an axis beside it")
+        if rule.grace_period >= self.base.epochs:
+            raise ValueError(
+                f"scheduler.grace_period = {rule.grace_period} leaves nothing of "
+                f"{self.base.epochs} epochs to save: it should be less than base.epochs"
+            )
         return self
 
     @property
@@ -302,6 +360,7 @@ _OWNERS: dict[str, tuple[type[BaseModel], str]] = {
     "resources": (Resources, "resources"),
     "checkpoints": (Checkpoints, "checkpoints"),
     "early_stopping": (EarlyStopping, "early_stopping"),
+    "scheduler": (Scheduler, "scheduler"),
 }
 
 
@@ -309,61 +368,26 @@ def _explain(error: Any, content: Any) -> str:
     """One of pydantic's errors as one sentence: the thing, the value, what is allowed."""
     # Pydantic names the branch of a union that it tried; that is no key of the file.
     keys = [key for key in error["loc"] if key not in ("EarlyStopping", "constrained-float")]
-    path = ".".join(str(key) for key in keys)
+    path = shown(".".join(str(key) for key in keys))[1:-1]  # a key may hold anything
     if error["type"] == "extra_forbidden":
         parent = next((str(k) for k in reversed(keys[:-1]) if str(k) in _OWNERS), None)
         model, owner = _OWNERS[parent] if parent else (SweepSpec, "a sweep")
-        return unknown(repr(path), keys[-1], model, owner)
+        return unknown(f"'{path}'", keys[-1], model, owner)
     if error["type"] == "missing":
-        return f"{path!r} is missing: every sweep needs it"
+        return f"'{path}' is missing: every sweep needs it"
     message = error["msg"].removeprefix("Value error, ")
     if not path or (error["type"] == "value_error" and path == "axes"):
         return message
     message = message.removeprefix("Input should be ")
-    return f"{path} = {error['input']!r} is not allowed: it should be {message}"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with 1.2's floats (`1e-3` is a number) and without silent duplicate keys."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise InputError(f"the key {key!r} stands twice, line {node.start_mark.line + 1}")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag != "tag:yaml.org,2002:float"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def parse_yaml(text: str, *, source: str) -> Any:
-    """Parsed YAML. Raises: InputError with the place of the mistake."""
-    try:
-        # A subclass of SafeLoader: it builds plain values and nothing else.
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+    return f"{path} = {shown(error['input'])} is not allowed: it should be {message}"
 
 
 def apply_setting(content: dict[str, Any], setting: str) -> None:
     """Write `dotted.path=value` (a YAML value) into parsed YAML, in place."""
     path, equals, text = setting.partition("=")
+    option = f"--set {shown(setting)}"
     if not equals or not path.strip():
-        raise InputError(f"--set {setting!r}: write it as path=value, base.epochs=10 for instance")
+        raise InputError(f"{option}: write it as path=value, base.epochs=10 for instance")
     *parents, last = path.strip().split(".")
     place = content
     for parent in parents:
@@ -371,6 +395,6 @@ def apply_setting(content: dict[str, Any], setting: str) -> None:
         if inner is None:
             inner = place[parent] = {}
         if not isinstance(inner, dict):
-            raise InputError(f"--set {setting!r}: {parent!r} holds {inner!r}, not a mapping")
+            raise InputError(f"{option}: {shown(parent)} holds {shown(inner)}, not a mapping")
         place = inner
-    place[last] = parse_yaml(text, source=f"--set {setting!r}")
+    place[last] = parse_yaml(text, source=option)

@@ -8,8 +8,10 @@ overwritten:
     trials/<g>-<seq>.parquet       segments: one row per finished attempt at a trial
     epochs/compact-<g>.parquet     all that was live at the end of generation g, in one file
     generations/<g>.json           which files were live when writer number g took over
+    lease/                         signs of who that is, and that it lives; see lease.py
     wal/<g>-<seq>-<table>.arrows   rows on their way into a segment; of an object store, in a cache
                                    folder of the machine that writes
+    wal/<invocation>.journal       what its recorder knows beside rows; see journal.py
     checkpoints/, logs/            best weights of early-stopped trials; tracebacks of failed ones
     resume/                        checkpoints of running trials, to go on from; see shelf.py
 
@@ -18,21 +20,21 @@ segments that carry its number; what a superseded writer still writes is therefo
 file that is damaged is left out, named by `scan` and `damaged`, and never removed.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.ipc
 
-from raysweep import segments
+from raysweep import segments, wal
 from raysweep.errors import InputError, RaysweepError
 from raysweep.folder import Folder, storing
+from raysweep.lease import Lease
 from raysweep.schema import EPOCHS as EPOCHS
 from raysweep.schema import NUM_BLOCKS as NUM_BLOCKS
 from raysweep.schema import SCHEMAS, TABLES, Table
@@ -109,6 +111,10 @@ class Store:
         """The write-ahead log of the segment with the same numbers."""
         return self.wal_folder / f"{generation:06d}-{sequence:06d}-{table}.arrows"
 
+    def journal(self, invocation: str) -> Path:
+        """What the recorder of an invocation knows beside rows."""
+        return self.wal_folder / f"{invocation}.journal"
+
     def error_log(self, trial_id: str, attempt: int) -> str:
         """The traceback of a failed attempt."""
         return f"logs/{trial_id}-{attempt}.txt"
@@ -131,6 +137,10 @@ class Store:
         generation = self.generation()
         own = self._segments(table, generation.number)
         return [f"{table}/{name}" for name in [*generation.files[table], *own]]
+
+    def live_record(self) -> dict[str, Any]:
+        """What a generation that opens now has to say of the files that count."""
+        return _record_of({t: [Path(p).name for p in self.live_files(t)] for t in TABLES})
 
     def scan(
         self, table: Table, columns: Sequence[str] | None = None, *, trial_id: str | None = None
@@ -237,24 +247,30 @@ class Store:
 class StoreWriter:
     """The one writer of a store: rows go into a write-ahead log, then into segments.
 
-    Opening takes over: a new generation, then whatever a dead writer's log still holds.
+    Opening takes over whatever a dead writer's log still holds.
     """
 
-    def __init__(self, store: Store) -> None:
-        """Raises: StorageError, here and in whatever writes."""
+    def __init__(self, store: Store, lease: Lease | None = None) -> None:
+        """Args: lease: the right to write; without one, whoever has it is fenced out.
+
+        Raises: StorageError, here and in whatever writes.
+        """
         self.store = store
         with storing(store.folder.local or store.wal_folder):
             store.folder.make(*TABLES, "sweeps", "generations", "logs", "checkpoints")
             store.wal_folder.mkdir(parents=True, exist_ok=True)
+        self.lease = lease or Lease.seize(store.folder, store.live_record)
         self._remove_dead_files()
-        self.generation = self._open_generation(
-            {table: [Path(path).name for path in store.live_files(table)] for table in TABLES}
-        )
         self._sequence = 0
         self._pending: dict[Table, list[pa.RecordBatch]] = {table: [] for table in TABLES}
         self._logs: dict[Table, pa.ipc.RecordBatchStreamWriter] = {}
         self.num_pending_rows = 0
         self._replay()
+
+    @property
+    def generation(self) -> int:
+        """The number that this writer's segments carry."""
+        return self.lease.generation
 
     def add_sweep(self, record: Mapping[str, Any]) -> str:
         """Write one invocation's record under the next free number. Returns: its path."""
@@ -277,7 +293,11 @@ class StoreWriter:
 
     def flush(self) -> None:
         """Turn what is pending into segments: epochs first, so that a trial that stands in a
-        segment has all its rows in segments too."""
+        segment has all its rows in segments too.
+
+        Raises: SupersededError; what is pending stays in the log.
+        """
+        self.lease.check()
         for table in TABLES:
             batches = self._pending[table]
             if not batches:
@@ -308,54 +328,36 @@ class StoreWriter:
             rows = rows.sort_by([(name, "ascending") for name in order])
             segments.write(self.store.folder, path, rows)
             files[table] = [Path(name).name for name in (path, *(bad.path for bad in damaged))]
-        self.generation = self._open_generation(files)
+        self.lease.renumber(lambda: _record_of(files))
         self._sequence = 0
 
-    def _open_generation(self, files: Mapping[Table, list[str]]) -> int:
-        number = self.store.generation().number + 1
-        digest = _digest(json.dumps(files).encode())
-        body = {"files": files, "digest": digest, "host": os.uname().nodename, "pid": os.getpid()}
-        try:
-            self.store.folder.write_new(f"generations/{number:06d}.json", json.dumps(body).encode())
-        except FileExistsError:
-            raise RaysweepError(f"another writer has just opened {self.store.root}") from None
-        return number
-
     def _remove_dead_files(self) -> None:
-        """Remove what was already dead when the last writer closed; what is not ours stays."""
+        """Remove what was already dead when the last writer closed, and what a superseded one
+        wrote; what is not ours stays, and what a newer writer may just be making."""
         folder = self.store.folder
         for table in TABLES:
+            names = folder.names(table)
             live = self.store.live_files(table)
-            for name in folder.names(table):
+            for name in names:
+                ours = _SEGMENT.fullmatch(name) or _COMPACT.fullmatch(name)
+                old = ours is not None and int(ours[1]) < self.generation
                 path = f"{table}/{name}"
-                ours = _SEGMENT.fullmatch(name) or _COMPACT.fullmatch(name) or _TORN.fullmatch(name)
-                if ours and path not in live:
+                if path not in live and (old or _TORN.fullmatch(name)):
                     folder.remove(path)
 
     def _replay(self) -> None:
-        """Rows that a dead writer logged and had no time to put into a segment."""
-        logs = sorted(self.store.wal_folder.glob("*.arrows"))
-        recovered: list[tuple[Table, pa.RecordBatch]] = []
-        for path in logs:
-            generation, sequence, name = path.stem.split("-")
-            table: Table = "trials" if name == "trials" else "epochs"
-            # With its segment in the store, a log is what its writer had no time to remove.
-            segment = self.store.segment(table, int(generation), int(sequence))
-            if not self.store.folder.exists(segment):
-                for batch in _whole_batches(path):
-                    recovered.append((table, batch))  # noqa: PERF401 - keeps the pair's type
-        for table, batch in recovered:
+        """Take in what a dead writer logged and had no time to put into a segment."""
+        logs = wal.logs(self.store)
+        for table, batch in wal.lost_rows(self.store, logs):
             self.append(table, batch)
-        if recovered:
+        if self.num_pending_rows:
             self.flush()
         for path in logs:
             path.unlink(missing_ok=True)
 
 
-def _whole_batches(path: Path) -> Iterable[pa.RecordBatch]:
-    """Every batch of an Arrow stream up to its torn tail, if it has one."""
-    with contextlib.suppress(pa.ArrowInvalid, OSError), pa.OSFile(str(path)) as file:
-        yield from pa.ipc.open_stream(file)
+def _record_of(files: Mapping[Table, list[str]]) -> dict[str, Any]:
+    return {"files": files, "digest": _digest(json.dumps(files).encode())}
 
 
 def _digest(body: bytes) -> str:

@@ -151,10 +151,12 @@ def train(
     group: Group = ALONE,
     wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
     emit: Callable[[dict[str, Any]], None],
+    between: Callable[[dict[str, Any]], None] = lambda row: None,
     keeper: Keeper | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Outcome:
-    """Train one trial to its end; `emit` gets its rows on rank 0, at each epoch `raw` last.
+    """Train one trial to its end; `emit` gets its rows on rank 0, at each epoch `raw` last, and
+    `between` the raw row once more where another epoch follows.
 
     All ranks call this with the same arguments. Rows hold the columns of `store.EPOCHS` that
     describe an epoch; the caller adds those that name the trial. Probes add rows and columns and
@@ -226,6 +228,8 @@ def train(
                     "initial_loss": initial_loss,
                 },
             )
+        if group.rank == 0:
+            between(raw | {"epoch": epoch})
 
     # Ended above where it began, without a number that is not finite: diverged all the same.
     ended = raw["train_eval_loss_sum"] / raw["train_eval_n"]

@@ -3,25 +3,27 @@
 The only file that knows Ray Train, which takes seconds to import and is not imported otherwise.
 """
 
+import contextlib
 import functools
 import io
 import logging
 import os
 import platform
+import threading
 import uuid
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from traceback import format_exception
 from typing import Any, NamedTuple
 
 import ray
 import torch
+from ray.util import get_current_placement_group
 from torch import nn
 
 from raysweep.checkpoints import Keeper, UnusableCheckpointError, from_bytes, on_all
-from raysweep.errors import RaysweepError
+from raysweep.errors import RaysweepError, one_line
 from raysweep.grid import Trial
 from raysweep.group import Group
-from raysweep.recorder import one_line
 from raysweep.retries import is_transient, ran_out_of_memory
 from raysweep.sender import Sender
 from raysweep.shelf import Shelf
@@ -29,6 +31,10 @@ from raysweep.spec import Checkpoints, Resources
 from raysweep.splits import Placed, place
 from raysweep.tasks import Data, Task
 from raysweep.train import train
+
+# Tells the scheduler what a trial has reached, and returns when it may go on.
+Report = Callable[[Mapping[str, Any]], None]
+Ask = Callable[[str, Mapping[str, Any]], None]  # the same, with the trial's id
 
 MAX_IDLE_STARTS = 3  # of a worker group, one after another, that begin no trial
 # Of a collective operation: far longer than one worker waits for another's checkpoint or slow
@@ -46,18 +52,25 @@ class Assignment(NamedTuple):
     scratch: str  # Ray Train's own folder, thrown away after the sweep
     checkpoints: Checkpoints = Checkpoints()
     shelf: Shelf | None = None  # where workers put checkpoints themselves
+    turnstile: Any = None  # actor handle, for a sweep with a scheduler and several workers a trial
 
 
-def train_pack(pack: Sequence[Trial], given: Assignment) -> None:
-    """Train a pack, whatever of it is left, to its end. An error ends its own trial only."""
+def train_pack(pack: Sequence[Trial], given: Assignment, report: Report | None = None) -> None:
+    """Train a pack, whatever of it is left, to its end. An error ends its own trial only.
+
+    Args: report: of a sweep with a scheduler, whose packs are of one trial.
+    """
     if given.resources.workers > 1:
-        _drive_workers(pack, given)
+        with _relayed(pack, given, report):
+            _drive_workers(pack, given)
         return
     on_gpu = given.resources.gpus_per_worker > 0
     group = Group(device=torch.device("cuda" if on_gpu else "cpu"))
     by_id = {trial.trial_id: trial for trial in pack}
     todo, kept = _todo(list(by_id), given)
-    _train_trials([by_id[trial_id] for trial_id in todo], kept, given, group, lambda model: model)
+    trials = [by_id[trial_id] for trial_id in todo]
+    ask = None if report is None else lambda trial_id, metrics: report(metrics)
+    _train_trials(trials, kept, given, group, lambda model: model, ask)
 
 
 def _todo(trial_ids: list[str], given: Assignment) -> tuple[list[str], list[str]]:
@@ -74,12 +87,13 @@ def _train_trials(
     given: Assignment,
     group: Group,
     wrap: Callable[[nn.Module], nn.Module],
+    ask: Ask | None,
 ) -> None:
     torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
     nodes = group.gather(ray.get_runtime_context().get_node_id())
     sender = Sender(given.recorder, nodes=nodes, shelf=given.shelf) if group.rank == 0 else None
     for trial in trials:
-        _train_trial(trial, trial.trial_id in kept, given, group, wrap, sender)
+        _train_trial(trial, trial.trial_id in kept, given, group, wrap, sender, ask)
     if sender is not None:
         sender.drain()
 
@@ -91,11 +105,26 @@ def _train_trial(
     group: Group,
     wrap: Callable[[nn.Module], nn.Module],
     sender: Sender | None,
+    ask: Ask | None,
 ) -> None:
     if sender is not None:
         sender.start(trial.trial_id)
     try:
         keeper = _keeper(trial, resumable, given.checkpoints, group, sender)
+
+        def spent() -> dict[str, Any]:
+            return {"seconds": keeper.seconds, "node": platform.node()}
+
+        def between(row: dict[str, Any]) -> None:
+            if sender is not None and ask is not None:
+                sender.hand_over()  # a trial that is stopped sends nothing any more
+                measured = {
+                    "epoch": row["epoch"],
+                    "val_accuracy": row["val_correct"] / row["val_n"],
+                    "val_loss": row["val_loss_sum"] / row["val_n"],
+                }
+                ask(trial.trial_id, measured | spent())
+
         data, placed = _placed(given.data.hex(), given.data, group.device)
         outcome = train(
             trial.hyperparameters,
@@ -108,6 +137,7 @@ def _train_trial(
             wrap=wrap,
             emit=sender.emit if sender else lambda row: None,
             keeper=keeper,
+            between=between,
         )
     except Exception as error:
         if is_transient(error):
@@ -123,8 +153,7 @@ def _train_trial(
     if sender is not None:
         columns = outcome._asdict()
         state = columns.pop("best_state")
-        columns |= {"seconds": keeper.seconds, "node": platform.node()}
-        sender.finish(columns, None if state is None else _saved(state))
+        sender.finish(columns | spent(), None if state is None else _saved(state))
 
 
 def _keeper(
@@ -159,6 +188,31 @@ def _saved(state: dict[str, torch.Tensor]) -> bytes:
     buffer = io.BytesIO()
     torch.save({name: value.cpu() for name, value in state.items()}, buffer)
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _relayed(pack: Sequence[Trial], given: Assignment, report: Report | None) -> Iterator[None]:
+    """Meanwhile pass on what a trial's workers ask: they can't reach Tune, this process can."""
+    if report is None:
+        yield
+        return
+    (trial,), turnstile = pack, given.turnstile
+
+    def relay() -> None:
+        while True:
+            metrics: Any = ray.get(turnstile.asked.remote(trial.trial_id))
+            if metrics is None:
+                return
+            report(metrics)
+            turnstile.let_pass.remote(trial.trial_id)
+
+    thread = threading.Thread(target=relay, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ray.get(turnstile.close.remote(trial.trial_id))
+        thread.join()
 
 
 def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
@@ -233,4 +287,14 @@ def _worker_loop(config: dict[str, Any]) -> None:
     context = ray_train.get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), get_device())
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    _train_trials(config["pack"], config["kept"], config["given"], group, prepare_model)
+    pack, given = config["pack"], config["given"]
+    if group.rank == 0 and (placed := get_current_placement_group()):
+        trial_ids = [trial.trial_id for trial in pack]
+        given.recorder.use.remote(trial_ids, placed.id.hex())
+
+    def ask(trial_id: str, metrics: Mapping[str, Any]) -> None:
+        ray.get(given.turnstile.ask.remote(trial_id, metrics))
+
+    _train_trials(
+        pack, config["kept"], given, group, prepare_model, ask if given.turnstile else None
+    )

@@ -140,8 +140,9 @@ class Sweep:
             "started_at": "2026-01-02T03:04:05+00:00",
         }
 
-    def write(self, root, curve_of, *, diverged=(), failed=(), missing=()):
-        """Args: curve_of: trial -> Curve; diverged, failed, missing: numbers of trials in plan."""
+    def write(self, root, curve_of, *, diverged=(), failed=(), missing=(), stopped=None):
+        """Args: curve_of: trial -> Curve; diverged, failed, missing: numbers of trials in plan;
+        stopped: the epoch at which a scheduler stopped them, by number."""
         store = Store(root)
         writer = StoreWriter(store)
         writer.add_sweep(self.record())
@@ -165,6 +166,9 @@ class Sweep:
                 result = {"status": "failed", "error": "RuntimeError: out of memory\nline two",
                           "epochs_run": 4}  # fmt: skip
                 right = right[:4]
+            if (cut := (stopped or {}).get(number)) is not None:
+                result |= {"status": "stopped", "epochs_run": cut}
+                right = right[:cut]
             if number in diverged:
                 result |= {"status": "diverged"}
                 val_loss[5:] = np.nan

@@ -2,7 +2,7 @@
 
 import pytest
 
-from raysweep.capacity import Node, slots, workers_on
+from raysweep.capacity import Node, packing, slots, workers_on
 from raysweep.errors import InputError
 from raysweep.spec import Resources
 
@@ -49,3 +49,18 @@ def test_what_can_never_fit_is_refused_with_the_numbers(wanted):
 
 def test_a_node_without_the_gpu_holds_none():
     assert workers_on(LAPTOP, resources(gpus=0.1)) == 0
+
+
+def test_gpus_that_are_free_on_different_nodes_are_not_free_together():
+    # Each node holds a trial of 3 GPUs; 2 GPUs are left, and no trial of 2 fits.
+    table = packing(resources(gpus=3), [GPUS, GPUS])
+    assert table == ["gpus: 32 CPUs, 4 GPUs, 256 GiB  1 worker, 31 CPUs and 1 GPUs left over"] * 2
+    ones = GPUS._replace(gpus=1)
+    with pytest.raises(InputError, match=r"holds 0\. A worker's 2 GPUs must be on one node"):
+        slots(resources(gpus=2), [ones, ones])
+
+
+def test_where_nodes_may_come_nothing_is_refused():
+    head = LAPTOP._replace(cpus=0)
+    assert slots(resources(gpus=1), [head], growing=True) == 1
+    assert slots(resources(gpus=1), [head, GPUS], growing=True) == 4

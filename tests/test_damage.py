@@ -157,6 +157,7 @@ def test_a_recorder_trains_again_what_was_lost(make_spec, expand_digits, tmp_pat
     store = Store(tmp_path / "store")
     bad = store.live_files("epochs")[1]
     flipped(tmp_path / "store" / bad)
+    recorder.lease.end()
     again = start()
     assert again.todo(ids) == ids[1:]
     finish(again, ids[1])

@@ -48,6 +48,7 @@ def fill(disk):
 def test_a_recorder_on_a_full_disk_refuses_and_what_it_took_before_is_kept(small_disk):
     store = Store(small_disk / "store")
     recorder = Recorder(small_disk / "store", {"trials": []}, [], {})
+    recorder.claim("a")
     recorder.append(epochs("a", 1))  # a segment at once
     recorder.append(epochs("a", 2))  # logged
     ballast = fill(small_disk)
@@ -67,6 +68,7 @@ def test_a_recorder_on_a_full_disk_refuses_and_what_it_took_before_is_kept(small
         with pytest.raises(StorageError):
             call()
     ballast.unlink()
+    recorder.lease.end()
     Recorder(small_disk / "store", {"trials": []}, [], {}).close()
     assert keys(store) == [("a", epoch) for epoch in range(1, taken + 1)]
     assert store.damaged() == []
@@ -74,6 +76,7 @@ def test_a_recorder_on_a_full_disk_refuses_and_what_it_took_before_is_kept(small
 
 def test_a_flush_onto_a_full_disk_leaves_no_torn_file(small_disk):
     recorder = Recorder(small_disk / "store", {"trials": []}, [], {})
+    recorder.claim("a")
     recorder.append(epochs("a", 1))
     recorder.append(epochs("a", *range(2, 200)))
     ballast = fill(small_disk)
@@ -83,6 +86,7 @@ def test_a_flush_onto_a_full_disk_leaves_no_torn_file(small_disk):
     assert keys(store) == [("a", 1)]
     assert not list(small_disk.rglob("*.tmp"))
     ballast.unlink()
+    recorder.lease.end()
     Recorder(small_disk / "store", {"trials": []}, [], {}).close()
     assert len(keys(store)) == 199
 

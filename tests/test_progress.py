@@ -5,14 +5,15 @@ import io
 from rich.console import Console
 
 from raysweep.progress import Display, describe_point, duration
-from raysweep.recorder import Progress
 from raysweep.spec import EarlyStopping
+from raysweep.standing import Progress
 
 MIDDLE = Progress(
     planned=10,
     done=4,
     running=2,
     diverged=1,
+    stopped=0,
     failures=(),
     best_point={"batch_size": 32, "learning_rate": 1e-3},
     best_accuracy=0.91234,
@@ -57,6 +58,19 @@ def test_the_time_left_follows_the_pace_after_start_up():
         clock.now = 24.0
         (counts, _) = display.lines(MIDDLE._replace(done=5))
     assert "about 0:10 left" in counts  # 5 to go at 2 s each
+
+
+def test_what_the_scheduler_stopped_and_the_rest_of_the_budget_are_said():
+    clock = Clock()
+    display = Display(
+        Console(file=io.StringIO()), done_before=0, to_train=6, seconds=60.0, clock=clock
+    )
+    clock.now = 10.0
+    display.lines(MIDDLE._replace(done=1))
+    clock.now = 16.0
+    counts, _ = display.lines(MIDDLE._replace(stopped=2))
+    assert "2 stopped by the scheduler" in counts
+    assert "about 0:04 left; the budget ends in 0:44" in counts  # 2 of 6 to go, at 2 s each
 
 
 def test_words():

@@ -3,15 +3,11 @@
 import pyarrow as pa
 import pytest
 
-from raysweep.recorder import (
-    FLUSH_SECONDS,
-    MAX_LOST_NODES,
-    Recorder,
-    finished_in,
-    has_epochs,
-    one_line,
-)
-from raysweep.store import EPOCHS, Store
+from raysweep.errors import one_line
+from raysweep.finished import finished_in, has_epochs
+from raysweep.lease import SupersededError
+from raysweep.recorder import FLUSH_SECONDS, MAX_LOST_NODES, RETRIES, Recorder
+from raysweep.store import EPOCHS, Store, StoreWriter
 
 
 class Clock:
@@ -36,13 +32,33 @@ def trials(make_spec, expand_digits):
 
 @pytest.fixture
 def start(tmp_path, trials, clock):
-    return lambda: Recorder(tmp_path / "store", {"trials": []}, trials, {"task": "t"}, clock)
+    """Starts a recorder, in the place of the last one: as a later invocation, or as the same one
+    whose recorder has died."""
+    last = []
+
+    def start(*, again=False):
+        invocation = last[-1].lease.holder.invocation if again else None
+        if last and not again:
+            last[-1].lease.end()
+        arguments = tmp_path / "store", {"trials": []}, trials, {"task": "t"}, clock
+        last.append(Recorder(*arguments, invocation=invocation))
+        return last[-1]
+
+    return start
 
 
 def rows(trial_id, attempt, *epochs, start_epoch=1):
     key = {"trial_id": trial_id, "attempt": attempt, "start_epoch": start_epoch}
     made = [{**key, "epoch": epoch, "weights_kind": "raw"} for epoch in epochs]
     return pa.RecordBatch.from_pylist(made, EPOCHS)
+
+
+OUTCOME = {"status": "completed", "seconds": 1.0, "epochs_run": 4}
+
+
+def keys(store):
+    table = store.read("epochs", ["trial_id", "attempt", "epoch"]).to_pylist()
+    return sorted(tuple(row.values()) for row in table)
 
 
 def finish(recorder, trial_id, accuracy=0.9, status="completed"):
@@ -163,12 +179,15 @@ def test_a_checkpoint_beyond_the_rows_in_the_store_is_not_used(start, trials, tm
 def test_epochs_count_as_there_only_while_they_are_live(start, trials, tmp_path):
     trial_id, store = trials[0].trial_id, Store(tmp_path / "store")
     recorder = start()
+    recorder.claim(trial_id)
     recorder.append(rows(trial_id, 1, 1, 2, 3))
+    recorder.claim(trial_id)
     recorder.append(rows(trial_id, 2, 3, 4, start_epoch=3))
     recorder.flush()
     assert has_epochs(store, trial_id, 4)
     assert not has_epochs(store, trial_id, 5)
     assert not has_epochs(store, trials[1].trial_id, 1)
+    recorder.claim(trial_id)
     recorder.append(rows(trial_id, 3, 1, start_epoch=1))
     recorder.flush()
     assert has_epochs(store, trial_id, 1)
@@ -198,6 +217,104 @@ def test_blame_falls_on_the_claimed_trial_if_there_is_one(start, trials):
     recorder.claim(ids[2])
     assert recorder.blame(ids, "e", "d")
     assert recorder.todo(ids) == [ids[0], ids[1], ids[3]]
+
+
+def test_calls_that_come_again_change_nothing_and_get_the_same_answer(start, trials, tmp_path):
+    recorder, store = start(), Store(tmp_path / "store")
+    first, second, third = (trial.trial_id for trial in trials[:3])
+    assert recorder.claim(first, token="token") == recorder.claim(first, token="token") == 1
+    recorder.append(rows(first, 1, 1, 2))
+    recorder.append(rows(first, 1, 1, 2))
+    recorder.append(rows(first, 1, 2, 3))
+    for _ in range(2):
+        recorder.finish(first, 1, rows(first, 1, 3, 4), OUTCOME, 0.9, b"weights")
+    recorder.append(rows(first, 1, 4))
+    recorder.claim(second, token="other")
+    assert recorder.blame([second], "ValueError: no", "d")
+    assert recorder.blame([second], "ValueError: no", "d")
+    recorder.claim(third, token="third")
+    assert recorder.todo([third]) == recorder.todo([third]) == [third]
+    assert recorder.claim(third, token="fourth") == 2  # charged once
+    recorder.close()
+    assert keys(store) == [(first, 1, epoch) for epoch in (1, 2, 3, 4)]
+    assert store.read("trials").num_rows == 2
+
+
+def test_rows_of_an_attempt_that_was_given_up_are_left_out(start, trials, tmp_path):
+    recorder, trial_id = start(), trials[0].trial_id
+    recorder.claim(trial_id)
+    recorder.append(rows(trial_id, 1, 1))
+    assert recorder.todo([trial_id]) == [trial_id]
+    recorder.claim(trial_id)
+    recorder.append(rows(trial_id, 1, 2))  # its process was taken for dead, and is not
+    recorder.finish(trial_id, 1, rows(trial_id, 1, 3), OUTCOME, 0.9, None)
+    assert recorder.progress().done == 0
+    recorder.finish(trial_id, 2, rows(trial_id, 2, 1), OUTCOME, 0.9, None)
+    recorder.close()
+    store = Store(tmp_path / "store")
+    assert keys(store) == [(trial_id, 1, 1), (trial_id, 2, 1)]
+    assert store.read("trials", ["attempt"]).to_pylist() == [{"attempt": 2}]
+
+
+def test_a_recorder_that_starts_again_stands_where_the_dead_one_stood(start, trials, tmp_path):
+    ids = [trial.trial_id for trial in trials]
+    recorder = start()
+    finish(recorder, ids[0])
+    finish(recorder, ids[1], status="diverged")
+    recorder.claim(ids[2], token="token")
+    recorder.append(rows(ids[2], 1, 1, 2))
+    attempt = recorder.claim(ids[3])
+    recorder.fail(ids[3], attempt, "ValueError: no", "d")
+    before = recorder.progress()
+    for _ in range(2):
+        recorder = start(again=True)
+        assert recorder.progress() == before._replace(num_rows=0)  # arrived at this one
+        assert recorder.claim(ids[2], token="token") == 1
+        recorder.append(rows(ids[2], 1, 1, 2))
+    recorder.append(rows(ids[2], 1, 3))
+    recorder.finish(ids[2], 1, rows(ids[2], 1, 4), OUTCOME, 0.9, None)
+    recorder.close()
+    store = Store(tmp_path / "store")
+    expected = [(t, 1, epoch) for t in ids[:2] for epoch in (1, 2)]
+    assert keys(store) == sorted(expected + [(ids[2], 1, epoch) for epoch in (1, 2, 3, 4)])
+    assert store.read("trials").num_rows == 4
+    assert len(store.sweeps()) == 1
+    assert not list(store.wal_folder.iterdir())
+
+
+def test_deaths_are_counted_over_the_recorders_own(start, trials):
+    trial_id = trials[0].trial_id
+    start().claim(trial_id)
+    for _ in range(RETRIES):
+        assert start(again=True).todo([trial_id]) == [trial_id]
+        start(again=True).claim(trial_id)
+    assert start(again=True).todo([trial_id]) == []
+    (failure,) = start(again=True).progress().failures
+    assert f"died, {RETRIES + 1} times" in failure.error
+
+
+def test_an_end_that_was_noted_and_not_logged_comes_again(start, trials, tmp_path):
+    recorder, trial_id = start(), trials[0].trial_id
+    recorder.claim(trial_id)
+    recorder._note("finished", trial_id, attempt=1, status="completed", accuracy=0.9)
+    recorder = start(again=True)  # it died right there
+    assert recorder.progress().running == 1
+    recorder.finish(trial_id, 1, rows(trial_id, 1, 1), OUTCOME, 0.9, None)
+    assert start(again=True).progress().done == 1
+
+
+def test_a_recorder_that_another_writer_superseded_stops(start, trials, tmp_path):
+    recorder = start()
+    trial_id = trials[0].trial_id
+    recorder.claim(trial_id)
+    new = StoreWriter(Store(tmp_path / "store"))
+    with pytest.raises(SupersededError, match="another writer has taken over"):
+        recorder.append(rows(trial_id, 1, 1))
+    with pytest.raises(SupersededError):
+        recorder.progress()
+    new.append("epochs", rows(trials[1].trial_id, 1, 1))
+    new.flush()
+    assert keys(Store(tmp_path / "store")) == [(trials[1].trial_id, 1, 1)]
 
 
 def test_progress_names_the_best_configuration_by_its_seed_mean(start, trials):

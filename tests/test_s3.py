@@ -136,6 +136,7 @@ def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_row
     monkeypatch.setattr(folder, "PATIENT", 2)
     uri = f"{bucket}/store"
     recorder = Recorder(uri, {"trials": []}, [], {})
+    recorder.claim("a")
     recorder.append(epochs("a", 1))  # the first rows become a segment at once
     recorder.append(epochs("a", 2))
     proxy.fault = lambda method: "503"
@@ -147,6 +148,7 @@ def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_row
     with pytest.raises(RaysweepError, match="can't be reached"):
         Store.existing(uri)
     proxy.fault = lambda method: None
+    recorder.lease.end()
     StoreWriter(Store(uri))
     assert keys(Store(uri)) == [("a", 1), ("a", 2)]
 

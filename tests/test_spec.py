@@ -5,14 +5,8 @@ from pydantic import ValidationError
 
 from raysweep import recipes
 from raysweep.errors import InputError
-from raysweep.spec import (
-    Hyperparameters,
-    Probes,
-    SweepSpec,
-    apply_setting,
-    nested_fields,
-    parse_yaml,
-)
+from raysweep.plain_yaml import parse_yaml
+from raysweep.spec import Hyperparameters, Probes, SweepSpec, apply_setting, nested_fields
 
 MINIMAL = {"name": "s", "task": "digits"}
 

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from raysweep import segments
 from raysweep.errors import InputError
+from raysweep.lease import SupersededError
 from raysweep.store import EPOCHS, TRIALS, Store, StoreWriter
 
 
@@ -105,9 +107,57 @@ def test_a_superseded_writer_is_ignored(tmp_path):
     old = StoreWriter(store)
     new = StoreWriter(store)
     old.append("epochs", epochs("zombie", 1))
-    old.flush()
+    with pytest.raises(SupersededError, match="another writer has taken over"):
+        old.flush()
+    # It had looked just before the other one opened.
+    rows = pa.Table.from_batches([epochs("zombie", 2)])
+    segments.write(store.folder, store.segment("epochs", old.generation, 9), rows)
     new.append("epochs", epochs("a", 1))
     new.flush()
+    assert keys(store) == [("a", 1)]
+
+
+def test_what_a_superseded_writer_leaves_goes_and_what_a_newer_one_makes_stays(tmp_path):
+    store = Store(tmp_path)
+    old = StoreWriter(store)
+    old.append("epochs", epochs("a", 1))
+    old.flush()
+    new = StoreWriter(store)
+    rows = pa.Table.from_batches([epochs("zombie", 2)])
+    segments.write(store.folder, store.segment("epochs", old.generation, 9), rows)
+    segments.write(store.folder, store.compacted("epochs", new.generation), rows)
+    old._remove_dead_files()
+    assert keys(store) == [("a", 1)]
+    assert store.folder.exists(store.compacted("epochs", new.generation))
+    StoreWriter(store)
+    assert not store.folder.exists(store.segment("epochs", old.generation, 9))
+    assert keys(store) == [("a", 1)]
+
+
+def test_a_writer_that_dies_while_it_recovers_leaves_no_row_twice(tmp_path):
+    store = Store(tmp_path)
+    writer = StoreWriter(store)
+    writer.append("epochs", epochs("a", 1, 2))
+    log = store.wal("epochs", writer.generation, 0)
+    kept = log.read_bytes()
+    StoreWriter(store)
+    log.write_bytes(kept)  # its segment is written, and the log that it came from not removed
+    second = StoreWriter(store)
+    log.write_bytes(kept)
+    second.append("epochs", epochs("a", 2, 3))
+    StoreWriter(store)
+    assert keys(store) == [("a", 1), ("a", 2), ("a", 3)]
+
+
+def test_a_trial_that_is_whole_takes_no_rows_of_a_log(tmp_path):
+    store = Store(tmp_path)
+    writer = StoreWriter(store)
+    writer.append("epochs", epochs("a", 1))
+    writer.append("trials", finished("a"))
+    writer.flush()
+    stray = pa.RecordBatch.from_pylist([{"trial_id": "a", "attempt": 2, "epoch": 1}], EPOCHS)
+    writer.append("epochs", stray)
+    StoreWriter(store)
     assert keys(store) == [("a", 1)]
 
 

@@ -78,17 +78,23 @@ def test_two_workers_of_ray_train_equal_one(make_spec, tmp_path):
         np.testing.assert_allclose(a[name], b[name], rtol=2e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_task_that_raises_fails_that_trial_only(make_spec, tmp_path, workers):
+def run_with_one_bad_width(make_spec, task, workers, root):
+    """Three trials of a task that goes wrong at width 13."""
     spec = make_spec(
-        task="odd_tasks:unlucky",
+        task=f"odd_tasks:{task}",
         base={"epochs": 2},
         axes={"width": [8, 13, 16]},
         seeds=1,
         resources={"workers": workers},
     )
-    result = run_sweep(spec, tmp_path)
+    result = run_sweep(spec, root)
     assert (result.trained, len(result.failures)) == (2, 1)
+    return result
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_task_that_raises_fails_that_trial_only(make_spec, tmp_path, workers):
+    result = run_with_one_bad_width(make_spec, "unlucky", workers, tmp_path)
     (failure,) = result.failures
     assert "ValueError: thirteen is unlucky" in failure.error
     assert "odd_tasks.py" in (tmp_path / failure.log).read_text()
@@ -96,15 +102,7 @@ def test_a_task_that_raises_fails_that_trial_only(make_spec, tmp_path, workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_trial_that_kills_its_process_is_charged_alone(make_spec, tmp_path, workers):
-    spec = make_spec(
-        task="odd_tasks:deadly",
-        base={"epochs": 2},
-        axes={"width": [8, 13, 16]},
-        seeds=1,
-        resources={"workers": workers},
-    )
-    result = run_sweep(spec, tmp_path)
-    assert (result.trained, len(result.failures)) == (2, 1)
+    result = run_with_one_bad_width(make_spec, "deadly", workers, tmp_path)
     assert "died, 3 times" in result.failures[0].error
 
 

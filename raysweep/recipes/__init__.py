@@ -2,13 +2,15 @@
 
 import difflib
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from raysweep.errors import InputError
-from raysweep.spec import SweepSpec, apply_setting, parse_yaml
+from raysweep.errors import InputError, shown
+from raysweep.plain_yaml import MAX_CHARACTERS, parse_yaml
+from raysweep.spec import MAX_TRIALS, SweepSpec, apply_setting
 
 DEFAULT = "digits"
 
@@ -26,7 +28,7 @@ def text(name: str) -> str:
         near = difflib.get_close_matches(name, names(), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise InputError(
-            f"{name!r} is neither a recipe nor a file{hint} Recipes: {', '.join(names())}"
+            f"{shown(name)} is neither a recipe nor a file{hint} Recipes: {', '.join(names())}"
         )
     return resources.files(__name__).joinpath(f"{name}.yaml").read_text()
 
@@ -48,10 +50,8 @@ def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) ->
     Raises: InputError.
     """
     path = Path(target)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise InputError(f"there is no file {target}")
-        folder, body = path.resolve().parent, path.read_text()
+    if path.suffix in (".yaml", ".yml") or os.path.isfile(target):
+        folder, body = path.resolve().parent, _text_of(path)
     else:
         folder, body = None, text(target)
     content = parse_yaml(body, source=target)
@@ -63,11 +63,28 @@ def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) ->
     return SweepSpec.from_mapping(content, folder=folder)
 
 
+def _text_of(path: Path) -> str:
+    if not os.path.isfile(path):  # of a name that is too long too, where Path would raise
+        missing = f"there is no file {path}"
+        raise InputError(f"{path} is no file" if os.path.lexists(path) else missing)
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(MAX_CHARACTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read as a sweep file: {error}") from error
+
+
 def _seeds(wanted: str, present: object) -> object:
-    if not re.fullmatch(r"\+?\d+", wanted) or int(wanted) < 1:
-        raise InputError(f"--seeds {wanted!r}: give a number of seeds, 5, or of further ones, +3")
+    if not re.fullmatch(r"\+?[0-9]{1,7}", wanted) or not 1 <= int(wanted) <= MAX_TRIALS:
+        raise InputError(
+            f"--seeds {shown(wanted)}: give a number of seeds, 5, or of further ones, +3"
+        )
     if not wanted.startswith("+"):
         return int(wanted)
-    seeds = list(range(present)) if isinstance(present, int) else list(present)  # pyright: ignore[reportArgumentType,reportCallIssue]
-    further = (seed for seed in range(len(seeds) + int(wanted)) if seed not in seeds)
-    return [*seeds, *list(further)[: int(wanted)]]
+    if isinstance(present, int) and present <= MAX_TRIALS:
+        present = list(range(present))
+    if not isinstance(present, list):
+        return present  # no seeds that can be added to: the sweep's own check says what is wrong
+    taken = {repr(seed) for seed in present}
+    further = (seed for seed in itertools.count() if repr(seed) not in taken)
+    return [*present, *itertools.islice(further, int(wanted))]

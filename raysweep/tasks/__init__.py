@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -98,7 +99,8 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         raise InputError(
             f"task {name!r}: no module {error.name!r} in {places} or installed"
         ) from None
-    except Exception as error:  # whatever the user's module raises is one line, with its cause
+    except (Exception, SystemExit) as error:
+        # Whatever the user's module raises is one line, with its cause; a script may end itself.
         raise InputError(
             f"task {name!r}: importing it failed: {type(error).__name__}: {error}"
         ) from error
@@ -166,7 +168,16 @@ def _source_file(name: str) -> Path | None:
 
 def load_data(source: TaskSource, folder: Path | None) -> Data:
     """The task's splits, checked. Raises: InputError naming the task."""
-    data = source.task.load(folder)
+    try:
+        data = source.task.load(folder)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's load() raises is one line, with its place
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"task {source.reference}: load() failed: {type(error).__name__}: "
+            f"{' '.join(str(error).split())} ({last.filename}, line {last.lineno})"
+        ) from error
     if not isinstance(data, Data):
         raise InputError(f"task {source.reference}: load() gave {type(data).__name__}, not Data")
     for split in ("train", "validation"):
@@ -261,6 +272,12 @@ def flops_per_example(task: Task, data: Data, fields: Hyperparameters) -> float:
     except Exception:  # a model may look at numbers, which are not there
         return 0.0
     return counter.get_total_flops() / 2
+
+
+def num_parameters(task: Task, data: Data, fields: Hyperparameters) -> int:
+    """How many numbers the model learns; 0 for one that can't be built on the meta device."""
+    model = _on_meta(task, data, fields)
+    return sum(parameter.numel() for parameter in model.parameters()) if model else 0
 
 
 def _is_linear(model: nn.Module) -> bool:

@@ -1,0 +1,81 @@
+"""What a sweep will do, said before anything starts: where, in which packs, for how long."""
+
+from raysweep import capacity, cluster, packs, preflight
+from raysweep.budget import Budget
+from raysweep.grid import Trial
+from raysweep.plan import Plan, speed_of
+from raysweep.progress import duration
+from raysweep.spec import Scheduler
+from raysweep.store import Store
+from raysweep.sweep import plan_packs
+
+
+def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> list[str]:
+    """Lines for people; the times are judged by the model's size."""
+    said: list[str] = []
+    spec = plan.spec
+    for name, values in spec.axes.items():
+        shown = ", ".join("none" if v is None else str(v) for v in values)
+        said.append(f"  {name}: {shown}")
+    said.append(f"  seeds: {', '.join(map(str, spec.seeds))}")
+    said.append(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
+    said.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
+
+    running = cluster.running_address(address)
+    if running:
+        with cluster.connect(address) as connected:
+            nodes, growing = connected.nodes, cluster.autoscaled()
+    else:
+        nodes, growing = (cluster.local_node(),), False
+    slots = capacity.slots(spec.resources, nodes, growing=growing)
+    where = f"cluster at {running}" if running else "a Ray that the sweep starts on this machine"
+    said.append(f"{where}:")
+    said += [f"  {line}" for line in capacity.packing(spec.resources, nodes)]
+    said.append(f"  trials at the same time: {slots}, each of {capacity.need(spec.resources)}")
+    if growing:
+        said.append("  an autoscaler may add nodes, which will be used")
+    said.append(f"disk: {preflight.check_room(plan, store.folder)}")
+
+    speed = speed_of(plan)
+
+    def seconds(trial: Trial) -> float:
+        return speed.seconds(trial.hyperparameters, plan.n_train)
+
+    planned = plan_packs(plan, budget, seconds, slots)
+    if budget.max_trials is not None:
+        said.append(
+            f"budget: {sum(map(len, planned))} of these {len(plan.left)} trials (--max-trials)"
+        )
+    sizes = ""
+    if planned:
+        sizes = f", of {min(map(len, planned))} to {max(map(len, planned))} trials"
+    said.append(f"packs: {len(planned)}{sizes}")
+    estimate = packs.makespan(planned, seconds, slots)
+    said.append(
+        f"time: about {duration(estimate)} of training, judged by the model's size, "
+        "plus Ray's start and the report"
+    )
+    if budget.max_hours is not None:
+        ended = packs.done_within(planned, seconds, slots, budget.seconds)
+        said.append(
+            f"budget: it stops after {duration(budget.seconds)} (--max-hours), with about "
+            f"{ended} trials trained"
+        )
+    if spec.scheduler:
+        said.append(_scheduler_statement(spec.scheduler, spec.base.epochs))
+    return said
+
+
+def _scheduler_statement(rule: Scheduler, epochs: int) -> str:
+    """When trials may be stopped, and what that costs."""
+    when = f"from epoch {rule.grace_period} on"
+    if rule.kind == "asha":
+        rungs, rung = list[str](), rule.grace_period
+        while rung < epochs:
+            rungs.append(str(rung))
+            rung *= rule.factor
+        when = f"at epochs {', '.join(rungs)}"
+    return (
+        f"scheduler: {rule.kind} stops trials {when}, by {rule.metric}; their curves are cut "
+        "short, and left out of every estimate"
+    )

@@ -1,0 +1,101 @@
+"""YAML that holds plain values and nothing else, whoever wrote it."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from raysweep.errors import InputError, shown
+
+MAX_CHARACTERS = 1_000_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values, with the floats of YAML 1.2 (`1e-3` is a number) and without dates."""
+
+
+_REPLACED = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, rule) for tag, rule in rules if tag not in _REPLACED]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
+        r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+_SCALARS = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "str"))
+
+
+class _Strict(_Loader):
+    """Without aliases and silent duplicate keys."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # Ten lines of aliases of aliases can stand for more values than memory holds.
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            line = event.start_mark.line + 1
+            raise InputError(f"the alias *{event.anchor}, line {line}: write the value out instead")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            try:
+                twice = key in seen
+                seen.add(key)
+            except TypeError:
+                break  # a list or a mapping as a key: SafeLoader says so, and where
+            if twice:
+                line = node.start_mark.line + 1
+                raise InputError(f"the key {shown(key)} stands twice, line {line}")
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str, *, source: str) -> Any:
+    """Parsed YAML. Raises: InputError with the place of the mistake."""
+    with _mistakes_in(text, source):
+        # A subclass of SafeLoader: it builds plain values and nothing else.
+        return yaml.load(text, Loader=_Strict)
+
+
+def parse_scalars(text: str, *, source: str) -> dict[str, bool | int | float | str]:
+    """The plain values of a mapping that another tool wrote; whatever else it holds is passed over.
+
+    Nothing nested is built, so aliases and other tools' tags do no harm there.
+
+    Raises: InputError when it is not YAML.
+    """
+    with _mistakes_in(text, source):
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        pairs = root.value if isinstance(root, yaml.MappingNode) else []
+        return {
+            str(key.value): loader.construct_object(value)
+            for key, value in pairs
+            if isinstance(key, yaml.ScalarNode)
+            if isinstance(value, yaml.ScalarNode) and value.tag in _SCALARS
+        }
+
+
+@contextlib.contextmanager
+def _mistakes_in(text: str, source: str) -> Iterator[None]:
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"{source} has {len(text):,} characters; at most {MAX_CHARACTERS:,}")
+    try:
+        yield
+    except yaml.YAMLError as error:
+        raise InputError(f"{source} is not YAML: {' '.join(str(error).split())}") from None
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    except RecursionError:
+        raise InputError(f"{source} is nested too deeply") from None
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+        # PyYAML lets these through where a value contradicts its tag: `!!int x`, `!!bool 3`.
+        raise InputError(f"{source} holds a value that can't be read: {shown(error)}") from None

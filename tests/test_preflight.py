@@ -1,0 +1,107 @@
+"""Nodes that disagree, folders that are not shared, disks that are full: refused before a start."""
+
+import logging
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from nodes import ray_nodes
+
+from raysweep import preflight
+from raysweep.errors import InputError
+from raysweep.plan import make_plan
+from raysweep.store import Store
+from raysweep.sweep import run_sweep
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory):
+    """A cluster of two nodes, each of 1 CPU, and this process connected to it."""
+    with pytest.MonkeyPatch.context() as patched, ray_nodes(head_cpus=1) as cluster:
+        # Ray puts the folder of the driver on the path of all workers: not this checkout.
+        patched.chdir(tmp_path_factory.mktemp("cwd"))
+        cluster.add_node(num_cpus=1)
+        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield cluster
+
+
+def test_the_estimate_of_the_store_is_an_upper_bound_of_the_right_size(make_spec, tmp_path):
+    store = Store(tmp_path)
+    plan = make_plan(make_spec(), store)
+    rows = 4 * 3
+    assert preflight.disk_bytes(plan) == 2 * (rows * 337 + rows * plan.n_val // 8)
+    averaged = make_plan(make_spec(probes={"ema_half_life": 1.0}), store)
+    assert preflight.disk_bytes(averaged) > 2 * preflight.disk_bytes(plan)
+    stopping = make_spec(base={"epochs": 3, "early_stopping": {}}, axes={"width": [16, 512]})
+    weights = 64 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10
+    saved = preflight.disk_bytes(make_plan(stopping, store)) - preflight.disk_bytes(plan)
+    assert saved == 4 * 4 * weights
+
+
+def test_a_sweep_that_the_disk_can_never_hold_is_refused_with_both_numbers(make_spec, tmp_path):
+    spec = make_spec(base={"epochs": 10**6}, seeds=10_000, probes={"correct_bits": True})
+    with pytest.raises(InputError, match=r"needs about [\d.]+ TB, and .* has .*B free\. Choose"):
+        run_sweep(spec, tmp_path / "store", address="local")
+    assert not (tmp_path / "store").exists()
+
+
+def test_sizes_read_well():
+    assert [preflight.size(n) for n in (12, 3456, 12e6, 7.5e15)] == [
+        "12 bytes",
+        "3.46 kB",
+        "12 MB",
+        "7.5e+03 TB",
+    ]
+
+
+@pytest.mark.slow
+def test_nodes_that_agree_pass(two_nodes):
+    preflight.check_nodes("raysweep.tasks.digits")
+
+
+@pytest.mark.slow
+def test_a_task_that_no_other_node_can_import_is_refused(two_nodes):
+    with pytest.raises(InputError, match=r"'nowhere_task' can't be imported on .*ModuleNotFound"):
+        preflight.check_nodes("nowhere_task")
+
+
+@pytest.mark.slow
+def test_a_shared_folder_passes_and_is_left_empty(two_nodes, tmp_path):
+    preflight.check_shared(str(tmp_path / "shared"))
+    assert list((tmp_path / "shared").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_folder_that_each_node_has_for_itself_is_refused(two_nodes, tmp_path, monkeypatch):
+    # One name, two places: the processes of a node work in the folder that the node started in.
+    monkeypatch.chdir(tmp_path)
+    node = two_nodes.add_node(num_cpus=1)
+    try:
+        with pytest.raises(InputError, match=r"folder /proc/self/cwd/here is not shared: .* does"):
+            preflight.check_shared("/proc/self/cwd/here")
+    finally:
+        two_nodes.remove_node(node)
+
+
+@pytest.mark.slow
+def test_a_node_with_another_raysweep_is_refused_and_the_store_untouched(
+    two_nodes, make_spec, tmp_path
+):
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "raysweep", other / "raysweep")
+    (other / "raysweep-9.9.9.dist-info").mkdir()
+    metadata = other / "raysweep-9.9.9.dist-info" / "METADATA"
+    metadata.write_text("Metadata-Version: 2.1\nName: raysweep\nVersion: 9.9.9\n")
+    node = two_nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(other)})
+    try:
+        began = time.monotonic()
+        with pytest.raises(InputError, match=r"raysweep differs: .* has 9\.9\.9 .*Install"):
+            run_sweep(make_spec(), tmp_path / "store")
+        print(f"refused after {time.monotonic() - began:.1f} s")
+    finally:
+        two_nodes.remove_node(node)
+    assert not (tmp_path / "store").exists()
