@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from analysis import unbalanced
+from analysis.share_limits import Squares, share_limits, sum_limits
 from analysis.stats import LEVEL, variance_factors
 
 Floats = NDArray[np.float64]
 Subset = tuple[int, ...]
-NUM_DRAWS = 2000
 _TAIL = (1 - LEVEL) / 2
 _MAX_NAMED = 5
 _NUM_NODES = 200  # values of the noise that limits are averaged over
@@ -57,17 +57,15 @@ def attribute(
     *,
     replicate: str = "seed",
     error_variance: str | None = None,
-    seed: int = 0,
 ) -> pl.DataFrame:
     """Variance shares of one response; columns as SCHEMA.
 
     Args: table: one row per planned trial with the axes' levels, `replicate` and the response,
         which is null where a trial diverged or failed; error_variance: column with the known
-        variance of each value, used only where there is one trial per cell; seed: of the bootstrap.
+        variance of each value, used only where there is one trial per cell.
     Raises: ValueError where a cell has the same replicate twice.
     Source: Owen 2014 for the Shapley effects.
     """
-    rng = np.random.default_rng(seed)
     levels = [table[name].unique().sort().to_list() for name in axes]
     varied = [i for i, found in enumerate(levels) if len(found) > 1]
     names, levels = [axes[i] for i in varied], [levels[i] for i in varied]
@@ -77,7 +75,7 @@ def attribute(
     if not np.isfinite(Y).any():
         return _null(response, "no trial has a value")
     if np.isfinite(Y).all():
-        return _anova(Y, errors, crossed, names, rng).select(_named(response))
+        return _anova(Y, errors, crossed, names).select(_named(response))
     reason = _missing(Y, names, levels)
     kept = unbalanced.largest_full(np.isfinite(Y))
     grid = Y[np.ix_(*kept)]
@@ -96,11 +94,10 @@ def attribute(
             None if errors is None else errors[np.ix_(*kept)].reshape(*shape, -1),
             crossed,
             [names[axis] for axis in still],
-            rng,
         )
         words = f"{reason}; left out: {', '.join(left_out)}"
         parts.append(_remark(within, words, f" {SUB_GRID}"))
-    parts.append(_remark(_regression(Y, crossed, names, rng), reason))
+    parts.append(_remark(_regression(Y, crossed, names), reason))
     return pl.concat(parts).select(_named(response))
 
 
@@ -202,7 +199,6 @@ def _anova(
     errors: Floats | None,
     crossed: bool,
     names: Sequence[str],
-    rng: np.random.Generator,
 ) -> pl.DataFrame:
     """Args: Y: (L1, ..., Ld, R), nothing missing."""
     num_cells, R = int(np.prod(Y.shape[:-1])), Y.shape[-1]
@@ -234,29 +230,20 @@ def _anova(
         )
     SS = mean_squares * N
     weight = np.array([[(axis in u) / len(u) for u in every] for axis in range(cells.ndim)])
-    # Effects are orthogonal, so their sums of squares are all that a resampled sweep would tell.
-    scale = noise if noise > 0 else 1.0
-    found = np.maximum(SS - df * noise, 0) / scale
-    drawn = noise * rng.noncentral_chisquare(df, found, (NUM_DRAWS, len(df)))
-    drawn_noise = noise * rng.chisquare(error_df, (NUM_DRAWS, 1)) / error_df
-    V = (SS - df * noise) / N
-    V_drawn = (drawn - df * drawn_noise) / N
     rows = [
         _row("effect", _words(u, names), len(u), square, nu, N, noise, error_df)
         for u, square, nu in zip(every, SS, df, strict=True)
     ]  # fmt: skip
     between = _row("between", "", 0, SS.sum(), df.sum(), N, noise, error_df)
     shapley = [{"kind": "shapley", "subset": name, "order": 1} for name in names]
-    estimates = np.concatenate([V, weight @ V])
-    draws = np.concatenate([V_drawn, V_drawn @ weight.T], axis=1)
-    _limits([*rows, *shapley], estimates, draws, between, V_drawn.sum(axis=1))
+    found = Squares(SS, df, noise, error_df)
+    sums = [(found, weights) for weights in (*np.eye(len(df)), *weight)]
+    _share_out([*rows, *shapley], sums, between, N)
     tail = [*seed_row, _noise(noise, error_df)]
     return pl.DataFrame([head | row for row in [*rows, *shapley, between, *tail]], schema=SCHEMA)
 
 
-def _regression(
-    Y: Floats, crossed: bool, names: Sequence[str], rng: np.random.Generator
-) -> pl.DataFrame:
+def _regression(Y: Floats, crossed: bool, names: Sequence[str]) -> pl.DataFrame:
     """Args: Y: (L1, ..., Ld, R), NaN where missing."""
     used = np.isfinite(Y)
     head: dict[str, Any] = {
@@ -276,8 +263,7 @@ def _regression(
     ]  # fmt: skip
     between = _row("between", "", 0, fit.explained, fit.explained_df, N, noise, error_df)
     shapley = [{"kind": "shapley", "subset": name, "order": 1} for name in names]
-    draws, totals = fit.draws(rng, NUM_DRAWS)
-    _limits(shapley, fit.shapley, draws, between, totals)
+    _share_out(shapley, fit.shapley, between, N)
     every = [*rows, *shapley, between, _noise(noise, error_df)]
     return pl.DataFrame([head | row for row in every], schema=SCHEMA)
 
@@ -286,17 +272,19 @@ def _words(u: Subset, names: Sequence[str]) -> str:
     return " x ".join(names[axis] for axis in u)
 
 
-def _limits(
+def _share_out(
     rows: list[dict[str, Any]],
-    estimates: Floats,
-    draws: Floats,
+    sums: Sequence[tuple[Squares, Floats]],
     between: dict[str, Any],
-    totals: Floats,
+    N: int,
 ) -> None:
-    """Adds variances of the Shapley rows and shares of all rows, with percentile limits.
+    """Adds variances of the Shapley rows and shares of all rows, with limits.
 
-    Args: estimates: (n,) in the order of rows; draws: (B, n), totals: (B,) of the bootstrap.
+    Args: sums: of each row, the effects and the weights that their variances have in it.
     """
+    estimates = [
+        float(weights @ (found.squares - found.df * found.noise)) / N for found, weights in sums
+    ]
     if between["variance_high"] is None:
         for row, estimate in zip(rows, estimates, strict=True):
             row |= {
@@ -308,13 +296,13 @@ def _limits(
     clear = between["variance_low"] is not None and between["variance_low"] > 0
     if clear:
         between["share"] = 1.0
-    low, high = np.quantile(draws / totals[:, None], [_TAIL, 1 - _TAIL], axis=0)
-    V_low, V_high = np.quantile(draws, [_TAIL, 1 - _TAIL], axis=0)
-    for k, row in enumerate(rows):
+    for row, estimate, (found, weights) in zip(rows, estimates, sums, strict=True):
         if row["kind"] == "shapley":
-            row |= {"variance": estimates[k], "variance_low": V_low[k], "variance_high": V_high[k]}
+            low, high = sum_limits(found, weights)
+            row |= {"variance": estimate, "variance_low": low / N, "variance_high": high / N}
         if clear:
-            row |= {"share": estimates[k] / total, "share_low": low[k], "share_high": high[k]}
+            low, high = share_limits(found, weights)
+            row |= {"share": estimate / total, "share_low": low, "share_high": high}
         else:
             row["reason"] = "the cells do not differ beyond their noise: nothing to share out"
 

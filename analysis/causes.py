@@ -68,7 +68,7 @@ def causes(
     )
     probes = record["spec"].get("probes") or {}
     return Causes(
-        attribution=_attribution(record, trials, points, axes, seed),
+        attribution=_attribution(record, trials, points, axes),
         jitter_model=_jitter_model(raw, completed, points, axes),
         components=variance_components(raw, pairs),
         noise_scale=noise_scales(raw),
@@ -95,7 +95,6 @@ def _attribution(
     trials: pl.DataFrame,
     points: pl.DataFrame,
     axes: list[str],
-    seed: int,
 ) -> pl.DataFrame:
     planned = pl.DataFrame(
         record["trials"],
@@ -105,7 +104,7 @@ def _attribution(
     table = planned.join(
         points.select("config_id", *axes), on="config_id", how="left", maintain_order="left"
     ).join(trials.select("trial_id", *RESPONSES), on="trial_id", how="left", maintain_order="left")
-    return pl.concat([attribute(table, axes, response, seed=seed) for response in RESPONSES])
+    return pl.concat([attribute(table, axes, response) for response in RESPONSES])
 
 
 def _jitter_model(

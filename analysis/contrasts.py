@@ -58,17 +58,6 @@ def _segments_of_one(steps: Floats) -> Labels:
     return labels
 
 
-def usable_epochs(
-    num_epochs: int,
-    *,
-    warmup_epochs: float = 0,
-    schedule: str = "constant",
-    step_epochs: int | None = None,
-) -> int:
-    """How many epochs of a planned trial will count for its fluctuation."""
-    return int((segments(_planned_lr(num_epochs, warmup_epochs, schedule, step_epochs)) >= 0).sum())
-
-
 def planned_df(
     num_epochs: int,
     *,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.contrasts import SECOND, Floats, Labels, contrasts, over_trace, valid_contrasts
-from analysis.stats import LEVEL
+from analysis.stats import LEVEL, upper_tail
 
 MIN_EXAMPLES = 100  # of the validation set
 MIN_FLIPS = 200  # over the usable epochs
@@ -109,17 +109,35 @@ def _split(
         population = total - v
         uneven = others - w * others.sum(axis=1, keepdims=True)
         along = K / c * (uneven**2).sum(axis=1)
-        spread = (
-            2 * np.maximum(population, 0) ** 2 / hf_df
-            + 4 * np.maximum(along - tau * K / c, 0)
-            + 2 * tau * K / c
-        )
+        # As if the blocks' spread had no error, with Student's allowance for that it has.
+        student = (stats.t.ppf(_UPPER, c) / stats.norm.ppf(_UPPER)) ** 2
+        alone = tau * K / c
+        over_sets = np.maximum(4 * student * (along - alone) + 2 * alone, alone)
+        spread = 2 * np.maximum(population, 0) ** 2 / hf_df + over_sets
         total_df = np.where(K > 0, np.fmin(2 * total**2 / spread, hf_df), np.nan)
         # Some blocks hold more of the examples that flip: v is known less well than c nu says.
         unlike = K / c * ((energy - w * v[:, None]) ** 2).sum(axis=1)
-        student = (stats.norm.ppf(_UPPER) / stats.t.ppf(_UPPER, c)) ** 2
-        finite_df = np.fmin(2 * v**2 / unlike * student, c * nu)
+        finite_df = np.fmin(2 * v**2 / unlike / student, c * nu)
     return Split(total, v, finite_df, total_df, p)
+
+
+def population_limits(total: Floats, finite: Floats, total_df: Floats) -> tuple[Floats, Floats]:
+    """Limits of the population's part, s^2 - v, which is not below 0 in truth.
+
+    The chi-square limits of s^2, less v. How much of the error goes to each side depends on how far
+    a limit is from 0 (stats.upper_tail).
+
+    Args: s^2, v and total_df of a Split, (N,) each. Returns: (N,), (N,).
+    """
+    error = total * np.sqrt(2 / total_df)
+    tails = np.linspace(1 - LEVEL, (1 - LEVEL) / 2, 26)[:, None]
+    with np.errstate(invalid="ignore"):
+        lows = total * total_df / stats.chi2.isf(tails, total_df) - finite
+        allowed = tails <= upper_tail(np.maximum(lows, 0) / error)
+        low = np.take_along_axis(lows, np.argmax(allowed, axis=0)[None], axis=0)[0]
+        high = total * total_df / stats.chi2.ppf(1 - _UPPER, total_df) - finite
+        tail = 1 - LEVEL - upper_tail(np.maximum(high, 0) / error)
+        return low, total * total_df / stats.chi2.ppf(tail, total_df) - finite
 
 
 def flip_bounds(
@@ -156,30 +174,21 @@ def population_step_variance(
     return np.divide(squares, num, out=np.full_like(squares, np.nan), where=num > 0)
 
 
-def between_seed_variance(correct_by_seed: NDArray[np.bool_]) -> tuple[float, float]:
+def between_seed_variance(accuracy: Floats, weight: Floats) -> tuple[float, float]:
     """Variance of accuracy between seeds: as observed, and of the population's accuracy.
 
-    Args: correct_by_seed: (S, n), the same validation examples for every seed.
+    The latter is the mean covariance over seeds of two different blocks; an example may be a block.
+    fluctuation.pool does the same for many configurations at once.
+
+    Args: accuracy: (S, K), of the same blocks for every seed; weight: (K,), shares of the examples.
     Returns: naive, population (signed); NaN with fewer than two seeds.
-    Source: Jordan 2024, arXiv 2304.01910, Theorem 2.
+    Source: Jordan 2024, arXiv 2304.01910, Theorem 2, for single examples.
     """
-    num = correct_by_seed.shape[1]
-    values = correct_by_seed.astype(float)
-    return between_seed_variance_of_blocks(values, np.full(num, 1 / num))
-
-
-def between_seed_variance_of_blocks(
-    block_accuracy: Floats, block_weight: Floats
-) -> tuple[float, float]:
-    """The same from blocks: the mean covariance over seeds of two different blocks.
-
-    Args: block_accuracy: (S, K); block_weight: (K,).
-    """
-    if len(block_accuracy) < 2:
+    if len(accuracy) < 2:
         return math.nan, math.nan
-    naive = float((block_accuracy @ block_weight).var(ddof=1))
-    own = float((block_weight**2) @ block_accuracy.var(axis=0, ddof=1))
-    rest = 1 - float((block_weight**2).sum())
+    naive = float((accuracy @ weight).var(ddof=1))
+    own = float((weight**2) @ accuracy.var(axis=0, ddof=1))
+    rest = 1 - float((weight**2).sum())
     return naive, (naive - own) / rest if rest > 0 else math.nan
 
 

@@ -25,6 +25,7 @@ from analysis.decomposition import (
     Split,
     block_gram,
     flip_bounds,
+    population_limits,
     population_step_variance,
     split_of_blocks,
 )
@@ -302,10 +303,7 @@ def summarise(parts: pl.DataFrame) -> pl.DataFrame:
                 (share / pl.col("hf_high")).alias("finite_share_low"),
                 (share / pl.col("hf_low")).alias("finite_share_high"),
                 (pl.col("hf_var") - v).alias("pop_var"),
-                *[
-                    (pl.col("hf_var") * pl.col(f"pop_{end}") - v).alias(f"pop_var_{end}")
-                    for end in _ENDS
-                ],
+                *[pl.col(f"pop_{end}").alias(f"pop_var_{end}") for end in _ENDS],
                 pl.col("p_no_population_movement"),
                 pl.col("finite_df"),
             )
@@ -319,9 +317,10 @@ _ENDS = ("low", "high")
 
 
 def _with_limits(parts: pl.DataFrame) -> pl.DataFrame:
-    """Factors hf_, fin_, pop_ and variances plateau_, late_ of `low` and `high`, p, finite_df."""
+    """Factors hf_, fin_ and variances pop_, plateau_, late_ of `low` and `high`, p, finite_df."""
     df = parts["hf_df"].cast(pl.Float64).to_numpy()
     split = _split(parts, df)
+    s2, v = (parts[name].cast(pl.Float64).to_numpy() for name in ("hf_var", "finite_var"))
     wide, late = (
         plateau_limits(
             *(parts[name].cast(pl.Float64).to_numpy() for name in (*names, "num_curves"))
@@ -332,7 +331,7 @@ def _with_limits(parts: pl.DataFrame) -> pl.DataFrame:
     limits = {
         "hf": variance_factors(df),
         "fin": variance_factors(split.finite_df),
-        "pop": variance_factors(split.total_df),
+        "pop": population_limits(s2, v, split.total_df),
         "plateau": wide,
         "late": late,
     }

@@ -9,12 +9,15 @@ from analysis.curves import Curves
 from analysis.overfitting import theil_sen
 
 Floats = NDArray[np.float64]
+# Set below 5 %, as the autocorrelation that widens the error is read from few epochs, too small.
+LEVEL = 0.04
 
 
 def late_trend(trials: Curves) -> pl.DataFrame:
     """One row per trial, of the validation accuracy over the last third of training.
 
-    late_slope: Theil-Sen slope, a fraction per epoch; late_slope_low: its one-sided 95 % limit;
+    late_slope: Theil-Sen slope, a fraction per epoch; late_slope_low: its one-sided limit of
+    1 - LEVEL;
     projected_gain: what as many epochs again would add if that slope held, which it seldom does.
     Null with fewer than MIN_SLOPE epochs in the last third, or where one of them is missing.
     """
@@ -23,7 +26,7 @@ def late_trend(trials: Curves) -> pl.DataFrame:
         {
             "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "late_slope": slope,
-            "late_slope_low": slope - stats.t.isf(0.05, df) * se if df else slope,
+            "late_slope_low": slope - stats.t.isf(LEVEL, df) * se if df else slope,
             "projected_gain": slope * trials.num_epochs,
         }
     )

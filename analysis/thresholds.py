@@ -16,7 +16,7 @@ class Thresholds(NamedTuple):
     """Of the report's footer.
 
     sentences: margins, cut-offs, rates of false claims; told: heads, and a row per class of
-    simulated trials with how often it was told.
+    simulated trials with how often it was told, by number of seeds.
     """
 
     sentences: list[str]
@@ -27,12 +27,13 @@ class Thresholds(NamedTuple):
 def thresholds(num_epochs: int, margins: Margins | None = None) -> Thresholds:
     """Args: num_epochs: of the trials that are reported."""
     margins = margins or Margins()
+    measured = _measured()["told"]
     return Thresholds(
         [margins.in_words(), _cutoffs(num_epochs, margins.level), _false_claims()],
-        ("label", "true class", "made of", "told, %", "configurations"),
+        ("label", "true class", "made of", *(f"{num} seed(s), %" for num in measured[0]["seeds"])),
         [
-            (row["label"], row["truth"], row["made_of"], _rate(row), f"{row['num']:,}")
-            for row in _measured()["told"]
+            (row["label"], row["truth"], row["made_of"], *(pp(x, 1) for x in row["seeds"].values()))
+            for row in measured
         ],
     )
 

@@ -12,6 +12,7 @@ import polars as pl
 import polars.selectors as cs
 import pyarrow as pa
 
+from analysis import bits
 from analysis.columns import ACCURACIES, KNOWN, LOSSES, checked, listed, refusals
 from analysis.frames import EPOCH_COLUMNS, KEY, Frames, some
 from raysweep.errors import InputError, shown
@@ -55,7 +56,7 @@ def read(
 
     Raises: InputError naming the column, the trial, the epoch and the value.
     """
-    curves = checked(curves)
+    curves = checked(bits.dealt(curves))
     if "num_val" not in curves.columns and "val_block_n" in curves.columns:
         num_val = pl.col("val_block_n").list.sum().cast(pl.Int64)
         curves = curves.with_columns(num_val.max().over("trial_id").alias("num_val"))

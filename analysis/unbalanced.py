@@ -7,6 +7,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.share_limits import Squares
+
 Floats = NDArray[np.float64]
 Subset = tuple[int, ...]
 _MAX_STATES = 20_000  # of the search; beyond, the best sub-grid so far
@@ -59,7 +61,8 @@ class Fit:
 
     terms, squares, df: each effect after all others that do not contain it (type II)
     explained, explained_df: sum of squares of all effects together
-    shapley: (d,) signed variance that each axis explains, averaged over orders of entry
+    shapley: of each axis, what it explains averaged over orders of entry: a sum of squares of
+        orthogonal effects, and their weights in it
     """
 
     terms: list[Subset]
@@ -69,21 +72,7 @@ class Fit:
     explained_df: float
     noise: float
     error_df: float
-    shapley: Floats
-    _centre: Floats  # (p,) effects along an orthonormal basis, each term shrunk by its noise
-    _within: list[Floats]  # per subset of axes, its models' basis along that one
-    _num_axes: int
-    _num_trials: int
-
-    def draws(self, rng: np.random.Generator, num: int) -> tuple[Floats, Floats]:
-        """Parametric bootstrap of the Shapley variances (num, d) and of their sum (num,)."""
-        along = self._centre + np.sqrt(self.noise) * rng.standard_normal((num, len(self._centre)))
-        noise = self.noise * rng.chisquare(self.error_df, num) / self.error_df
-        values = [
-            ((along @ basis.T) ** 2).sum(axis=1) - len(basis) * noise for basis in self._within
-        ]
-        shapley = _shapley(np.array(values), self._num_axes) / self._num_trials
-        return shapley.T, shapley.sum(axis=0)
+    shapley: list[tuple[Squares, Floats]]
 
 
 def fit(Y: Floats, crossed: bool) -> Fit | None:
@@ -130,15 +119,11 @@ def fit(Y: Floats, crossed: bool) -> Fit | None:
         own = _basis(columns[u], others)
         squares.append(float(((own.T @ y) ** 2).sum()))
         df.append(float(own.shape[1]))
-    centre = [
-        piece.T @ y * np.sqrt(_kept(float(((piece.T @ y) ** 2).sum()), piece.shape[1] * noise))
-        for piece in pieces
-    ]
     every = [
         A for size in range(num_axes + 1) for A in itertools.combinations(range(num_axes), size)
     ]
     within = [basis_of([u for u in terms if set(u) <= set(A)]).T @ Q for A in every]
-    values = np.array([((basis @ along) ** 2).sum() - len(basis) * noise for basis in within])
+    shares = _shapley(np.array([basis.T @ basis for basis in within]), num_axes)
     return Fit(
         terms=terms,
         squares=np.array(squares),
@@ -147,16 +132,15 @@ def fit(Y: Floats, crossed: bool) -> Fit | None:
         explained_df=float(Q.shape[1]),
         noise=noise,
         error_df=error_df,
-        shapley=_shapley(values, num_axes) / N,
-        _centre=np.concatenate(centre),
-        _within=within,
-        _num_axes=num_axes,
-        _num_trials=N,
+        shapley=[_diagonal(share, along, noise, error_df) for share in shares],
     )  # fmt: skip
 
 
-def _kept(square: float, noise: float) -> float:
-    return max(square - noise, 0.0) / square if square > 0 else 0.0
+def _diagonal(form: Floats, along: Floats, noise: float, error_df: float) -> tuple[Squares, Floats]:
+    """A quadratic form of `along` as a weighted sum of independent squares."""
+    weights, axes = np.linalg.eigh(form)
+    squares = (axes.T @ along) ** 2
+    return Squares(squares, np.ones(len(weights)), noise, error_df), np.maximum(weights, 0)
 
 
 def _product(dummies: list[Floats]) -> Floats:

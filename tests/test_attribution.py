@@ -16,6 +16,7 @@ from analysis.attribution import (
     TOP_AS_ERROR,
     attribute,
 )
+from analysis.share_limits import share_limits
 
 AXES = ["batch_size", "learning_rate", "dropout"]
 
@@ -84,9 +85,9 @@ def test_luck_that_seeds_share_over_all_cells_is_no_noise():
     assert row(shifted, "seed")["variance"] == pytest.approx(866.7, rel=0.05)
 
 
-def test_the_same_seed_gives_the_same_bits():
+def test_the_same_trials_give_the_same_bits():
     values = grid((3, 2, 2, 3), 1.0) + np.random.default_rng(3).normal(size=(3, 2, 2, 3))
-    one, other = (attribute(table(values), AXES, "y", seed=5) for _ in range(2))
+    one, other = (attribute(table(values), AXES, "y") for _ in range(2))
     assert one.equals(other)
 
 
@@ -152,7 +153,13 @@ def test_on_a_full_grid_of_two_axes_the_regression_is_the_anova():
     found = attribute(table(values), AXES[:2], "y")
     fit = unbalanced.fit(values, crossed=True)
     assert fit is not None
-    assert fit.shapley == pytest.approx(found.filter(kind="shapley")["variance"].to_numpy())
+    of_axes = [w @ (part.squares - part.noise) / values.size for part, w in fit.shapley]
+    shapley = found.filter(kind="shapley")
+    assert of_axes == pytest.approx(shapley["variance"].to_numpy())
+    for (part, weights), low, high in zip(
+        fit.shapley, shapley["share_low"], shapley["share_high"], strict=True
+    ):
+        assert share_limits(part, weights) == pytest.approx((low, high), abs=0.03)
     V = (fit.squares - fit.df * fit.noise) / values.size
     assert pytest.approx(found.filter(kind="effect")["variance"].to_numpy()) == V
     assert fit.noise == pytest.approx(row(found, "noise")["variance"])
@@ -196,16 +203,16 @@ def test_shares_cover_for_active_and_for_inert_axes(missing):
     tiny = 1e-6 * np.random.default_rng(0).normal(size=effects.shape)
     method = REGRESSION if missing else ANOVA
 
-    def shapley(values, seed):
+    def shapley(values):
         values = np.where(held[..., None], values, np.nan)
-        return attribute(table(values), AXES, "y", seed=seed).filter(kind="shapley", method=method)
+        return attribute(table(values), AXES, "y").filter(kind="shapley", method=method)
 
-    truth = shapley(effects + tiny, 0)["share"].to_numpy()
+    truth = shapley(effects + tiny)["share"].to_numpy()
     covered = np.zeros(3)
     num = 300 if not missing else 150
     for seed in range(num):
         rng = np.random.default_rng([11, seed])
-        found = shapley(effects + rng.normal(size=effects.shape), seed)
+        found = shapley(effects + rng.normal(size=effects.shape))
         low, high = found["share_low"].to_numpy(), found["share_high"].to_numpy()
         covered += (low <= truth + 1e-6) & (truth - 1e-6 <= high)
     # 0.90 to 0.98 and three standard errors of so many grids.

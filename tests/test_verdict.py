@@ -1,6 +1,7 @@
 """Measured columns -> labels and reasons."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -148,10 +149,11 @@ def test_the_calibration_runs_in_all_its_parts():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [i for i, (*_, enough) in enumerate(CLASSES) if enough])
+@pytest.mark.parametrize("number", [i for i, known in enumerate(CLASSES) if known.enough])
 def test_trials_of_known_class_are_given_it_where_the_data_are_enough(number):
-    label, truth, _, scenario, _ = CLASSES[number]
-    num = 60 if scenario.num_seeds > 1 else 100
+    known = CLASSES[number]
+    num = 60 if known.enough > 1 else 100
+    scenario = replace(known.scenario, num_seeds=known.enough)
     found = verdicts(scenario, num, (9, number))
     least = 0.9 - 2.5 * np.sqrt(0.9 * 0.1 / num)
-    assert (found[label] == truth).mean() >= least  # pyright: ignore[reportOperatorIssue]
+    assert (found[known.label] == known.truth).mean() >= least

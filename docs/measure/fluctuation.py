@@ -213,14 +213,14 @@ def bits(rng: np.random.Generator) -> Table:
             )
             own = own_variance(made)
             by_block = parts["finite_var"].to_numpy()
-            low, high = variance_factors(total_df)
+            low, high = decomposition.population_limits(s2, v, total_df)
             fin_low, fin_high = variance_factors(finite_df)
             least, most = found["fin_sd_least"].to_numpy(), found["fin_sd_most"].to_numpy()
             rows.append(
                 (f"{num_val:,}", f"{100 * moves:g}", f"{own / PP**2:.3f}",
                  f"{mean(found['pop_var']) / PP**2:.3f}", f"{np.mean(s2 - v) / PP**2:.3f}",
                  f"{np.std(s2 - by_block) / PP**2:.3f}", f"{np.std(s2 - v) / PP**2:.3f}",
-                 f"{np.mean((s2 * low - v < own) & (s2 * high - v > own)):.3f}",
+                 f"{np.mean((low < own) & (high > own)):.3f}",
                  f"{np.mean((v * fin_low < v.mean()) & (v * fin_high > v.mean())):.3f}",
                  f"{np.sqrt(v.mean()) / PP:.3f}",
                  f"{least.mean() / PP:.3f} to {most.mean() / PP:.3f}")
@@ -287,12 +287,12 @@ def seeds(rng: np.random.Generator) -> Table:
                 own = rng.standard_normal((num_seeds, size), dtype=np.float32)
                 level = stats.norm.ppf(p[number])[:, None] * np.sqrt(1 + 0.6**2)
                 right = margin + np.float32(0.6) * own > -level
-                found[number, :2] = decomposition.between_seed_variance(right)
+                found[number, :2] = decomposition.between_seed_variance(
+                    right.astype(float), np.full(size, 1 / size)
+                )
                 weight = np.full(20, 1 / 20)
                 by_block = right.reshape(num_seeds, 20, -1).mean(axis=2)
-                found[number, 2] = decomposition.between_seed_variance_of_blocks(by_block, weight)[
-                    1
-                ]
+                found[number, 2] = decomposition.between_seed_variance(by_block, weight)[1]
             error = found.std(axis=0) / np.sqrt(repeats) / PP**2
             rows.append(
                 (f"{num_val:,}", num_seeds, f"{truth / PP**2:.3f}",

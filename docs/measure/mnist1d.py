@@ -19,8 +19,7 @@ from scipy import ndimage
 from torch import nn
 
 from analysis.contrasts import contrast_variance, segments
-from analysis.decomposition import block_gram, split_of_bits, split_of_blocks
-from analysis.stats import variance_factors
+from analysis.decomposition import block_gram, population_limits, split_of_bits, split_of_blocks
 
 Floats = NDArray[np.float64]
 SEED = 20260102
@@ -134,12 +133,12 @@ def measure(
         by_blocks = split_of_blocks(block_gram(blocks[None], weight, labels), weight, hf_df)
         by_bits = split_of_bits(seen, labels[0], hf_df[0])
         s2, v = by_blocks.total_var[0], by_blocks.finite_var[0]
-        low, high = variance_factors(by_blocks.total_df)
+        low, high = population_limits(s2[None], v[None], by_blocks.total_df)
         p = accuracy[labels[0] >= 0]
         rows.append([
             s2, s2 - float(np.mean(p * (1 - p))) / num_val, s2 - v,
             by_bits.total_var[0] - by_bits.finite_var[0], v,
-            by_blocks.movement_p[0] < 0.05, s2 * low[0] - v < truth[0] < s2 * high[0] - v,
+            by_blocks.movement_p[0] < 0.05, low[0] < truth[0] < high[0],
         ])  # fmt: skip
     s2, binomial, from_blocks, from_bits, v, rejected, covered = np.mean(rows, axis=0)
     return Result(
