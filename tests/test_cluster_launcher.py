@@ -42,6 +42,16 @@ seeds: 1
 resources: {workers: 2, cpus_per_worker: 2}
 """
 
+# `ray up` returns when the head is there.
+WAIT = """
+import time, ray
+ray.init("auto", log_to_driver=False)
+until = time.monotonic() + 120
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    assert time.monotonic() < until, ray.nodes()
+    time.sleep(0.5)
+"""
+
 SETUP = f"""
 set -eux
 ip link set lo up
@@ -58,6 +68,7 @@ mount --bind ~/passwd /etc/passwd
 COMMANDS = """
 ray get-auth-token --generate > /dev/null
 ray up -y ~/config.yaml
+ray exec ~/config.yaml 'python ~/wait.py'
 ray submit ~/config.yaml raysweep/main.py -- run digits --seeds 1 --set base.epochs=2
 ray rsync-up ~/config.yaml ~/mine/ '~/sweeps/'
 ray submit ~/config.yaml raysweep/main.py -- run sweeps/my_sweep.yaml
@@ -98,6 +109,7 @@ def private_home(home):
     moved = [[*u[:5], str(home), "/bin/bash"] if u[0] == "root" else u for u in users]
     (home / "passwd").write_text("".join(":".join(user) + "\n" for user in moved))
     (home / "config.yaml").write_text(yaml.safe_dump(filled_in()))
+    (home / "wait.py").write_text(WAIT)
     (home / "mine").mkdir()
     (home / "mine" / "my_task.py").write_text(MY_TASK)
     (home / "mine" / "my_sweep.yaml").write_text(MY_SWEEP)

@@ -96,9 +96,9 @@ def test_a_node_that_joins_is_used(make_spec, tmp_path, monkeypatch):
             if progress.running == 2:
                 hold.unlink(missing_ok=True)
 
-        result = run_sweep(
-            make_spec(task="odd_tasks:held"), tmp_path / "store", address=cluster.address, show=show
-        )
+        # Long enough by its model's size that each trial is a pack of its own.
+        spec = make_spec(task="odd_tasks:held", base={"epochs": 100})
+        result = run_sweep(spec, tmp_path / "store", address=cluster.address, show=show)
     assert not hold.exists()  # two trained at the same time
     assert (result.trained, result.failures) == (4, ())
 
