@@ -6,10 +6,12 @@ Only processes below that one are ever touched: others may run Ray on the same m
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +88,8 @@ class PrivateCluster:
 @contextlib.contextmanager
 def private_cluster(folder: Path) -> Iterator[PrivateCluster]:
     """Starts one, and ends it with everything below it."""
-    environment = {**os.environ, "RAY_TMPDIR": str(folder), "PYTHONPATH": str(HERE.parent)}
+    sockets = tempfile.mkdtemp(prefix="ray")  # they want a short path
+    environment = {**os.environ, "RAY_TMPDIR": sockets, "PYTHONPATH": str(HERE.parent)}
     environment.pop("RAY_ADDRESS", None)
     with (folder / "cluster.log").open("w") as log:
         process = subprocess.Popen(
@@ -115,6 +118,7 @@ def private_cluster(folder: Path) -> Iterator[PrivateCluster]:
         process.kill()
         process.wait()
         process.stdout.close()
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def below(pid: int) -> list[int]:
