@@ -17,6 +17,7 @@ from raysweep.tasks import num_parameters
 
 # How long a node may take to start a process and answer. Most of it is that start: 1 to 3 s.
 ANSWER_S = 60.0
+LEAVE_S = 8.0  # how long Ray may still list a node that has gone
 
 # Of an epoch's row without its bits, compressed, with every probe on: 437 bytes measured on digits,
 # whose 797 validation examples are 100 of them. Merging the segments holds them twice for a while.
@@ -129,10 +130,21 @@ def living() -> dict[str, str]:
     }
 
 
+def _has_left(node_id: str) -> bool:
+    """Whether a node that could not be asked is leaving the cluster: it will train nothing."""
+    until = time.monotonic() + LEAVE_S
+    while node_id in living():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+    return True
+
+
 def _on_nodes(
     function: Callable[..., Any], *arguments: Any, node_ids: Collection[str] | None = None
 ) -> list[tuple[str, Any]]:
-    """(host, answer) of a function on each node. Raises: InputError for one without an answer.
+    """(host, answer) of a function on each node. Raises: InputError for one without an answer
+    that is there to stay.
 
     Args: function: one that was defined in another, which Ray therefore sends whole: the package
         over there may be another one, or none.
@@ -140,6 +152,7 @@ def _on_nodes(
     task: Any = ray.remote(num_cpus=0, max_retries=0)(function)
     asked = [
         (
+            node_id,
             host,
             task.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)
@@ -150,12 +163,14 @@ def _on_nodes(
     ]
     until = time.monotonic() + ANSWER_S
     answers: list[tuple[str, Any]] = []
-    for host, reference in asked:
+    for node_id, host, reference in asked:
         try:
             answer = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
         except GetTimeoutError:
             raise InputError(f"the node {host} did not answer within {ANSWER_S:.0f} s") from None
         except RayError as error:
+            if _has_left(node_id):
+                continue
             line = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
             raise InputError(f"the node {host} can't run a task: {line}") from error
         answers.append((host, answer))

@@ -59,6 +59,13 @@ def test_sizes_read_well():
 
 
 @pytest.mark.slow
+def test_a_node_that_is_leaving_is_not_waited_for(two_nodes):
+    node = two_nodes.add_node(num_cpus=1)
+    node.kill_raylet()
+    preflight.check_nodes("raysweep")
+    two_nodes.remove_node(node)
+
+
 def test_nodes_that_agree_pass(two_nodes):
     preflight.check_nodes("raysweep.tasks.digits")
 
