@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := raysweep analysis tests benchmarks docs/measure
 
-.PHONY: help setup demo test fuzz chaos check format clean
+.PHONY: help setup demo test fuzz chaos check lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Say what each target does
@@ -29,12 +29,14 @@ fuzz: setup ## Thousands of odd sweep files, settings, curves and stores
 chaos: setup ## 50 random kills of a sweep's processes and nodes, and the comparison
 	$(BIN)/python tests/chaos.py --kills 50 --seed 0
 
-check: setup ## Format, lint, types, import contracts, fast tests
+check: lint ## What lint does, and the fast tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: setup ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m 'not slow'
 
 format: setup ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix $(SOURCES)
