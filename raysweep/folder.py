@@ -29,6 +29,7 @@ SETTINGS = ("region", "scheme", "endpoint_override", "project_id")
 PATIENT, QUICK = 7, 2
 PATIENT_S, QUICK_S = 30, 3
 CONNECT_S = 3.0
+AGAIN = "run the same command again; what was recorded before is kept"
 # What people do about what the AWS SDK says.
 CURES = {
     "ACCESS_DENIED": "access is denied; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
@@ -188,7 +189,9 @@ class Folder:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
-            raise StorageError(f"{self}/{path} can't be reached: {_cause(error)}") from error
+            raise StorageError(
+                f"{self}/{path} can't be reached: {_cause(error)}. Mend that, then {AGAIN}"
+            ) from error
 
     def _put(self, path: str, body: Any) -> None:
         with (
@@ -302,10 +305,7 @@ def storing(place: Path | str, body: Any = b"") -> Iterator[None]:
             )
         else:
             room = f"{_cause(error)}. Mend that"
-        raise StorageError(
-            f"{place} can't be written: {room}, then run the same command again; what was "
-            "recorded before is kept"
-        ) from error
+        raise StorageError(f"{place} can't be written: {room}, then {AGAIN}") from error
 
 
 def _write_beside(target: Path, body: Any) -> Path:

@@ -17,7 +17,7 @@ claimed in a file whose name nobody else can choose, and the folders are listed 
 claims to a number, one is written last, and its owner's listing shows the other: it gives up. The
 winner's generation appears before its claim goes, and claims are listed before generations, so a
 later listing finds one of them. A loser looks at the holder again before it tries once more, and
-finds the winner there.
+finds the winner there. So does whoever lists a newer generation than the one it looked at.
 
 A holder that slept through SILENT_S and was superseded sees the newer generation at its next beat
 or flush and stops; what it wrote in between carries an old number, which readers ignore.
@@ -142,6 +142,10 @@ class Lease:
             self.lost = self._successor(newest)
         self.assert_held()
 
+    def _checked(self) -> int:
+        self.check()
+        return self.generation
+
     def assert_held(self) -> None:
         """The same from what is known, without looking. Raises: SupersededError."""
         if self.lost is not None:
@@ -150,9 +154,7 @@ class Lease:
     def renumber(self, content: Callable[[], Mapping[str, Any]]) -> None:
         """Go on under the next generation, which says something else of the files."""
         with self._beating:
-            self.check()
-            number = _open(self.folder, self.holder, content, lambda: None)
-            self.generation = number
+            self.generation = _open(self.folder, self.holder, content, self._checked)
 
     def end(self) -> None:
         """Let the next writer in at once."""
@@ -199,20 +201,21 @@ def wait_until_free(
     ours: Invocation | None = None,
     *,
     tell: Callable[[str], None] = lambda line: None,
-) -> None:
-    """Return when nobody writes to a store; see the head of this file.
+) -> int:
+    """Wait until nobody writes to a store; see the head of this file.
 
     Args: ours: an invocation whose writers don't count.
+    Returns: the generation that is nobody's any more; 0 before the first.
     Raises: InputError naming a writer that lives.
     """
     watched, beat, since, told = 0, None, 0.0, None
     while (number := _newest(_listed(folder))) > 0:
         holder = _holder(folder, number)
         if holder is None or (ours is not None and holder.invocation.token == ours.token):
-            return
+            return number
         driver, writer = holder.invocation.driver.lives(), holder.writer.lives()
         if (driver is False and writer is False) or folder.exists(_path(number, "end")):
-            return
+            return number
         heard, now = _heard(folder, number), time.monotonic()
         moved = watched == number and heard != beat
         if driver or (moved and driver is None):
@@ -223,7 +226,7 @@ def wait_until_free(
         if moved or watched != number:
             watched, beat, since = number, heard, now
         if now - since > SILENT_S:
-            return
+            return number
         if told is None:
             told = now
             tell(
@@ -237,21 +240,28 @@ def wait_until_free(
                 f"writes to {folder}: end it, pid {holder.writer.pid}, or name another store"
             )
         time.sleep(LOOK_S)
+    return 0
 
 
 def _open(
     folder: Folder,
     holder: Holder,
     content: Callable[[], Mapping[str, Any]],
-    admit: Callable[[], None],
+    admit: Callable[[], int | None],
 ) -> int:
-    """Open the next generation for a holder. `admit` returns when it may be taken, or raises."""
+    """Open the next generation for a holder.
+
+    Args: admit: returns the generation that may be superseded, None for whichever is the newest,
+        or raises.
+    """
     folder.make(GENERATIONS, SIGNS)
     first_seen: dict[str, float] = {}
     while True:
-        admit()
+        free = admit()
         listed = _listed(folder)
         newest, now = _newest(listed), time.monotonic()
+        if free not in (None, newest):
+            continue  # somebody has opened one since then
         rivals = [f for f in listed if f.kind == "claim" and f.number > newest]
         if any(now - first_seen.setdefault(f.name, now) < CLAIM_S for f in rivals):
             _pause()
@@ -260,7 +270,7 @@ def _open(
         claim = f"{number:06d}-{uuid.uuid4().hex}.claim"
         folder.write_new(f"{SIGNS}/{claim}", b"")
         others = [f for f in _listed(folder) if f.name != claim]
-        if any(f.number >= number for f in others):
+        if any(f.number >= number for f in others) or _newest(others) != newest:
             folder.remove(f"{SIGNS}/{claim}")
             _pause()
             continue

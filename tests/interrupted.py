@@ -38,8 +38,9 @@ def trainers(class_name):
     return [(a.pid, a.node_id) for a in actors if a.class_name.endswith(class_name)]
 
 
-def run_disturbed(spec, store, disturb, *, after_epoch=3):
-    """The result of a sweep that is disturbed once, when a checkpoint of that epoch is there."""
+def run_disturbed(spec, store, disturb, *, after_epoch=3, num_trials=1):
+    """The result of a sweep that is disturbed once, when that many trials have a checkpoint of
+    that epoch or a later one."""
     done, results, errors = threading.Event(), [], []
 
     def sweep():
@@ -53,7 +54,7 @@ def run_disturbed(spec, store, disturb, *, after_epoch=3):
     thread.start()
     while not done.is_set():
         names = [path.stem.split("-") for path in (store / "resume").glob("*.pt")]
-        if any(int(epoch) >= after_epoch for _, _, epoch in names):
+        if len({trial for trial, _, epoch in names if int(epoch) >= after_epoch}) >= num_trials:
             disturb()
             break
         time.sleep(0.05)

@@ -212,14 +212,16 @@ def test_a_checkpoint_is_due_every_k_epochs_or_when_minutes_have_passed():
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize(
-    ("workers", "kind"), [(1, "ImplicitFunc"), (2, "RayTrainWorker")], ids=["alone", "group"]
+    ("workers", "at_once", "kind"),
+    [(1, 2, "ImplicitFunc"), (2, 1, "RayTrainWorker")],
+    ids=["alone", "group"],
 )
 def test_a_killed_process_costs_its_trial_only_what_came_after_its_checkpoint(
-    make_spec, tmp_path, workers, kind
+    make_spec, tmp_path, workers, at_once, kind
 ):
     spec = make_spec(
         task="odd_tasks:lingering",
-        base={"epochs": 8, "batch_size": 20},
+        base={"epochs": 40, "batch_size": 20},
         axes={"width": [8, 16]},
         seeds=1,
         probes={"ema_half_life": 0.5},
@@ -228,7 +230,7 @@ def test_a_killed_process_costs_its_trial_only_what_came_after_its_checkpoint(
     )
     whole = run_sweep(spec, tmp_path / "whole")
     disturbed = tmp_path / "disturbed"
-    result = run_disturbed(spec, disturbed, lambda: kill(trainers(kind)[0][0]))
+    result = run_disturbed(spec, disturbed, lambda: kill(trainers(kind)[0][0]), num_trials=at_once)
     assert (whole.trained, result.trained, result.failures) == (2, 2, ())
     assert live_rows(disturbed).equals(live_rows(tmp_path / "whole"))
     tried = attempts(disturbed)

@@ -206,6 +206,21 @@ def _try(root, start, answers):
         answers.put(None)
 
 
+def test_a_generation_that_opens_after_the_look_at_its_forerunner_is_looked_at_too(folder):
+    looks = []
+
+    def admit():
+        looks.append(wait_until_free(folder))
+        if len(looks) == 1:  # right after this look, somebody else is through
+            Lease.take(folder, Invocation.begin(), content)
+        return looks[-1]
+
+    invocation = Invocation.begin()
+    with pytest.raises(InputError, match=HELD):
+        lease_module._open(folder, Holder(invocation, Process.this()), content, admit)
+    assert (looks, folder.names("generations")) == ([0], ["000001.json"])
+
+
 @pytest.mark.slow
 def test_of_many_processes_exactly_one_takes_a_free_store(tmp_path):
     context = multiprocessing.get_context("fork")

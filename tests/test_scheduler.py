@@ -75,7 +75,8 @@ def test_asha_stops_at_rungs_and_a_later_sweep_without_it_trains_the_stopped_to_
     assert trials.height == 6
     stopped = trials.filter(pl.col("status") == "stopped")
     bad = stopped.filter(pl.col("learning_rate") < 0.1)
-    assert bad.height >= 2  # the very first to reach a rung passes it
+    # The first to reach a rung passes it, whatever it is; two train at once, in no fixed order.
+    assert bad.height >= 1
     assert set(stopped["epochs_run"]) <= RUNGS
     assert (stopped["seconds"] > 0).all()
     for trial_id, epochs in stopped.select("trial_id", "epochs_run").iter_rows():
