@@ -130,7 +130,11 @@ class Folder:
         """
         if self.local is not None:
             return pa.OSFile(str(self._path(path)))
-        return pa.BufferReader(self.read(path))
+        # Of Arrow's own memory: a thread of Arrow's that lets go of Python's while the process ends
+        # aborts it.
+        memory = pa.BufferOutputStream()
+        memory.write(self.read(path))
+        return pa.BufferReader(memory.getvalue())
 
     def make(self, *subs: str) -> None:
         """Make folders where they have to be made: object stores know none."""

@@ -138,6 +138,19 @@ def test_a_shaky_connection_loses_nothing_and_doubles_nothing(bucket, proxy):
     assert store.damaged() == []
 
 
+def test_a_process_that_has_read_a_store_in_s3_ends_as_it_should(bucket):
+    # One in seven aborted at its end while Arrow's threads held memory of Python's.
+    uri = f"{bucket}/store"
+    writer = StoreWriter(Store(uri))
+    for trial in ("a", "b", "c"):
+        writer.append("epochs", epochs(trial, 1, 2))
+        writer.append("trials", finished(trial))
+        writer.flush()
+    code = f"from raysweep.store import Store; Store({uri!r}).read('trials')"
+    ended = [subprocess.run([sys.executable, "-c", code], check=False) for _ in range(20)]
+    assert {process.returncode for process in ended} == {0}
+
+
 def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_rows(
     bucket, proxy, monkeypatch
 ):
