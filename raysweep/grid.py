@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from raysweep.errors import InputError
@@ -57,6 +57,20 @@ def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
             trial_id = hashlib.blake2b(content, digest_size=6).hexdigest()
             trials.append(Trial(trial_id, config_id, point, fields, seed))
     return trials
+
+
+def listed(trials: Sequence[Trial]) -> dict[str, Any]:
+    """A sweep's trials, as its entry in sweeps/ names them."""
+    return {
+        "trials": [[trial.trial_id, trial.config_id, trial.seed] for trial in trials],
+        "configurations": {
+            trial.config_id: {
+                name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+                for name, value in trial.point.items()
+            }
+            for trial in trials
+        },
+    }
 
 
 def points(spec: SweepSpec) -> Iterator[dict[str, Any]]:

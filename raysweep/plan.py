@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     spec: SweepSpec
     source: TaskSource
     data: Data
+    identity: Identity
     trials: list[Trial]
     done: frozenset[str]  # ids that the store holds already
     val_digest: str
@@ -88,7 +89,7 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
     done = finished_in(store, pruned=spec.scheduler is not None) & {
         trial.trial_id for trial in trials
     }
-    return Plan(spec, source, data, trials, frozenset(done), validation_digest(data))
+    return Plan(spec, source, data, identity, trials, frozenset(done), validation_digest(data))
 
 
 def speed_of(plan: Plan) -> Speed:
@@ -104,18 +105,10 @@ def speed_of(plan: Plan) -> Speed:
 def sweep_record(
     plan: Plan, nodes: Sequence[Node], command: Sequence[str], started: str
 ) -> dict[str, Any]:
-    """This invocation's entry in sweeps/: what was asked, of what, with what, on what."""
+    """This invocation's entry in sweeps/, but its trials: what was asked, with what, on what."""
     packages = ("raysweep", "torch", "ray", "polars", "pyarrow", "numpy")
     return {
         "spec": plan.spec.model_dump(mode="json"),
-        "trials": [[trial.trial_id, trial.config_id, trial.seed] for trial in plan.trials],
-        "configurations": {
-            trial.config_id: {
-                name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-                for name, value in trial.point.items()
-            }
-            for trial in plan.trials
-        },
         "versions": {name: metadata.version(name) for name in packages}
         | {"python": sys.version.split()[0]},
         "git_commit": _git_commit(),

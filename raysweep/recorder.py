@@ -18,11 +18,12 @@ import pyarrow as pa
 
 from raysweep.errors import StorageError
 from raysweep.finished import attempts_in, finished_in, has_epochs
-from raysweep.grid import Trial
+from raysweep.grid import Identity, Trial, expand, listed
 from raysweep.journal import Journal
 from raysweep.lease import Invocation, Lease
 from raysweep.schema import STOPPED
 from raysweep.shelf import Shelf
+from raysweep.spec import SweepSpec
 from raysweep.standing import ENDS, Progress, Standing
 from raysweep.store import TRIALS, Store, StoreWriter
 
@@ -63,8 +64,9 @@ class Recorder:
     `progress` says why. When another writer has taken over, or the sweep's own process has died,
     every call raises SupersededError.
 
-    It runs as one named Ray actor, and without Ray in tests. A trial is complete only when its
-    rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial itself.
+    It runs as one named Ray actor (SweepRecorder), and without Ray in tests. A trial is complete
+    only when its rows are in segments: `StoreWriter.flush` writes a trial's rows before the trial
+    itself.
     """
 
     def __init__(
@@ -356,3 +358,24 @@ class Recorder:
         due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
         if pending and due:
             self.flush()
+
+
+class SweepRecorder(Recorder):
+    """A recorder that Ray can start again, however many trials there are.
+
+    A constructor's argument beyond 100 kB would be gone by then (ray-project/ray#53727), so the
+    grid is sent, and expanded where it is needed.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        record: dict[str, Any],
+        spec: SweepSpec,
+        identity: Identity,
+        constants: dict[str, Any],
+        **how: Any,
+    ) -> None:
+        """Args: record: without the trials; how: as Recorder takes it."""
+        trials = expand(spec, identity)
+        super().__init__(root, record | listed(trials), trials, constants, **how)

@@ -20,10 +20,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep import capacity, cluster, packs, preflight
 from raysweep.budget import Budget, by_seed
 from raysweep.errors import InputError, RaysweepError, StorageError, one_line
-from raysweep.grid import Trial
+from raysweep.grid import Trial, listed
 from raysweep.lease import Invocation, Lease, wait_until_free
 from raysweep.plan import Plan, make_plan, speed_of, sweep_record
-from raysweep.recorder import Recorder
+from raysweep.recorder import Recorder, SweepRecorder
 from raysweep.shelf import Shelf
 from raysweep.signals import Signals, taken_over
 from raysweep.spec import Resources, SweepSpec
@@ -70,7 +70,7 @@ class _Invoked(NamedTuple):
     signals: Signals
 
     def record(self, nodes: Sequence[capacity.Node]) -> dict[str, Any]:
-        """Its entry in the store."""
+        """Its entry in the store, without its trials."""
         return sweep_record(self.plan, nodes, self.command, self.started)
 
 
@@ -110,7 +110,7 @@ def run_sweep(
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
         record = sweep_record(plan, (cluster.local_node(),), command, started)
-        Recorder(store.folder.uri, record, plan.trials, {}).close()
+        Recorder(store.folder.uri, record | listed(plan.trials), plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     preflight.check_room(plan, store.folder)
     if cluster.running_address(address) is None:
@@ -314,7 +314,7 @@ def _start_recorder(
     }
     root = store.folder.local.resolve() if store.folder.local else store.folder.uri
     named = _start_here(
-        Recorder,
+        SweepRecorder,
         name=f"raysweep {root}",
         namespace="raysweep",
         max_restarts=RECORDER_RESTARTS,
@@ -329,7 +329,7 @@ def _start_recorder(
     until = time.monotonic() + NAME_S
     while True:
         try:
-            return named.remote(root, record, plan.trials, constants, **how)
+            return named.remote(root, record, plan.spec, plan.identity, constants, **how)
         except ValueError as error:
             # This sweep holds the lease: the other recorder's driver is dead, and Ray ends it soon.
             if time.monotonic() > until:

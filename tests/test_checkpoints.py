@@ -212,16 +212,16 @@ def test_a_checkpoint_is_due_every_k_epochs_or_when_minutes_have_passed():
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize(
-    ("workers", "at_once", "kind"),
-    [(1, 2, "ImplicitFunc"), (2, 1, "RayTrainWorker")],
+    ("workers", "at_once", "epochs", "kind"),
+    [(1, 2, 30, "ImplicitFunc"), (2, 1, 8, "RayTrainWorker")],
     ids=["alone", "group"],
 )
 def test_a_killed_process_costs_its_trial_only_what_came_after_its_checkpoint(
-    make_spec, tmp_path, workers, at_once, kind
+    make_spec, tmp_path, workers, at_once, epochs, kind
 ):
     spec = make_spec(
         task="odd_tasks:lingering",
-        base={"epochs": 40, "batch_size": 20},
+        base={"epochs": epochs, "batch_size": 20},
         axes={"width": [8, 16]},
         seeds=1,
         probes={"ema_half_life": 0.5},

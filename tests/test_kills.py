@@ -1,5 +1,6 @@
 """What dies in mid-sweep, or is told to: the recorder, the driver; nothing acknowledged is lost."""
 
+import gc
 import os
 import shutil
 import signal
@@ -57,6 +58,25 @@ def test_a_recorder_that_is_killed_goes_on_without_loss_or_duplicates(make_spec,
     assert len(store.sweeps()) == 1
     assert set(store.read("trials")["attempt"].to_pylist()) == {1}  # none was trained again
     assert not list(store.wal_folder.iterdir())
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_recorder_of_many_trials_is_started_again_too(make_spec, tmp_path, capfd):
+    # Arguments beyond 100 kB go through Ray's object store, where a restart must find them.
+    rates = [0.01 + 1e-4 * number for number in range(250)]
+    spec = make_spec(base={"epochs": 1}, axes={"learning_rate": rates}, seeds=2)
+    store, killed = Store(tmp_path), []
+
+    def kill(progress):
+        if not killed and progress.done >= 10:
+            gc.collect()
+            killed.append(kill_recorder(store.root))
+
+    result = run_sweep(spec, store, show=kill)
+    assert len(killed) == 1
+    assert (result.trained, result.failures) == (500, ())
+    assert unique(store)
+    assert "constructor arguments" not in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("local_ray")

@@ -260,7 +260,7 @@ def test_a_sweep_into_s3_resumes_reports_and_keeps_its_secret(bucket, tmp_path):
 INTERRUPTED = """
 name: long
 task: odd_tasks:lingering
-base: {epochs: 60, batch_size: 20}
+base: {epochs: 30, batch_size: 20}
 seeds: 1
 checkpoints: {every_epochs: 1, every_minutes: null, folder: %s}
 """
