@@ -10,6 +10,7 @@ was replaced by an equal one, and no key stands twice. Only processes of that cl
 """
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,25 +67,33 @@ class Tally:
     hangs: int = 0
 
 
-def start(file: Path, store: Path, address: str, log: Path) -> subprocess.Popen:
-    """`raysweep run` as its own process."""
+@contextlib.contextmanager
+def started(file: Path, store: Path, address: str, log: Path) -> Iterator[subprocess.Popen]:
+    """`raysweep run` as its own process, which does not outlive the block."""
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     environment.pop("RAY_ADDRESS", None)
     command = ["run", str(file), "--store", str(store), "--address", address]
-    with log.open("a") as out:
-        return subprocess.Popen(
+    with (
+        log.open("a") as out,
+        subprocess.Popen(
             [sys.executable, "-m", "raysweep.main", *command],
             cwd=file.parent,
             stdout=out,
             stderr=out,
             env=environment,
-        )
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def calm_run(file: Path, store: Path, address: str, log: Path) -> float:
     """Undisturbed. Returns: how long it took."""
     begun = time.monotonic()
-    code = start(file, store, address, log).wait(timeout=2 * RUN_SECONDS)
+    with started(file, store, address, log) as driver:
+        code = driver.wait(timeout=2 * RUN_SECONDS)
     assert code == 0, f"the undisturbed run failed: {log.read_text()[-2000:]}"
     return time.monotonic() - begun
 
@@ -114,32 +123,32 @@ def disturbed_round(
     kind = next_kind(rng, kinds, workers, tally)
     with watcher.watching():
         for _ in range(MAX_RUNS):
-            driver = start(file, store, cluster.address, log)
-            tally.runs += 1
-            begun = time.monotonic()
-            strike_at = begun + rng.uniform(0, pause)
-            while driver.poll() is None:
-                time.sleep(0.05)
-                now = time.monotonic()
-                if now - begun > RUN_SECONDS:
-                    tally.hangs += 1
-                    print("  the run hangs; it is killed", flush=True)
-                    kill(driver.pid)
-                    driver.wait()
-                elif left and now > strike_at and (store / "sweeps").is_dir():
-                    there = cluster.victims(driver.pid).get(kind)
-                    if not there:
-                        continue  # as soon as there is one
-                    for pid in rng.choice(there):
-                        kill(pid)
-                    print(f"  {now - begun:5.1f} s: {kind}", flush=True)
-                    left -= 1
-                    tally.kills[kind] += 1
-                    tally.kills_by_sweep[file.stem] += 1
-                    if kind == "node":
-                        cluster.add_node()
-                    kind = next_kind(rng, kinds, workers, tally)
-                    strike_at = time.monotonic() + rng.uniform(0, pause)
+            with started(file, store, cluster.address, log) as driver:
+                tally.runs += 1
+                begun = time.monotonic()
+                strike_at = begun + rng.uniform(0, pause)
+                while driver.poll() is None:
+                    time.sleep(0.05)
+                    now = time.monotonic()
+                    if now - begun > RUN_SECONDS:
+                        tally.hangs += 1
+                        print("  the run hangs; it is killed", flush=True)
+                        kill(driver.pid)
+                        driver.wait()
+                    elif left and now > strike_at and (store / "sweeps").is_dir():
+                        there = cluster.victims(driver.pid).get(kind)
+                        if not there:
+                            continue  # as soon as there is one
+                        for pid in rng.choice(there):
+                            kill(pid)
+                        print(f"  {now - begun:5.1f} s: {kind}", flush=True)
+                        left -= 1
+                        tally.kills[kind] += 1
+                        tally.kills_by_sweep[file.stem] += 1
+                        if kind == "node":
+                            cluster.add_node()
+                        kind = next_kind(rng, kinds, workers, tally)
+                        strike_at = time.monotonic() + rng.uniform(0, pause)
             tally.exits[driver.returncode] += 1
             if driver.returncode == 0:
                 watcher.look()
@@ -161,6 +170,7 @@ def run(
     """Rounds until so many kills have struck; sweeps: world sizes, in turn."""
     rng, tally = random.Random(seed), Tally()
     files = {workers: sweep_file(folder, workers) for workers in sweeps}
+    idle = 0
     with private_cluster(folder) as cluster:
         for workers, file in files.items():
             calm = folder / f"calm-{workers}"
@@ -168,13 +178,17 @@ def run(
             print(f"undisturbed, {workers} worker(s) a trial: {took:.0f} s", flush=True)
         while sum(tally.kills.values()) < kills:
             workers = sweeps[tally.rounds % len(sweeps)]
-            left = kills - sum(tally.kills.values())
+            struck = sum(tally.kills.values())
+            left = kills - struck
             print(f"round {tally.rounds}, {workers} worker(s) a trial:", flush=True)
             store = folder / f"round-{tally.rounds}"
             watcher = disturbed_round(
                 cluster, files[workers], store, folder / "runs.log", rng, tally,
                 kills=min(left, per_round), kinds=kinds, workers=workers, pause=pause,
             )  # fmt: skip
+            idle = 0 if sum(tally.kills.values()) > struck else idle + 1
+            if idle == 3:
+                raise AssertionError(f"three rounds without a kill: is one of {kinds} not found?")
             found = differences(Store(store), Store(folder / f"calm-{workers}"), watcher)
             tally.wrong.update(found)
             tally.rounds += 1

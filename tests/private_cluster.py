@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raysweep.recorder import SweepRecorder
+
 HERE = Path(__file__).parent
 TITLES = {
-    "recorder": re.compile(r"ray::Recorder"),
+    "recorder": re.compile(rf"ray::{SweepRecorder.__name__}\b"),
     "trial": re.compile(r"ray::ImplicitFunc"),
     "worker": re.compile(r"ray::\w*TrainWorker"),
 }

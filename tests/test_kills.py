@@ -63,7 +63,7 @@ def test_a_recorder_that_is_killed_goes_on_without_loss_or_duplicates(make_spec,
 @pytest.mark.usefixtures("local_ray")
 def test_a_recorder_of_many_trials_is_started_again_too(make_spec, tmp_path, capfd):
     # Arguments beyond 100 kB go through Ray's object store, where a restart must find them.
-    rates = [0.01 + 1e-4 * number for number in range(250)]
+    rates = [0.01 + 1e-4 * number for number in range(400)]
     spec = make_spec(base={"epochs": 1}, axes={"learning_rate": rates}, seeds=2)
     store, killed = Store(tmp_path), []
 
@@ -74,7 +74,7 @@ def test_a_recorder_of_many_trials_is_started_again_too(make_spec, tmp_path, cap
 
     result = run_sweep(spec, store, show=kill)
     assert len(killed) == 1
-    assert (result.trained, result.failures) == (500, ())
+    assert (result.trained, result.failures) == (800, ())
     assert unique(store)
     assert "constructor arguments" not in capfd.readouterr().err
 
