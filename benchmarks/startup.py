@@ -1,8 +1,11 @@
-"""How long a person waits: for --help, and for the first epoch row to be in a segment.
+"""How long a person waits: for --help, for the first epoch row to be in a segment, and for what.
 
 `python benchmarks/startup.py [--repeats 3]`
 """
 
+import itertools
+import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,9 +40,52 @@ def first_row_seconds() -> float:
             process.wait()
 
 
+def stages(num_seeds: int) -> None:
+    """A sweep step by step, each waited for; print the seconds of each as JSON.
+
+    `run_sweep` by itself does some of them at the same time.
+    """
+    marks = [("", time.perf_counter())]
+
+    def mark(name: str) -> None:
+        marks.append((name, time.perf_counter()))
+
+    from raysweep import SweepSpec, cluster, sweep
+    from raysweep.plan import make_plan
+
+    mark("imports of torch, Ray and raysweep")
+    spec = SweepSpec.from_mapping(
+        {"name": "bench", "task": "digits", "base": {"epochs": 20}, "seeds": num_seeds}
+    )
+    store = Store("store")
+    plan = make_plan(spec, store)
+    mark("task, data and plan")
+    with cluster.connect("local"):
+        mark("start of Ray")
+        sweep.POLL_S = 0.05
+        seen: list[float] = []
+
+        def show(progress: sweep.Progress) -> None:
+            if progress.running == min(2, num_seeds) and not seen:
+                seen.append(time.perf_counter())
+
+        sweep.run_sweep(spec, store, plan=plan, show=show)
+        ended = time.perf_counter()
+        marks.append(("Tune, recorder and two processes, until both train", seen[0]))
+        marks.append((f"training of {num_seeds} trials, last row on the disk", ended))
+    mark("shutdown of Ray")
+    taken = {name: at - before for (_, before), (name, at) in itertools.pairwise(marks)}
+    print(json.dumps(taken))
+
+
 def main() -> None:
-    """Print the table."""
-    asked = measure.options(__doc__).parse_args()
+    """Print the tables."""
+    parser = measure.options(__doc__)
+    parser.add_argument("--stages", type=int, metavar="TRIALS", help="run them, no table")
+    asked = parser.parse_args()
+    if asked.stages:
+        stages(asked.stages)
+        return
     print(measure.machine())
     figures = measure.in_turn(
         {
@@ -50,6 +96,11 @@ def main() -> None:
         1 if asked.short else asked.repeats,
     )
     print(measure.table("Waiting", figures, "python -c pass"))
+    number, repeats = ("2", 1) if asked.short else ("12", asked.repeats)
+    script = os.path.abspath(__file__)
+    found = [measure.reported([script, "--stages", number]) for _ in range(repeats)]
+    rows = [[name, measure.spread([one[name] for one in found])] for name in found[0]]
+    print(measure.grid("A sweep step by step", ["", "s"], rows))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import measure
 import numpy as np
 import pyarrow as pa
 import torch
+from problems import CPU, SEED, Problem, fresh, problems
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -26,15 +27,13 @@ from raysweep.evaluation import evaluate
 from raysweep.folder import Folder
 from raysweep.group import ALONE
 from raysweep.shelf import Shelf
-from raysweep.spec import Checkpoints, Hyperparameters, Probes
-from raysweep.splits import DatasetSplit, Placed, Split, TensorSplit, place
+from raysweep.spec import Checkpoints, Probes
+from raysweep.splits import DatasetSplit, Split
 from raysweep.store import EPOCHS
-from raysweep.tasks import Arrays, Data, Task, find_task, load_data
-from raysweep.train import build_optimizer, derive_seed, reset_global_state, train, train_epoch
+from raysweep.tasks import Arrays
+from raysweep.train import derive_seed, train, train_epoch
 
-SEED = 0
 ROWS_PER_BATCH = 50  # epoch rows that leave for the recorder together
-CPU = torch.device("cpu")
 NO_PROBE = Probes(
     gradient_noise_every=None, confidence=False, correct_bits=False, repeat_evaluation=False
 )
@@ -49,28 +48,6 @@ PROBES = {
 }
 
 
-class Problem(NamedTuple):
-    """One model, data set and batch size, and how many epochs make a measurement."""
-
-    name: str
-    task: Task
-    data: Data
-    placed: Placed
-    fields: Hyperparameters
-
-    @property
-    def train_set(self) -> TensorSplit:
-        """The training set in memory."""
-        assert isinstance(self.placed.train, TensorSplit)
-        return self.placed.train
-
-    @property
-    def validation(self) -> TensorSplit:
-        """The validation set in memory."""
-        assert isinstance(self.placed.validation, TensorSplit)
-        return self.placed.validation
-
-
 class Pairs(Dataset[tuple[torch.Tensor, int]]):
     """Arrays as a map-style dataset, as users write one."""
 
@@ -82,37 +59,6 @@ class Pairs(Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         return torch.from_numpy(self.arrays.x[index]), int(self.arrays.y[index])
-
-
-def problem(name: str, data: Data, batch_size: int, epochs: int) -> Problem:
-    """Our shipped MLP on these data."""
-    fields = Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=0.03, momentum=0.9)
-    return Problem(name, find_task("digits").task, data, place(data, CPU), fields)
-
-
-def synthetic(n_train: int) -> Data:
-    """Ten Gaussian classes in 64 dimensions; a fifth as many examples to validate on."""
-    rng = np.random.default_rng(1)
-    y = rng.integers(0, 10, n_train + n_train // 5)
-    x = (rng.standard_normal((10, 64))[y] + 2 * rng.standard_normal((len(y), 64))).astype("float32")
-    return Data(Arrays(x[:n_train], y[:n_train]), Arrays(x[n_train:], y[n_train:]), 10)
-
-
-def problems(*, short: bool) -> list[Problem]:
-    """Digits at three batch sizes, and two sizes of synthetic data."""
-    digits = load_data(find_task("digits"), None)
-    sizes = {5_000: 3} if short else {5_000: 10, 50_000: 3}
-    return [
-        *(problem(f"digits, batch {b}", digits, b, 5 if short else 20) for b in (32, 128, 512)),
-        *(problem(f"{n:,} examples, batch 128", synthetic(n), 128, e) for n, e in sizes.items()),
-    ]
-
-
-def fresh(chosen: Problem) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """The model and optimizer that a trial starts with."""
-    reset_global_state(derive_seed(SEED, "model"))
-    model = chosen.task.build(chosen.fields, chosen.data)
-    return model, build_optimizer(chosen.fields, model)
 
 
 def bare_epoch(

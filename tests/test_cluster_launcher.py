@@ -150,7 +150,7 @@ def test_ray_up_submit_and_down_on_two_nodes(tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=int(os.environ.get("LT", "280")),
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:]
