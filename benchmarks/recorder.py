@@ -109,16 +109,17 @@ def epoch_row(epoch: int) -> dict[str, Any]:
 
 
 def batch_of(trial_id: str, num_rows: int) -> pa.RecordBatch:
-    """One batch as a sender makes it."""
+    """One batch of rows."""
     keys = {"trial_id": trial_id, "attempt": 1, "start_epoch": 1}
     return pa.RecordBatch.from_pylist([epoch_row(i + 1) | keys for i in range(num_rows)], EPOCHS)
 
 
-def later(batch: pa.RecordBatch, number: int) -> pa.RecordBatch:
-    """The same rows as the epochs of the n-th batch: a row that comes twice counts once."""
+def later(batch: pa.RecordBatch, number: int) -> bytes:
+    """The same rows as the epochs of the n-th batch, packed: a row that comes twice counts once."""
     first = number * len(batch) + 1
     epochs = pa.array(range(first, first + len(batch)), pa.int32())
-    return batch.set_column(EPOCHS.get_field_index("epoch"), "epoch", epochs)
+    moved = batch.set_column(EPOCHS.get_field_index("epoch"), "epoch", epochs)
+    return moved.serialize().to_pybytes()
 
 
 def some_trials(count: int) -> list[Trial]:

@@ -21,7 +21,7 @@ from raysweep.finished import attempts_in, finished_in, has_epochs
 from raysweep.grid import Identity, Trial, expand, listed
 from raysweep.journal import Journal
 from raysweep.lease import Invocation, Lease
-from raysweep.schema import STOPPED
+from raysweep.schema import STOPPED, unpacked
 from raysweep.shelf import Shelf
 from raysweep.spec import SweepSpec
 from raysweep.standing import ENDS, Progress, Standing
@@ -90,6 +90,7 @@ class Recorder:
         """
         invocation = invocation or Invocation.begin()
         self.storage_error: str | None = None
+        self._abandoned: str | None = None
         self.store = Store(root)
         self.lease = Lease.take(self.store.folder, invocation, self.store.live_record)
         self.writer = StoreWriter(self.store, self.lease)
@@ -103,7 +104,7 @@ class Recorder:
         self._groups: dict[str, str] = {}  # which placement group trains which trial
         self._retries = retries
         self._shelf = shelf or Shelf(self.store.folder, "resume")
-        self._shelf.look()
+        self._shelf.look(others_write=self._journal.resumed)
         for trial_id in self._shelf:
             if trial_id in self._now.done:
                 self._shelf.remove(trial_id)
@@ -234,8 +235,8 @@ class Recorder:
         return bool(claimed) or any(failure.error == error for failure in failures)
 
     @_writes
-    def append(self, rows: pa.RecordBatch) -> None:
-        """Epoch rows of one attempt at a trial; they are logged when this returns.
+    def append(self, rows: bytes) -> None:
+        """Epoch rows of one attempt at a trial, packed; they are logged when this returns.
 
         Rows of an attempt that is no longer the trial's last one are left out: its process was
         taken for dead.
@@ -248,12 +249,12 @@ class Recorder:
         self,
         trial_id: str,
         attempt: int,
-        rows: pa.RecordBatch,
+        rows: bytes,
         outcome: Mapping[str, Any],
         val_accuracy: float,
         checkpoint: bytes | None,
     ) -> None:
-        """A trial's last rows and its result. Args: outcome: columns of `store.TRIALS`."""
+        """A trial's last rows, packed, and its result. Args: outcome: columns of `store.TRIALS`."""
         self._log(rows)
         if not self._now.has_claim(trial_id, attempt):
             return
@@ -279,6 +280,10 @@ class Recorder:
             self._flush_if_due()
         return self._groups.get(trial_id) if trial_id in self._now.stopped else None
 
+    def abandon(self, reason: str) -> None:
+        """Nothing that is left can be trained: the sweep is to stop and say why."""
+        self._abandoned = reason
+
     def use(self, trial_ids: Sequence[str], placement_group: str) -> None:
         """Note which placement group trains a pack."""
         self._groups |= dict.fromkeys(trial_ids, placement_group)
@@ -302,8 +307,11 @@ class Recorder:
         self.lease.assert_held()
         with contextlib.suppress(StorageError):  # it is in what is returned
             self._flush_if_due()
-        counts = {"storage_error": self.storage_error, "num_rows": self._num_rows}
-        return self._now.progress()._replace(**counts)
+        return self._now.progress()._replace(
+            storage_error=self.storage_error,
+            abandoned=self._abandoned,
+            num_rows=self._num_rows,
+        )
 
     @_writes
     def flush(self) -> None:
@@ -318,8 +326,9 @@ class Recorder:
         self.lease.end()
         self._journal.remove()
 
-    def _log(self, rows: pa.RecordBatch) -> None:
-        """Those of them that have not arrived before, of an attempt that is still claimed."""
+    def _log(self, body: bytes) -> None:
+        """Those rows that have not arrived before, of an attempt that is still claimed."""
+        rows = unpacked(body)
         if not len(rows):
             return
         trial_id, attempt = rows["trial_id"][0].as_py(), rows["attempt"][0].as_py()

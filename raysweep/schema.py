@@ -1,8 +1,10 @@
 """What a store holds: the columns of its two tables, each with its meaning and unit."""
 
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
+import pyarrow.ipc
 
 from raysweep.spec import Hyperparameters, nested_fields
 
@@ -121,3 +123,14 @@ TRIALS = pa.schema(
 DONE = ("completed", "diverged")
 STOPPED = "stopped"  # by a scheduler: done while the sweep has one, else to be trained to its end
 SCHEMAS: dict[Table, pa.Schema] = {"epochs": EPOCHS, "trials": TRIALS}
+
+
+def packed(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Epoch rows as they go from process to process: in one buffer. A record batch has some for
+    each column, and Ray takes three times as long over those."""
+    return pa.RecordBatch.from_pylist(rows, EPOCHS).serialize().to_pybytes()  # pyright: ignore[reportArgumentType]
+
+
+def unpacked(body: bytes) -> pa.RecordBatch:
+    """The rows that `packed` was given."""
+    return pa.ipc.read_record_batch(pa.py_buffer(body), EPOCHS)

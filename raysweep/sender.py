@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-import pyarrow as pa
 import ray
 
+from raysweep.schema import packed
 from raysweep.shelf import Shelf
-from raysweep.store import EPOCHS
 
 
 class Sender:
@@ -107,9 +106,9 @@ class Sender:
             self._claim = ray.get(self._claim)
         return self._claim
 
-    def _take(self) -> pa.RecordBatch:
+    def _take(self) -> bytes:
         rows, self._rows = self._rows, []
-        return pa.RecordBatch.from_pylist(rows, EPOCHS)
+        return packed(rows)
 
     def _send(self, reference: Any) -> None:
         self._in_flight.append(reference)

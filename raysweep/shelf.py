@@ -9,6 +9,7 @@ from typing import Self
 from raysweep.folder import Folder
 
 _NAME = re.compile(r"([0-9a-f]+)-(\d+)-(\d+)\.pt")
+_TORN = re.compile(r"\.[0-9a-f]+-\d+-\d+\.pt\.\d+\.tmp")
 
 
 class Shelf:
@@ -28,10 +29,17 @@ class Shelf:
         own = hashlib.blake2b(owner.encode(), digest_size=6).hexdigest()
         return cls(Folder(place), f"raysweep-{own}")
 
-    def look(self) -> None:
-        """Learn what lies there, and remove all but the newest of each trial."""
+    def look(self, *, others_write: bool = False) -> None:
+        """Learn what lies there, and remove all but the newest of each trial.
+
+        Args: others_write: workers may be writing right now; otherwise what is torn goes too.
+        """
         self.folder.make(self._sub)
-        found = [match for name in self.folder.names(self._sub) if (match := _NAME.fullmatch(name))]
+        names = self.folder.names(self._sub)
+        for name in names:
+            if _TORN.fullmatch(name) and not others_write:
+                self.folder.remove(self._path(name))
+        found = [match for name in names if (match := _NAME.fullmatch(name))]
         for match in sorted(found, key=lambda match: (int(match[2]), int(match[3]))):
             self.note(match[1], int(match[2]), int(match[3]))
 

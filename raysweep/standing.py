@@ -33,6 +33,7 @@ class Progress(NamedTuple):
     best_accuracy: float
     best_num_seeds: int
     storage_error: str | None = None  # why nothing can be recorded any more
+    abandoned: str | None = None  # why nothing that is left can be trained
     num_rows: int = 0  # that have arrived
     notice: str | None = None  # what a sweep that stands still waits for
 

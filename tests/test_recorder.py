@@ -1,13 +1,13 @@
 """The recorder, without Ray: claims, charges, durability."""
 
-import pyarrow as pa
 import pytest
 
 from raysweep.errors import one_line
 from raysweep.finished import finished_in, has_epochs
 from raysweep.lease import SupersededError
 from raysweep.recorder import FLUSH_SECONDS, MAX_LOST_NODES, RETRIES, Recorder
-from raysweep.store import EPOCHS, Store, StoreWriter
+from raysweep.schema import packed, unpacked
+from raysweep.store import Store, StoreWriter
 
 
 class Clock:
@@ -50,7 +50,7 @@ def start(tmp_path, trials, clock):
 def rows(trial_id, attempt, *epochs, start_epoch=1):
     key = {"trial_id": trial_id, "attempt": attempt, "start_epoch": start_epoch}
     made = [{**key, "epoch": epoch, "weights_kind": "raw"} for epoch in epochs]
-    return pa.RecordBatch.from_pylist(made, EPOCHS)
+    return packed(made)
 
 
 OUTCOME = {"status": "completed", "seconds": 1.0, "epochs_run": 4}
@@ -163,6 +163,17 @@ def test_one_checkpoint_is_kept_while_the_trial_runs(start, trials, tmp_path):
     assert again.checkpoint(trial_id) == (3, b"3")
     finish(again, trial_id)
     assert again.kept([trial_id]) == list(there.iterdir()) == []
+
+
+def test_a_checkpoint_that_was_cut_off_goes_unless_others_may_be_writing(start, trials, tmp_path):
+    recorder = start()
+    recorder.claim(trials[0].trial_id)
+    torn = tmp_path / "store" / "resume" / f".{trials[0].trial_id}-1-2.pt.4711.tmp"
+    torn.write_bytes(b"half")
+    start(again=True)  # workers of this invocation live
+    assert torn.exists()
+    start()
+    assert not torn.exists()
 
 
 def test_a_checkpoint_beyond_the_rows_in_the_store_is_not_used(start, trials, tmp_path):
@@ -312,7 +323,7 @@ def test_a_recorder_that_another_writer_superseded_stops(start, trials, tmp_path
         recorder.append(rows(trial_id, 1, 1))
     with pytest.raises(SupersededError):
         recorder.progress()
-    new.append("epochs", rows(trials[1].trial_id, 1, 1))
+    new.append("epochs", unpacked(rows(trials[1].trial_id, 1, 1)))
     new.flush()
     assert keys(Store(tmp_path / "store")) == [(trials[1].trial_id, 1, 1)]
 
@@ -326,6 +337,13 @@ def test_progress_names_the_best_configuration_by_its_seed_mean(start, trials):
     assert progress.best_point == {"learning_rate": 0.1}
     assert progress.best_accuracy == pytest.approx(0.65)
     assert progress.best_num_seeds == 2
+
+
+def test_a_sweep_that_nothing_can_train_is_told_so(start):
+    recorder = start()
+    assert recorder.progress().abandoned is None
+    recorder.abandon("a group of 2 workers failed 3 times")
+    assert recorder.progress().abandoned == "a group of 2 workers failed 3 times"
 
 
 def test_an_error_reads_as_one_line():
