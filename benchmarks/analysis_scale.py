@@ -133,7 +133,8 @@ def write(num_trials: int, epochs: int, root: str) -> None:
         }
 
     spec = SweepSpec.from_mapping(sweep(num_trials, epochs))
-    trials = expand(spec, Identity("task", "0", "0", N_TRAIN, Traits(False, False)))
+    plain = {spec.base.shape: Traits(batch_norm=False, random=False)}
+    trials = expand(spec, Identity("task", "0", "0", N_TRAIN, plain))
     assert len(trials) == num_trials
     writer = StoreWriter(Store(root))
     writer.add_sweep(

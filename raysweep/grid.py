@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysweep.errors import InputError
@@ -21,10 +21,10 @@ class Trial(NamedTuple):
 
 
 class Traits(NamedTuple):
-    """What of a model depends on how a batch is divided between workers."""
+    """What of training depends on how a batch is divided between workers."""
 
     batch_norm: bool
-    random_layers: bool  # dropout that the trial's own `dropout` does not set
+    random: bool  # dropout that the trial's own `dropout` does not set, or augmentation
 
 
 class Identity(NamedTuple):
@@ -34,7 +34,7 @@ class Identity(NamedTuple):
     task_digest: str
     data_digest: str
     n_train: int
-    traits: Traits
+    traits: Mapping[tuple[int, int], Traits]  # by the model's shape
 
 
 def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
@@ -50,7 +50,7 @@ def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
             task=identity.task,
             task_digest=identity.task_digest,
             data_digest=identity.data_digest,
-            world_size=identity_world_size(fields, spec.resources.workers, identity.traits),
+            world_size=identity_world_size(fields, spec.resources.workers, identity),
         )
         for seed in spec.seeds:
             content = f"{config_id} seed {seed}".encode()
@@ -79,10 +79,20 @@ def points(spec: SweepSpec) -> Iterator[dict[str, Any]]:
         yield dict(zip(spec.axes, values, strict=True))
 
 
-def identity_world_size(fields: Hyperparameters, workers: int, traits: Traits) -> int:
+def shapes(spec: SweepSpec) -> list[Hyperparameters]:
+    """A point of the grid for each shape of its models."""
+    first = spec.base.model_copy(update=next(points(spec)))
+    widths, depths = (spec.axes.get(name, (getattr(first, name),)) for name in ("width", "depth"))
+    return [
+        first.model_copy(update={"width": width, "depth": depth})
+        for width, depth in itertools.product(widths, depths)
+    ]
+
+
+def identity_world_size(fields: Hyperparameters, workers: int, identity: Identity) -> int:
     """The world size where it can change results, and 1 where training promises equality."""
-    matters = fields.dropout > 0 or traits.random_layers or traits.batch_norm
-    return workers if matters else 1
+    traits = identity.traits[fields.shape]
+    return workers if fields.dropout > 0 or traits.random or traits.batch_norm else 1
 
 
 def check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -> None:
@@ -100,7 +110,7 @@ def check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -
             f"warmup_epochs = {fields.warmup_epochs:g} leaves nothing of {fields.epochs} epochs"
         )
     smallest = min(size, n_train % size or size) // workers
-    if identity.traits.batch_norm and smallest < 2:
+    if identity.traits[fields.shape].batch_norm and smallest < 2:
         raise InputError(
             f"batch_size = {size} leaves a worker {smallest} of the last batch's "
             f"{n_train % size or size} examples; batch norm needs 2 or more"

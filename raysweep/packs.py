@@ -1,6 +1,6 @@
 """Which trials share a warm worker group: longest first, few enough that start-up vanishes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from raysweep.grid import Trial
@@ -14,12 +14,13 @@ class Speed(NamedTuple):
     """What a trial's time is made of, in seconds."""
 
     per_step: float
-    per_example: float
+    per_example: Mapping[tuple[int, int], float]  # by the model's shape
 
     def seconds(self, fields: Hyperparameters, n_train: int) -> float:
         """Estimated time of a whole trial."""
         steps = -(-n_train // fields.batch_size)
-        return fields.epochs * (steps * self.per_step + n_train * self.per_example)
+        an_epoch = steps * self.per_step + n_train * self.per_example[fields.shape]
+        return fields.epochs * an_epoch
 
 
 def plan(

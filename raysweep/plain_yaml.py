@@ -1,4 +1,4 @@
-"""YAML that holds plain values and nothing else, whoever wrote it."""
+"""YAML that holds plain values and nothing else, whoever wrote it, and settings of parts of it."""
 
 import contextlib
 import re
@@ -99,3 +99,21 @@ def _mistakes_in(text: str, source: str) -> Iterator[None]:
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         # PyYAML lets these through where a value contradicts its tag: `!!int x`, `!!bool 3`.
         raise InputError(f"{source} holds a value that can't be read: {shown(error)}") from None
+
+
+def apply_setting(content: dict[str, Any], setting: str) -> None:
+    """Write `dotted.path=value` (a YAML value) into parsed YAML, in place."""
+    path, equals, text = setting.partition("=")
+    option = f"--set {shown(setting)}"
+    if not equals or not path.strip():
+        raise InputError(f"{option}: write it as path=value, base.epochs=10 for instance")
+    *parents, last = path.strip().split(".")
+    place = content
+    for parent in parents:
+        inner = place.setdefault(parent, {})
+        if inner is None:
+            inner = place[parent] = {}
+        if not isinstance(inner, dict):
+            raise InputError(f"{option}: {shown(parent)} holds {shown(inner)}, not a mapping")
+        place = inner
+    place[last] = parse_yaml(text, source=option)

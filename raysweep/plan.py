@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from raysweep.capacity import Node
 from raysweep.errors import InputError, shown
 from raysweep.finished import finished_in
-from raysweep.grid import Identity, Trial, expand, points
+from raysweep.grid import Identity, Trial, expand, shapes
 from raysweep.packs import Speed
 from raysweep.spec import SweepSpec
 from raysweep.store import Store
@@ -74,13 +74,12 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
             raise InputError(f"data = {shown(spec.data)}: there is no folder {folder}")
     data = load_data(source, folder)
     n_train = num_examples(data.train)
-    first = spec.base.model_copy(update=next(points(spec)))
     identity = Identity(
         task=source.reference,
         task_digest=source.digest,
         data_digest=data_digest(data),
         n_train=n_train,
-        traits=traits(source.task, data, first),
+        traits={fields.shape: traits(source.task, data, fields) for fields in shapes(spec)},
     )
     trials = expand(spec, identity)
     num_epochs = sum(trial.hyperparameters.epochs for trial in trials)
@@ -93,13 +92,16 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
 
 
 def speed_of(plan: Plan) -> Speed:
-    """How long training is likely to take, from the size of the model."""
+    """How long training is likely to take, from the size of each model that the sweep builds."""
     resources = plan.spec.resources
     on_gpu = resources.gpus_per_worker > 0
     rate = GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else CPU_FLOPS
     rate *= resources.workers * (1 if on_gpu else max(1.0, resources.cpus_per_worker))
-    flops = flops_per_example(plan.source.task, plan.data, plan.trials[0].hyperparameters)
-    return Speed(GPU_STEP_S if on_gpu else CPU_STEP_S, flops / rate)
+    per_example = {
+        fields.shape: flops_per_example(plan.source.task, plan.data, fields) / rate
+        for fields in shapes(plan.spec)
+    }
+    return Speed(GPU_STEP_S if on_gpu else CPU_STEP_S, per_example)
 
 
 def sweep_record(

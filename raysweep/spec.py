@@ -1,4 +1,4 @@
-"""What a sweep is: the frozen, strict models behind the YAML, and how the YAML is read."""
+"""What a sweep is: the frozen, strict models behind the YAML."""
 
 import difflib
 import hashlib
@@ -16,12 +16,12 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from raysweep.errors import InputError, shown
-from raysweep.plain_yaml import parse_yaml
 
 # Enters every trial id: raise it when a change to the training loop changes results.
 TRAINING_VERSION = 1
@@ -88,6 +88,11 @@ class Hyperparameters(Frozen):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="of the model's operations; weights and losses stay fp32"
     )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Width and depth, on which the size of a model and its kinds of layers depend."""
+        return self.width, self.depth
 
     def effective_learning_rate(self) -> float:
         """The learning rate after scaling with the batch size."""
@@ -175,9 +180,11 @@ class Resources(Frozen):
 
     @field_validator("gpus_per_worker")
     @classmethod
-    def _whole_gpus(cls, value: float) -> float:
+    def _gpus_that_work(cls, value: float, info: ValidationInfo) -> float:
         if value > 1 and value != int(value):
-            raise ValueError("above 1, GPUs come whole")
+            raise ValueError("whole, above 1")
+        if 0 < value < 1 and info.data.get("workers", 1) > 1:
+            raise ValueError("0, 1 or more: workers of one trial can't share a GPU")
         return value
 
 
@@ -192,11 +199,6 @@ class Checkpoints(Frozen):
     folder: str | None = Field(
         default=None, description="on a disk that all nodes share, or s3://; null: in the store"
     )
-
-    @property
-    def wanted(self) -> bool:
-        """Whether there are to be any."""
-        return self.every_epochs is not None or self.every_minutes is not None
 
 
 class Scheduler(Frozen):
@@ -380,21 +382,3 @@ def _explain(error: Any, content: Any) -> str:
         return message
     message = message.removeprefix("Input should be ")
     return f"{path} = {shown(error['input'])} is not allowed: it should be {message}"
-
-
-def apply_setting(content: dict[str, Any], setting: str) -> None:
-    """Write `dotted.path=value` (a YAML value) into parsed YAML, in place."""
-    path, equals, text = setting.partition("=")
-    option = f"--set {shown(setting)}"
-    if not equals or not path.strip():
-        raise InputError(f"{option}: write it as path=value, base.epochs=10 for instance")
-    *parents, last = path.strip().split(".")
-    place = content
-    for parent in parents:
-        inner = place.setdefault(parent, {})
-        if inner is None:
-            inner = place[parent] = {}
-        if not isinstance(inner, dict):
-            raise InputError(f"{option}: {shown(parent)} holds {shown(inner)}, not a mapping")
-        place = inner
-    place[last] = parse_yaml(text, source=option)

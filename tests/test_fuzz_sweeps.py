@@ -1,5 +1,6 @@
 """Whatever a sweep file or a `--set` holds: a sweep, or one clear line. Never a traceback."""
 
+import collections
 import itertools
 
 import pyarrow as pa
@@ -17,7 +18,8 @@ from raysweep.plain_yaml import parse_scalars, parse_yaml
 from raysweep.spec import EarlyStopping, Frozen, Hyperparameters, SweepSpec
 from raysweep.store import TRIALS
 
-IDENTITY = Identity("digits", "task", "data", 1000, Traits(batch_norm=True, random_layers=False))
+ANY_SHAPE = collections.defaultdict(lambda: Traits(batch_norm=True, random=False))
+IDENTITY = Identity("digits", "task", "data", 1000, ANY_SHAPE)
 BOMB = "a: &a [x, x, x]\n" + "\n".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]"
     for old, new in itertools.pairwise("abcdefghijkl")

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,15 @@ from raysweep.errors import InputError
 from raysweep.grid import Identity, Traits, expand
 from raysweep.spec import Hyperparameters, SweepSpec
 
-PLAIN = Traits(batch_norm=False, random_layers=False)
-IDENTITY = Identity("m:t", "source", "data", n_train=1000, traits=PLAIN)
+PLAIN = Traits(batch_norm=False, random=False)
+
+
+def identified(traits=PLAIN, n_train=1000):
+    """A task whose models of any shape have these traits."""
+    return Identity("m:t", "source", "data", n_train, defaultdict(lambda: traits))
+
+
+IDENTITY = identified()
 
 
 def sweep(axes, *, base=None, seeds: int | tuple[int, ...] = 2, workers=1):
@@ -83,12 +91,11 @@ def test_a_field_added_later_keeps_old_ids_at_its_neutral_value(monkeypatch):
         ({}, PLAIN, False),
         ({"dropout": 0.5}, PLAIN, True),
         ({}, PLAIN._replace(batch_norm=True), True),
-        ({}, PLAIN._replace(random_layers=True), True),
+        ({}, PLAIN._replace(random=True), True),
     ],
 )
 def test_the_number_of_workers_counts_only_where_it_can_change_results(base, traits, counts):
-    identity = IDENTITY._replace(traits=traits)
-    one, two = (ids(sweep({}, base=base, workers=workers), identity) for workers in (1, 2))
+    one, two = (ids(sweep({}, base=base, workers=n), identified(traits)) for n in (1, 2))
     assert (one != two) == counts
 
 
@@ -106,10 +113,18 @@ def test_a_point_that_can_not_be_trained_is_refused(base, workers, message):
 
 
 def test_a_last_batch_of_one_with_batch_norm_is_refused():
-    identity = IDENTITY._replace(n_train=97, traits=PLAIN._replace(batch_norm=True))
+    normed = PLAIN._replace(batch_norm=True)
     with pytest.raises(InputError, match="batch norm needs 2 or more"):
-        ids(sweep({"batch_size": [32]}), identity)
-    ids(sweep({"batch_size": [32]}), identity._replace(n_train=96))
+        ids(sweep({"batch_size": [32]}), identified(normed, n_train=97))
+    ids(sweep({"batch_size": [32]}), identified(normed, n_train=96))
+
+
+def test_a_models_shape_decides_alone_whether_the_number_of_workers_counts():
+    normed = PLAIN._replace(batch_norm=True)
+    identity = IDENTITY._replace(traits={(128, 1): PLAIN, (128, 3): normed})
+    one, two = (ids(sweep({"depth": [1, 3]}, seeds=1, workers=n), identity) for n in (1, 2))
+    assert one[0] == two[0]
+    assert one[1] != two[1]
 
 
 @pytest.mark.slow

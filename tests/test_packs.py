@@ -4,7 +4,9 @@ import random
 
 from raysweep.grid import Trial
 from raysweep.packs import Speed, makespan, plan
+from raysweep.plan import make_plan, speed_of
 from raysweep.spec import Hyperparameters
+from raysweep.store import Store
 
 
 def trials(*seconds):
@@ -47,6 +49,16 @@ def test_the_plan_ends_near_the_optimum_with_few_starts():
 
 
 def test_a_trials_time_grows_with_steps_and_examples():
-    speed = Speed(per_step=0.01, per_example=0.001)
-    small = Hyperparameters(epochs=2, batch_size=10)
+    speed = Speed(per_step=0.01, per_example={(128, 2): 0.001})
+    small = Hyperparameters(epochs=2, batch_size=10, width=128, depth=2)
     assert speed.seconds(small, 100) == 2 * (10 * 0.01 + 100 * 0.001)
+
+
+def test_a_larger_model_is_judged_to_take_longer(make_spec, tmp_path):
+    made = make_plan(make_spec(axes={"width": [16, 2048], "depth": [1, 3]}), Store(tmp_path))
+    speed = speed_of(made)
+    seconds = [speed.seconds(trial.hyperparameters, made.n_train) for trial in made.trials]
+    shapes = [(t.hyperparameters.width, t.hyperparameters.depth) for t in made.trials]
+    by_shape = dict(zip(shapes, seconds, strict=True))
+    assert by_shape[16, 1] < by_shape[16, 3] < by_shape[2048, 1] < by_shape[2048, 3]
+    assert by_shape[2048, 3] > 10 * by_shape[16, 3]

@@ -5,8 +5,8 @@ from pydantic import ValidationError
 
 from raysweep import recipes
 from raysweep.errors import InputError
-from raysweep.plain_yaml import parse_yaml
-from raysweep.spec import Hyperparameters, Probes, SweepSpec, apply_setting, nested_fields
+from raysweep.plain_yaml import apply_setting, parse_yaml
+from raysweep.spec import Hyperparameters, Probes, SweepSpec, nested_fields
 
 MINIMAL = {"name": "s", "task": "digits"}
 
@@ -57,6 +57,10 @@ def test_broken_yaml_names_the_file_and_the_line():
         ({"name": "../out"}, ["name = '../out'", "allowed: letters"]),
         ({"resources": {"workers": 0}}, ["resources.workers = 0"]),
         ({"resources": {"gpus_per_worker": 1.5}}, ["resources.gpus_per_worker = 1.5", "whole"]),
+        (
+            {"resources": {"workers": 2, "gpus_per_worker": 0.5}},
+            ["resources.gpus_per_worker = 0.5", "can't share a GPU"],
+        ),
         ({"resources": {"gpu": 1}}, ["'resources.gpu' is not a field of resources"]),
         ({"probes": {"ema": 1.0}}, ["'probes.ema' is not a field of probes", "ema_half_life"]),
         ({"probes": {"ema_half_life": 0.0}}, ["probes.ema_half_life = 0.0", "greater than 0"]),

@@ -115,6 +115,31 @@ def test_broken_data_is_refused_with_the_numbers():
         load_data(find_task("odd_tasks:broken", HERE), None)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            lambda data: {"train": data.train._replace(y=data.train.y.astype(float))},
+            "train has classes of type float64; whole numbers are needed",
+        ),
+        (
+            lambda data: {"train_eval": data.validation},
+            "train_eval has 61 examples, and train has 97",
+        ),
+        (
+            lambda data: {"val_clusters": np.zeros(60)},
+            "val_clusters has 60 examples, and validation has 61",
+        ),
+    ],
+)
+def test_splits_that_do_not_fit_together_are_refused_before_anything_starts(changes, message):
+    odd = odd_tasks.odd
+    source = find_task("odd_tasks:odd", HERE)
+    task = Task(lambda folder: (made := odd.load(folder))._replace(**changes(made)), odd.build)
+    with pytest.raises(InputError, match=message):
+        load_data(source._replace(task=task), None)
+
+
 def test_a_dataset_without_a_digest_is_refused():
     pairs = odd_tasks.pairs
     source = find_task("odd_tasks:pairs", HERE)
@@ -139,6 +164,7 @@ def test_a_model_is_looked_at_without_being_run(digits):
     counted = flops_per_example(conv, data, fields)
     assert counted == 2 * (2 * 62 * 4 * 3 + 3 * 4 * 62 * 10)
     assert traits(odd_tasks.batch_norm, data, Hyperparameters()).batch_norm
+    assert traits(task, odd_tasks.load_jittered(None), fields).random  # it may draw as it is read
 
 
 def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):

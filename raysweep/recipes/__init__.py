@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 
 from raysweep.errors import InputError, shown
-from raysweep.plain_yaml import MAX_CHARACTERS, parse_yaml
-from raysweep.spec import MAX_TRIALS, SweepSpec, apply_setting
+from raysweep.plain_yaml import MAX_CHARACTERS, apply_setting, parse_yaml
+from raysweep.spec import MAX_TRIALS, SweepSpec
 
 DEFAULT = "digits"
 

@@ -188,6 +188,11 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
             if len(examples.x) != len(examples.y):
                 sizes = f"{len(examples.x)} inputs and {len(examples.y)} classes"
                 raise InputError(f"task {source.reference}: {split} has {sizes}")
+            if examples.y.dtype.kind not in "iu":
+                raise InputError(
+                    f"task {source.reference}: {split} has classes of type {examples.y.dtype}; "
+                    "whole numbers are needed"
+                )
             low, high = int(examples.y.min()), int(examples.y.max())
             if low < 0 or high >= data.num_classes:
                 raise InputError(
@@ -196,6 +201,17 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
                 )
         elif data.digest is None:
             raise InputError(f"task {source.reference}: a Dataset needs Data(digest=...)")
+    for name, examples, beside in (
+        ("train_eval", data.train_eval, "train"), ("val_clusters", data.val_clusters, "validation")
+    ):  # fmt: skip
+        if examples is None:
+            continue
+        length = len(examples) if isinstance(examples, np.ndarray) else num_examples(examples)
+        if length != num_examples(getattr(data, beside)):
+            raise InputError(
+                f"task {source.reference}: {name} has {length} examples, and {beside} has "
+                f"{num_examples(getattr(data, beside))}; they must be the same ones"
+            )
     return data
 
 
@@ -235,20 +251,21 @@ def example_input(data: Data) -> torch.Tensor:
 
 
 def traits(task: Task, data: Data, fields: Hyperparameters) -> Traits:
-    """What a model is made of, seen without the trial's own dropout.
+    """What training is made of, seen without the trial's own dropout. A dataset may augment.
 
     The model is built on torch's `meta` device, where tensors have shapes and no numbers: one that
     is too large for this machine does no harm here. Of one that can't be built nothing is promised.
     """
     model = _on_meta(task, data, fields.model_copy(update={"dropout": 0.0}))
     if model is None:
-        return Traits(batch_norm=False, random_layers=True)
+        return Traits(batch_norm=False, random=True)
     layers = list(model.modules())
     norms = (nn.modules.batchnorm._BatchNorm,)
     drops = (nn.modules.dropout._DropoutNd,)
     return Traits(
         batch_norm=any(isinstance(layer, norms) for layer in layers),
-        random_layers=any(isinstance(layer, drops) and layer.p > 0 for layer in layers),
+        random=not isinstance(data.train, Arrays)
+        or any(isinstance(layer, drops) and layer.p > 0 for layer in layers),
     )
 
 
