@@ -47,5 +47,7 @@ def by_seed(trials: Sequence[Trial], seeds: Sequence[int]) -> list[list[Trial]]:
     Within a seed the order is that of the ids, which are digests: a part of the grid then holds
     levels of every axis.
     """
-    ordered = sorted(trials, key=lambda trial: trial.trial_id)
-    return [[trial for trial in ordered if trial.seed == seed] for seed in seeds]
+    of_seed: dict[int, list[Trial]] = {seed: [] for seed in seeds}
+    for trial in sorted(trials, key=lambda trial: trial.trial_id):
+        of_seed[trial.seed].append(trial)
+    return list(of_seed.values())

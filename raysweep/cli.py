@@ -191,7 +191,8 @@ def list_recipes(
 
 
 def run_command_line(arguments: Sequence[str]) -> None:
-    """Run one command and exit: 0 done, 1 failed, 2 bad input, 3 some trials failed."""
+    """Run one command and exit: 0 done, 1 failed, 2 bad input, 3 some trials failed, 128 + n after
+    signal n."""
     try:
         app(list(arguments), prog_name="raysweep")
     except RaysweepError as error:

@@ -10,10 +10,8 @@ from torch.nn import functional
 
 from raysweep.confidence import Margins
 from raysweep.group import Group
-from raysweep.splits import Placed, Split
+from raysweep.splits import Placed, Split, at_once
 from raysweep.store import NUM_BLOCKS
-
-EVALUATION_BATCH = 2_048
 
 
 class PerExample(NamedTuple):
@@ -46,7 +44,7 @@ def evaluate(
     correct = [torch.zeros(0, dtype=torch.bool, device=group.device)]
     losses = [torch.zeros(0, dtype=torch.float64, device=group.device)]
     with torch.inference_mode():
-        for x, y in split.in_order(group.share(split.n), EVALUATION_BATCH):
+        for x, y in split.in_order(group.share(split.n), at_once(split)):
             with precision:
                 logits = model(x)
             # Classes first: with few classes, all that follows is several times as fast.

@@ -9,6 +9,8 @@ import pyarrow as pa
 from raysweep.schema import DONE, STOPPED
 from raysweep.store import Store
 
+EPOCH_KEY = ["trial_id", "attempt", "start_epoch", "epoch"]
+
 
 def finished_in(store: Store, *, pruned: bool = False) -> set[str]:
     """Ids of the trials that are not to be trained again: those that a store holds whole, and, with
@@ -20,7 +22,7 @@ def finished_in(store: Store, *, pruned: bool = False) -> set[str]:
     rows = store.scan("trials").rows.select(columns).to_pylist()
     ends = (*DONE, STOPPED) if pruned else DONE
     done = [row for row in rows if row["status"] in ends]
-    epochs = store.scan("epochs")
+    epochs = store.scan("epochs", EPOCH_KEY, thorough=True)
     if epochs.damaged:
         # The rows of a trial may have been in there.
         done = _with_all_epochs(done, epochs.rows)
@@ -29,8 +31,7 @@ def finished_in(store: Store, *, pruned: bool = False) -> set[str]:
 
 def _with_all_epochs(trials: Sequence[Mapping[str, Any]], epochs: pa.Table) -> list[Any]:
     """Those trials whose last attempt has all its rows, and earlier ones those before it."""
-    key = ["trial_id", "attempt", "start_epoch"]
-    grouped = epochs.group_by(key).aggregate([("epoch", "distinct")]).to_pylist()
+    grouped = epochs.group_by(EPOCH_KEY[:3]).aggregate([("epoch", "distinct")]).to_pylist()
     seen: dict[str, dict[int, tuple[int, set[int]]]] = {}
     for row in grouped:
         attempts = seen.setdefault(row["trial_id"], {})

@@ -41,7 +41,7 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
     def seconds(trial: Trial) -> float:
         return speed.seconds(trial.hyperparameters, plan.n_train)
 
-    planned = plan_packs(plan, budget, seconds, slots)
+    planned = plan_packs(plan, budget, seconds, slots, growing=growing)
     if budget.max_trials is not None:
         said.append(
             f"budget: {sum(map(len, planned))} of these {len(plan.left)} trials (--max-trials)"

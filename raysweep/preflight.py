@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysweep.errors import InputError
 from raysweep.folder import Folder
 from raysweep.plan import Plan
+from raysweep.splits import MAX_CLASSES
 from raysweep.tasks import num_parameters
 
 # How long a node may take to start a process and answer. Most of it is that start: 1 to 3 s.
@@ -22,6 +23,7 @@ LEAVE_S = 8.0  # how long Ray may still list a node that has gone
 # Of an epoch's row without its bits, compressed, with every probe on: 437 bytes measured on digits,
 # whose 797 validation examples are 100 of them. Merging the segments holds them twice for a while.
 ROW_BYTES, COPIES = 337, 2
+DIGITS_CLASSES, CLASS_BYTES = 10, 8  # digits' classes are in there; beyond: two numbers of each
 KINDS_OF_WEIGHTS = 4  # raw, and the three averages
 
 
@@ -83,7 +85,9 @@ def disk_bytes(plan: Plan) -> int:
         rows += epochs * (KINDS_OF_WEIGHTS if trial.probes.ema_half_life else 1)
         bits += epochs * bool(trial.probes.correct_bits)
         saved |= trial.hyperparameters.early_stopping is not None
-    size = COPIES * (rows * ROW_BYTES + bits * plan.n_val // 8)
+    classes = plan.data.num_classes if plan.data.num_classes <= MAX_CLASSES else 0
+    row_bytes = ROW_BYTES + CLASS_BYTES * max(0, classes - DIGITS_CLASSES)
+    size = COPIES * (rows * row_bytes + bits * plan.n_val // 8)
     if saved:
         largest = max(plan.left, key=lambda t: t.hyperparameters.width * t.hyperparameters.depth)
         weights = num_parameters(plan.source.task, plan.data, largest.hyperparameters)

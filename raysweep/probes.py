@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from raysweep.group import ALONE, Group
-from raysweep.splits import Split
+from raysweep.splits import Split, at_once
 
 
 class Average:
@@ -90,8 +90,10 @@ def estimate_statistics(
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean of what it sees
         layer.train()
+    # In batches of like size, as each counts as much as the others.
+    size = math.ceil(examples.n / math.ceil(examples.n / at_once(examples)))
     with torch.inference_mode(), precision:
-        for x, _ in examples.in_order(slice(0, examples.n), examples.n):
+        for x, _ in examples.in_order(slice(0, examples.n), size):
             model(x)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum

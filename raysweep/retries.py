@@ -2,6 +2,7 @@
 
 import re
 
+import torch
 import torch.distributed as dist
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
@@ -11,6 +12,8 @@ _GLOO = re.compile(
     r"|Application timeout|Broken pipe",
     re.IGNORECASE,
 )
+
+_CUDA = re.compile(r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS|device-side assert")
 
 
 def is_transient(error: BaseException) -> bool:
@@ -23,6 +26,16 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, RayError | dist.DistError):
         return True
     return isinstance(error, RuntimeError) and bool(_GLOO.search(str(error)))
+
+
+def broke_the_gpu(error: BaseException) -> bool:
+    """Whether this process can't use its GPU any more: CUDA gives a process one context, and an
+    assert or a bad access leaves it unusable. Memory that ran out does not."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return False
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_CUDA.search(str(error)))
 
 
 def ran_out_of_memory(error: BaseException | str) -> bool:

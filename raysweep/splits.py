@@ -13,6 +13,9 @@ from raysweep.tasks import Arrays, Data, Examples, num_examples
 
 MAX_TRAIN_EVAL = 1_000
 MAX_CLASSES = 1_000
+# Examples of a pass without gradients, and the numbers in their inputs: large images go in smaller
+# batches, as what a model makes of them takes a multiple of their memory.
+MAX_BATCH, MIN_BATCH, MAX_NUMBERS = 2_048, 32, 2**23
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -27,6 +30,11 @@ class TensorSplit(NamedTuple):
     def n(self) -> int:
         """Number of examples."""
         return len(self.y)
+
+    @property
+    def size_of_one(self) -> int:
+        """Numbers in the input of an example."""
+        return self.x[0].numel()
 
     def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
         """Batches of these sizes, in this order; a size of 0 gives an empty batch."""
@@ -53,13 +61,20 @@ class DatasetSplit(NamedTuple):
     n: int
     device: torch.device
 
+    @property
+    def size_of_one(self) -> int:
+        """Numbers in the input of an example."""
+        return self.dataset[0][0].numel()
+
     def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
         """Batches of these sizes, in this order; a size of 0 gives an empty batch."""
         # A DataLoader can't fetch an empty batch: it fetches one example, which is cut off here.
         wanted = [index.tolist() or [0] for index in order.split(list(sizes))]
-        loader: DataLoader[Any] = DataLoader(self.dataset, batch_sampler=wanted)
-        for size, (x, y) in zip(sizes, loader, strict=True):
-            yield x[:size].to(self.device), y[:size].to(self.device)
+        on_gpu = self.device.type == "cuda"  # pinned memory crosses while the GPU computes
+        loader: DataLoader[Any] = DataLoader(self.dataset, batch_sampler=wanted, pin_memory=on_gpu)
+        for size, batch in zip(sizes, loader, strict=True):
+            x, y = (part[:size].to(self.device, non_blocking=on_gpu) for part in batch)
+            yield x, y
 
     def in_order(self, part: slice, size: int) -> Iterator[Batch]:
         """A part of the split, `size` examples at a time."""
@@ -72,6 +87,11 @@ class DatasetSplit(NamedTuple):
 
 
 Split = TensorSplit | DatasetSplit
+
+
+def at_once(split: Split) -> int:
+    """How many examples go through a model together where no gradient is needed."""
+    return min(MAX_BATCH, max(MIN_BATCH, MAX_NUMBERS // max(1, split.size_of_one)))
 
 
 class Placed(NamedTuple):
@@ -110,8 +130,9 @@ def place(data: Data, device: torch.device) -> Placed:
 def _place(examples: Examples, device: torch.device) -> Split:
     if isinstance(examples, Arrays):
         # Arrays from Ray's object store are read-only: this is the one copy per process.
-        x, y = (torch.from_numpy(np.array(array)).to(device) for array in examples)
-        return TensorSplit(x, y)
+        x = torch.from_numpy(np.array(examples.x))
+        y = torch.from_numpy(np.array(examples.y, dtype=np.int64))  # as the loss wants its classes
+        return TensorSplit(x.to(device), y.to(device))
     return DatasetSplit(examples, num_examples(examples), device)
 
 

@@ -143,21 +143,29 @@ class Store:
         return _record_of({t: [Path(p).name for p in self.live_files(t)] for t in TABLES})
 
     def scan(
-        self, table: Table, columns: Sequence[str] | None = None, *, trial_id: str | None = None
+        self,
+        table: Table,
+        columns: Sequence[str] | None = None,
+        *,
+        trial_id: str | None = None,
+        thorough: bool = False,
     ) -> Scan:
         """All live rows that can be read, or one trial's, in the order of writing.
 
-        Of a damaged file, what `columns` need not may go unnoticed: `damaged` looks at all.
+        Of a damaged file, what `columns` need not may go unnoticed, unless `thorough` has all of it
+        read, file by file; `damaged` looks at all.
         """
         schema = SCHEMAS[table]
-        if columns is not None:
-            schema = pa.schema([schema.field(name) for name in columns])
+        kept = schema.names if columns is None else list(columns)
+        if not thorough:
+            schema = pa.schema([schema.field(name) for name in kept])
         for _ in range(_MAX_LISTINGS):
             paths = self.live_files(table)
-            parts, damaged, missing = [schema.empty_table()], [], False
+            parts, damaged, missing = [schema.empty_table().select(kept)], [], False
             for path in paths:
                 try:
-                    parts.append(segments.read(self.folder, path, schema, trial_id))
+                    rows = segments.read(self.folder, path, schema, trial_id)
+                    parts.append(rows.select(kept))
                 except FileNotFoundError:
                     missing = True
                     damaged.append(Damaged(path, "it is not there"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep import capacity, cluster, packs, preflight
@@ -31,7 +31,7 @@ from raysweep.standing import Failure, Progress
 from raysweep.store import Store
 from raysweep.tuning import remove_group, tune_packs
 from raysweep.turnstile import Turnstile
-from raysweep.watchdog import Watchdog
+from raysweep.watchdog import StuckSweepError, Watchdog
 from raysweep.worker import Assignment
 
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
@@ -147,7 +147,8 @@ def _train(asked: _Invoked) -> Result:
                 plan,
                 asked.budget,
                 lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
-                max(slots, GROWN_SLOTS) if growing else slots,
+                slots,
+                growing=growing,
             )
             watchdog = Watchdog(resources, nodes, module, growing=growing)
             invocation = Invocation.begin()
@@ -160,9 +161,17 @@ def _train(asked: _Invoked) -> Result:
 
 
 def plan_packs(
-    plan: Plan, budget: Budget, seconds: Callable[[Trial], float], slots: int
+    plan: Plan,
+    budget: Budget,
+    seconds: Callable[[Trial], float],
+    slots: int,
+    *,
+    growing: bool,
 ) -> list[list[Trial]]:
-    """The packs of one invocation, in the order in which they are to start."""
+    """The packs of one invocation, in the order in which they are to start.
+
+    Args: seconds: that a trial takes; slots, growing: of the cluster.
+    """
     seeds = plan.spec.seeds
     if plan.spec.scheduler:
         # One trial a pack: what Tune stops is a Tune trial.
@@ -175,7 +184,7 @@ def plan_packs(
         for pack in packs.plan(
             wave,
             seconds,
-            slots=slots,
+            slots=max(slots, GROWN_SLOTS) if growing else slots,
             start_s=start_seconds(plan.spec.resources),
             longest_first=budget == Budget(),
         )
@@ -216,6 +225,8 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
             if seen.storage_error is not None:
                 asked.show(seen)
                 raise StorageError(seen.storage_error)
+            if seen.abandoned is not None:
+                raise StuckSweepError(seen.abandoned)
             notice = watchdog.look(seen)
             for search in searches:
                 search.max_concurrent = watchdog.slots
@@ -255,8 +266,10 @@ def _halt(halt: threading.Event, thread: threading.Thread, recorder: Any) -> Non
     halt.set()
     thread.join(HALT_S)
     # Workers of a trial die with it, and what they held comes back with their placement group.
-    for group in ray.get(recorder.groups.remote(), timeout=HALT_S):
-        remove_group(group)
+    # A recorder in a long flush does not answer: then the group goes with this job.
+    with contextlib.suppress(GetTimeoutError):
+        for group in ray.get(recorder.groups.remote(), timeout=HALT_S):
+            remove_group(group)
 
 
 def _progress(recorder: Any, signals: Signals) -> Progress | None:

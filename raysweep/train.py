@@ -55,6 +55,8 @@ def reset_global_state(seed: int) -> None:
     torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False  # by default convolutions have 10 bits, unlike on a CPU
+    torch.backends.cudnn.benchmark = False
 
 
 def seed_generators(seed: int) -> None:
@@ -77,7 +79,8 @@ def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> f
     full = fields.effective_learning_rate()
     epoch = step / steps_per_epoch
     if epoch < fields.warmup_epochs:
-        return full * (step + 1) / (fields.warmup_epochs * steps_per_epoch)
+        # A warm-up need not end with a step: its last one may be only a part of one.
+        return full * min(1.0, (step + 1) / (fields.warmup_epochs * steps_per_epoch))
     if fields.schedule == "step":
         return full * fields.step_factor ** (int(epoch) // fields.step_epochs)
     if fields.schedule == "cosine":

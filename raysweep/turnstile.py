@@ -19,6 +19,11 @@ class Turnstile:
         self._asked: dict[str, asyncio.Queue[Metrics | None]] = defaultdict(asyncio.Queue)
         self._passed: dict[str, asyncio.Event] = {}
 
+    async def open(self, trial_id: str) -> None:
+        """The driver, before its workers start. A driver that died may still stand in line: what
+        is asked from now on goes to this one."""
+        self._asked[trial_id] = asyncio.Queue()
+
     async def ask(self, trial_id: str, metrics: Metrics) -> None:
         """Rank 0, with what it measured after an epoch; returns when it may go on."""
         passed = self._passed[trial_id] = asyncio.Event()

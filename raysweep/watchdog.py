@@ -23,7 +23,7 @@ INLINE_ACTOR, GROUP_ACTOR = "ImplicitFunc", "RayTrainWorker"
 
 
 class StuckSweepError(RaysweepError):
-    """What is left of a sweep can't be placed any more, or a node joined that must not train."""
+    """What is left of a sweep can't be placed or started, or a node joined that must not train."""
 
     leaves_threads = True
 

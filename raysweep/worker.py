@@ -21,10 +21,10 @@ from ray.util import get_current_placement_group
 from torch import nn
 
 from raysweep.checkpoints import Keeper, UnusableCheckpointError, from_bytes, on_all
-from raysweep.errors import RaysweepError, one_line
+from raysweep.errors import one_line
 from raysweep.grid import Trial
 from raysweep.group import Group
-from raysweep.retries import is_transient, ran_out_of_memory
+from raysweep.retries import broke_the_gpu, is_transient, ran_out_of_memory
 from raysweep.sender import Sender
 from raysweep.shelf import Shelf
 from raysweep.spec import Checkpoints, Resources
@@ -92,8 +92,11 @@ def _train_trials(
     torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
     nodes = group.gather(ray.get_runtime_context().get_node_id())
     sender = Sender(given.recorder, nodes=nodes, shelf=given.shelf) if group.rank == 0 else None
+    shares_gpu = 0 < given.resources.gpus_per_worker < 1
     for trial in trials:
         _train_trial(trial, trial.trial_id in kept, given, group, wrap, sender, ask)
+        if shares_gpu:
+            torch.cuda.empty_cache()  # what this process keeps for later, its neighbour lacks now
     if sender is not None:
         sender.drain()
 
@@ -145,9 +148,10 @@ def _train_trial(
         rank = f"rank {group.rank} on " if group.world_size > 1 else "on "
         line, details = one_line(error, rank + platform.node()), "".join(format_exception(error))
         ray.get(given.recorder.blame.remote([trial.trial_id], line, details))
-        if group.world_size > 1:
+        if group.world_size > 1 or broke_the_gpu(error):
             # The others may wait for this one inside a collective operation, so the whole group
-            # starts again without the trial. Alone, a worker goes on with the next.
+            # starts again without the trial; so does a process whose GPU would fail every trial
+            # that follows. Otherwise a worker that is alone goes on with the next.
             raise
         return
     if sender is not None:
@@ -197,6 +201,7 @@ def _relayed(pack: Sequence[Trial], given: Assignment, report: Report | None) ->
         yield
         return
     (trial,), turnstile = pack, given.turnstile
+    ray.get(turnstile.open.remote(trial.trial_id))
 
     def relay() -> None:
         while True:
@@ -226,7 +231,7 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
     per_worker = {"CPU": resources.cpus_per_worker}
     if on_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
-    before = idle_starts = 0
+    before, idle_starts = -1, 0
     while todo := (left := _todo(list(by_id), given))[0]:
         attempts = ray.get(given.recorder.num_attempts.remote(list(by_id)))
         idle_starts = idle_starts + 1 if attempts == before else 0
@@ -264,11 +269,13 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
                 if ran_out_of_memory(failure):
                     line = one_line(failure, f"on rank {rank}")
                     ray.get(given.recorder.blame.remote(list(by_id), line, str(failure)))
-            if idle_starts == MAX_IDLE_STARTS:
-                raise RaysweepError(
-                    f"a group of {resources.workers} workers failed {idle_starts + 1} times "
+            if idle_starts + 1 == MAX_IDLE_STARTS:
+                # Tune would start the pack again, as often as its trials may fail.
+                given.recorder.abandon.remote(
+                    f"a group of {resources.workers} workers failed {MAX_IDLE_STARTS} times "
                     f"before any trial began: {_first(failures, error)}"
-                ) from error
+                )
+                return
 
 
 def _first(failures: dict[int, BaseException], error: Exception) -> str:

@@ -36,6 +36,18 @@ class Deadly(Unlucky):
         return self.layer(x)
 
 
+class Shattering(Unlucky):
+    """Breaks its process's GPU at width 13, as a failed assert does: nothing trains there again."""
+
+    broken = False
+
+    def forward(self, x):
+        Shattering.broken |= self.width == 13 and self.training
+        if Shattering.broken:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return self.layer(x)
+
+
 class Slow(Unlucky):
     """Sleeps at every training step, so that there is time to interrupt it."""
 
@@ -141,6 +153,7 @@ def load_broken(folder):
 
 unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
 deadly = Task(load, lambda trial, data: Deadly(trial.width))
+shattering = Task(load, lambda trial, data: Shattering(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
 patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
 lingering = Task(load_odd, lambda trial, data: Lingering(trial.width))

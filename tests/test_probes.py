@@ -11,6 +11,7 @@ from odd_tasks import batch_norm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raysweep import splits
 from raysweep.group import ALONE
 from raysweep.probes import Average, GradientNoise, batch_norms, estimate_statistics
 from raysweep.spec import Hyperparameters, Probes
@@ -144,6 +145,17 @@ def test_statistics_are_those_of_the_examples_at_the_weights_evaluated(digits):
     assert layer.momentum == batch_norms(before)[0].momentum
     for mine, theirs in zip(model.parameters(), before.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_statistics_of_large_inputs_come_from_batches_of_like_size(digits, monkeypatch):
+    _, data, placed = digits
+    model = batch_norm.build(Hyperparameters(), data)
+    monkeypatch.setattr(splits, "MAX_NUMBERS", 64 * 300)  # 1,000 examples: four times 250
+    estimate_statistics(model, placed.train_eval, nullcontext())
+    (layer,) = batch_norms(model)
+    assert int(layer.num_batches_tracked or 0) == 4
+    hidden = next(model.children())(placed.train_eval.x)
+    torch.testing.assert_close(layer.running_mean, hidden.mean(0), rtol=1e-4, atol=1e-5)
 
 
 def build_deep_batch_norm(trial, data):

@@ -189,6 +189,23 @@ def test_who_asks_at_the_turnstile_passes_only_when_let():
     asyncio.run(story())
 
 
+def test_a_driver_that_died_takes_nothing_from_the_one_that_follows():
+    async def story():
+        gate = Turnstile()
+        await gate.open("a")
+        dead = asyncio.create_task(gate.asked("a"))  # its process is gone, the call is not
+        await asyncio.sleep(0)
+        await gate.open("a")
+        asking = asyncio.create_task(gate.ask("a", {"epoch": 1}))
+        assert await asyncio.wait_for(gate.asked("a"), 5) == {"epoch": 1}
+        await gate.let_pass("a")
+        await asyncio.wait_for(asking, 5)
+        assert not dead.done()
+        dead.cancel()
+
+    asyncio.run(story())
+
+
 def test_stopped_trials_are_done_only_while_the_sweep_has_a_scheduler(
     make_spec, expand_digits, tmp_path
 ):

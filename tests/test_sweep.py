@@ -106,6 +106,20 @@ def test_a_trial_that_kills_its_process_is_charged_alone(make_spec, tmp_path, wo
     assert "died, 3 times" in result.failures[0].error
 
 
+def test_a_gpu_that_a_trial_broke_costs_no_other_trial(make_spec, tmp_path):
+    # One slot: all trials are one pack, and the one that breaks the GPU is not its last.
+    spec = make_spec(
+        task="odd_tasks:shattering",
+        base={"epochs": 1},
+        axes={"width": [8, 13, 16, 4]},
+        seeds=1,
+        resources={"cpus_per_worker": 2},
+    )
+    result = run_sweep(spec, tmp_path)
+    assert result.trained == 3
+    assert ["device-side assert" in failure.error for failure in result.failures] == [True]
+
+
 def test_a_diverging_learning_rate_is_a_result_and_the_sweep_goes_on(make_spec, tmp_path):
     result = run_sweep(make_spec(axes={"learning_rate": [0.1, 1e4]}, seeds=1), tmp_path)
     assert (result.trained, result.failures) == (2, ())

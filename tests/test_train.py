@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from groups import in_group
 from odd_tasks import odd, pairs
 from torch.nn.parallel import DistributedDataParallel
 
+from raysweep import splits
+from raysweep.evaluation import evaluate
 from raysweep.group import ALONE, Group
 from raysweep.spec import Hyperparameters, Probes
-from raysweep.splits import deal_blocks, place
+from raysweep.splits import at_once, deal_blocks, place
 from raysweep.store import EPOCHS, NUM_BLOCKS
 from raysweep.train import Stopper, learning_rate, train
 
@@ -266,6 +269,9 @@ def test_schedules():
         return [learning_rate(trial, step, 2) for step in steps]
 
     assert rates([0, 1, 2, 3, 4], warmup_epochs=2) == [0.25, 0.5, 0.75, 1.0, 1.0]
+    # Whatever part of a step a warm-up ends with, no step is above the full rate.
+    assert rates([0, 1], warmup_epochs=0.1) == [1.0, 1.0]
+    assert rates([0, 1, 2, 3], warmup_epochs=1.25) == pytest.approx([0.4, 0.8, 1.0, 1.0])
     assert rates([0, 3, 4], schedule="step", step_epochs=2) == pytest.approx([1, 1, 0.1])
     cosine = rates(range(20), schedule="cosine", epochs=10)
     assert cosine[0] == 1.0
@@ -282,6 +288,26 @@ def test_bf16_trains_nearly_like_fp32_and_is_another_trial(digits):
     assert abs(half[-1]["val_correct"] - full[-1]["val_correct"]) < 0.03 * 797
     ids = {Hyperparameters(precision=p).digest() for p in ("fp32", "bf16")}
     assert len(ids) == 2
+
+
+def test_classes_of_any_whole_type_train_alike(digits):
+    task, data, _ = digits
+    small = data._replace(train=data.train._replace(y=data.train.y.astype(np.uint8)))
+    assert rows_of(task, small, epochs=2) == rows_of(task, data, epochs=2)
+
+
+def test_large_inputs_are_evaluated_in_small_batches_and_to_the_same_result(digits, monkeypatch):
+    task, data, placed = digits
+    assert at_once(placed.validation) == splits.MAX_BATCH
+    model = task.build(Hyperparameters(), data)
+    whole = evaluate(model, placed.validation, ALONE, nullcontext())
+    monkeypatch.setattr(splits, "MAX_NUMBERS", 64 * 100)
+    assert at_once(placed.validation) == 100
+    parts = evaluate(model, placed.validation, ALONE, nullcontext())
+    assert torch.equal(whole.correct, parts.correct)
+    torch.testing.assert_close(whole.loss, parts.loss)
+    monkeypatch.setattr(splits, "MAX_NUMBERS", 1)
+    assert at_once(placed.validation) == splits.MIN_BATCH
 
 
 def test_label_smoothing_changes_training_and_not_how_validation_is_measured(digits):

@@ -1,5 +1,6 @@
 """A sweep that stands still says why, goes on when it can, and ends when it never will."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -81,6 +82,29 @@ def test_a_node_that_leaves_for_good_ends_the_sweep_with_its_name_and_a_whole_st
     assert f"1 of 2 nodes left: {os.uname().nodename}" in last
     assert store.read("epochs").num_rows > 0
     assert len(store.sweeps()) == 1
+
+
+def test_a_group_that_never_starts_ends_the_sweep_with_the_reason(tmp_path):
+    sweep = {
+        "name": "none",
+        "task": "digits",
+        "base": {"epochs": 1},
+        "axes": {"learning_rate": [0.01, 0.1]},
+        "seeds": 1,
+        "resources": {"workers": 2, "cpus_per_worker": 0.5},
+    }
+    (tmp_path / "sweep.yaml").write_text(json.dumps(sweep))  # JSON is YAML
+    done = subprocess.run(
+        [sys.executable, "-m", "raysweep.main", "run", "sweep.yaml", "--address", "local"],
+        cwd=tmp_path,
+        env=os.environ | {"GLOO_SOCKET_IFNAME": "nosuch0"},  # the workers can't meet
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "a group of 2 workers failed 3 times before any trial began" in done.stderr
 
 
 def test_a_node_that_joins_is_used(make_spec, tmp_path, monkeypatch):
