@@ -15,6 +15,7 @@ MIN_EXAMPLES = 100  # of the validation set
 MIN_FLIPS = 200  # over the usable epochs
 MIN_BLOCKS = 5  # that are not empty
 _UPPER = (1 + LEVEL) / 2
+_BISECTIONS = 50  # of an upper limit: to the last digits of a float
 
 
 class Split(NamedTuple):
@@ -114,7 +115,9 @@ def _split(
         alone = tau * K / c
         over_sets = np.maximum(4 * student * (along - alone) + 2 * alone, alone)
         spread = 2 * np.maximum(population, 0) ** 2 / hf_df + over_sets
-        total_df = np.where(K > 0, np.fmin(2 * total**2 / spread, hf_df), np.nan)
+        # Of what s^2 is expected to be, which is v or more in truth.
+        expected = np.maximum(total, v)
+        total_df = np.where(K > 0, np.fmin(2 * expected**2 / spread, hf_df), np.nan)
         # Some blocks hold more of the examples that flip: v is known less well than c nu says.
         unlike = K / c * ((energy - w * v[:, None]) ** 2).sum(axis=1)
         finite_df = np.fmin(2 * v**2 / unlike / student, c * nu)
@@ -125,19 +128,30 @@ def population_limits(total: Floats, finite: Floats, total_df: Floats) -> tuple[
     """Limits of the population's part, s^2 - v, which is not below 0 in truth.
 
     The chi-square limits of s^2, less v. How much of the error goes to each side depends on how far
-    a limit is from 0 (stats.upper_tail).
+    the tested value is from 0 (stats.upper_tail): the upper limit is the largest part of 0 or more
+    for which s^2 is not too small.
 
     Args: s^2, v and total_df of a Split, (N,) each. Returns: (N,), (N,).
     """
-    error = total * np.sqrt(2 / total_df)
+    # s^2 is expected to be v or more, so an s^2 below v is no sign that its error is small.
+    error = np.maximum(total, finite) * np.sqrt(2 / total_df)
     tails = np.linspace(1 - LEVEL, (1 - LEVEL) / 2, 26)[:, None]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         lows = total * total_df / stats.chi2.isf(tails, total_df) - finite
         allowed = tails <= upper_tail(np.maximum(lows, 0) / error)
         low = np.take_along_axis(lows, np.argmax(allowed, axis=0)[None], axis=0)[0]
-        high = total * total_df / stats.chi2.ppf(1 - _UPPER, total_df) - finite
-        tail = 1 - LEVEL - upper_tail(np.maximum(high, 0) / error)
-        return low, total * total_df / stats.chi2.ppf(tail, total_df) - finite
+        # Beyond both of these s^2 is below its 2.5 % quantile, and no more than that is asked for.
+        most = np.maximum(
+            total * total_df / stats.chi2.ppf(1 - _UPPER, total_df) - finite,
+            stats.norm.ppf(_UPPER) * error,
+        )
+        high = np.where(np.isfinite(most), 0.0, np.nan)
+        for _ in range(_BISECTIONS):
+            middle = (high + most) / 2
+            below = stats.chi2.cdf(total * total_df / (middle + finite), total_df)
+            accepted = below >= 1 - LEVEL - upper_tail(middle / error)
+            high, most = np.where(accepted, middle, high), np.where(accepted, most, middle)
+        return low, high
 
 
 def flip_bounds(
