@@ -108,12 +108,11 @@ def _split(
         p = stats.f.sf(total / v, nu, c * nu)
         # Variance of s^2 - v: over paths of the population, and over validation sets.
         population = total - v
-        uneven = others - w * others.sum(axis=1, keepdims=True)
-        along = K / c * (uneven**2).sum(axis=1)
         # As if the blocks' spread had no error, with Student's allowance for that it has.
         student = (stats.t.ppf(_UPPER, c) / stats.norm.ppf(_UPPER)) ** 2
         alone = tau * K / c
-        over_sets = np.maximum(4 * student * (along - alone) + 2 * alone, alone)
+        over_sets = 4 * student * along_movement(others, w, tau) + 2 * alone
+        over_sets = np.maximum(over_sets, alone)
         spread = 2 * np.maximum(population, 0) ** 2 / hf_df + over_sets
         # Of what s^2 is expected to be, which is v or more in truth.
         expected = np.maximum(total, v)
@@ -122,6 +121,20 @@ def _split(
         unlike = K / c * ((energy - w * v[:, None]) ** 2).sum(axis=1)
         finite_df = np.fmin(2 * v**2 / unlike / student, c * nu)
     return Split(total, v, finite_df, total_df, p)
+
+
+def along_movement(others: Floats, w: Floats, tau: Floats) -> Floats:
+    """rho' Sigma rho: how far a validation set's sensitivity along the true movement varies.
+
+    Unbiased for blocks of one size and normal contrasts: with c = K - 1 the squares over blocks add
+    up to (c - 1)^2 / (K c) rho' Sigma rho, and (c - 1) / c tau by chance.
+
+    Args: others: (N, K) of _split; w: (N, K); tau: (N,), tr Sigma^2. Returns: (N,), signed.
+    """
+    K = (w > 0).sum(axis=1)
+    uneven = others - w * others.sum(axis=1, keepdims=True)
+    spread = K * (K - 1) / (K - 2) ** 2 * (uneven**2).sum(axis=1)
+    return spread - tau * K / (K - 2)
 
 
 def population_limits(total: Floats, finite: Floats, total_df: Floats) -> tuple[Floats, Floats]:

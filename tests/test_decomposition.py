@@ -7,6 +7,7 @@ from scipy import stats
 
 from analysis.contrasts import contrast_variance, segments
 from analysis.decomposition import (
+    along_movement,
     between_seed_variance,
     block_gram,
     examples_needed,
@@ -163,6 +164,25 @@ def test_the_upper_limit_is_the_largest_part_that_s2_is_not_too_small_for():
         _, high = population_limits(total * one, one, df * one)
         assert high[0] == pytest.approx(accepted.max(), abs=1.1e-4)
         assert total >= 1 or high[0] < 1
+
+
+@pytest.mark.parametrize("num_blocks", [5, 20])
+def test_the_sensitivity_along_the_movement_is_unbiased(num_blocks):
+    """Normal contrasts of blocks of one size: Sigma is that of the mean over blocks."""
+    rng = np.random.default_rng(16)
+    num = 20_000
+    spread = np.linspace(0.2, 1, 12)  # variances of the mean's contrasts
+    movement = np.full(12, 1.5)
+    own = np.sqrt(num_blocks * spread) * rng.standard_normal((num, num_blocks, 12))
+    y = (movement + own) / num_blocks
+    rest = y.sum(axis=1, keepdims=True) - y
+    others = (y * rest).sum(axis=2) / (1 - 1 / num_blocks)
+    weight = np.full((num, num_blocks), 1 / num_blocks)
+    found = along_movement(others, weight, np.full(num, (spread**2).sum()))
+    truth = (movement**2 * spread).sum()
+    error = found.std() / np.sqrt(num)
+    assert error < 0.01 * truth
+    assert found.mean() == pytest.approx(truth, abs=3 * error)
 
 
 def test_unequal_and_empty_blocks_are_weighted():
