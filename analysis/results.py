@@ -240,7 +240,8 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
     num_train = dict(completed.select("trial_id", "n_train").iter_rows())
 
     def measured(group: Curves) -> list[pl.DataFrame]:
-        sizes = np.array([num_train[trial_id] or 0 for trial_id in group.trial_ids], float)
+        # A size that is not known is NaN, not 0, which would be a subset without sampling error.
+        sizes = np.array([num_train[trial_id] for trial_id in group.trial_ids], float)
         return [
             fluctuation.components(group),
             overfitting.measures(group, sizes),
