@@ -9,7 +9,7 @@ import pytest
 
 from analysis.curves import Curves
 from analysis.error_rates import CLASSES, PARTS, verdicts
-from analysis.late import late_trend
+from analysis.late import late_trend, of_mean_curves
 from analysis.verdict import Margins, benjamini_hochberg, verdict
 
 # A quiet trial that neither falls nor moves.
@@ -140,6 +140,27 @@ def test_the_late_trend_is_that_of_the_last_third():
     assert rising["projected_gain"] == pytest.approx(0.06)
     short = late_trend(Curves.of_accuracy(np.ones((1, 12)))).row(0, named=True)
     assert short["late_slope"] is None
+
+
+def test_the_late_trend_of_seeds_is_null_where_one_lacks_a_late_epoch():
+    """A shorter seed ends the mean curve; a hole in it is no epoch of the other seeds' level."""
+    trials = pl.DataFrame({"trial_id": ["a", "b"], "config_id": "c"})
+
+    def slope(**left_out):
+        raw = pl.concat(
+            pl.DataFrame({"trial_id": name, "epoch": np.arange(1, length + 1)}).with_columns(
+                (level + 1e-3 * pl.col("epoch")).alias("val_accuracy")
+            )
+            for name, level, length in (("a", 0.5, 30), ("b", 0.7, 36))
+        )
+        (row,) = of_mean_curves(raw.remove(**left_out), trials).iter_rows(named=True)
+        return row["late_slope"]
+
+    assert slope(trial_id="none") == pytest.approx(1e-3)
+    assert slope(trial_id="a", epoch=5) == pytest.approx(1e-3)
+    assert slope(trial_id="b", epoch=33) == pytest.approx(1e-3)
+    assert slope(trial_id="a", epoch=25) is None
+    assert slope(trial_id="b", epoch=25) is None
 
 
 def test_the_calibration_runs_in_all_its_parts():
