@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from analysis.curves import Curves
 from analysis.error_rates import CLASSES, PARTS, verdicts
@@ -107,6 +108,18 @@ def test_undetermined_names_the_datum_that_would_settle_it():
     assert "the loss at the fitted temperature ends 0.0 % above its minimum" in loss
     assert "accuracy" not in loss
     assert "cannot be excluded" in judge(refined_loss_rise_high=None)["overfit_reason"]
+
+
+def test_with_as_many_seeds_as_are_said_no_fall_is_excluded_in_four_of_five():
+    said = judge(drop_high=0.006)["overfit_reason"]
+    num_seeds = int(said.split("about ")[1].split(" seeds")[0])
+    of_three = 0.006 / stats.norm.isf(0.05)  # standard error; nothing is lost
+
+    def excluded(num):
+        error = of_three * np.sqrt(3 / num)
+        return stats.norm.cdf((Margins().drop - stats.norm.isf(0.05) * error) / error)
+
+    assert excluded(num_seeds - 1) < 0.8 <= excluded(num_seeds)
 
 
 def test_a_frame_that_knows_nothing_has_reasons_and_no_claims():
