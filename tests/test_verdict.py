@@ -182,6 +182,14 @@ def test_the_calibration_runs_in_all_its_parts():
         assert 0 <= row["low"] <= row["rate"] <= row["high"] <= 1
 
 
+def test_trials_that_are_not_judged_are_no_true_negatives():
+    """200 examples and 15 epochs: fewer than 200 flips in most trials."""
+    overfit, noise = itertools.islice(PARTS["one_seed"](0.02), 2)
+    assert (overfit["claim"], overfit["num"], overfit["judged"]) == ("yes", 40, 1)
+    assert (noise["claim"], noise["n"], noise["epochs"]) == ("optimizer", 200, 15)
+    assert noise["num"] == round(40 * noise["judged"]) < 40
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [i for i, known in enumerate(CLASSES) if known.enough])
 def test_trials_of_known_class_are_given_it_where_the_data_are_enough(number):
