@@ -9,8 +9,9 @@ import pytest
 from scipy import stats
 
 from analysis.curves import Curves
-from analysis.error_rates import CLASSES, PARTS, verdicts
+from analysis.error_rates import CLASSES, PARTS, at_margin, share, verdicts
 from analysis.late import late_trend, of_mean_curves
+from analysis.simulate import Scenario
 from analysis.verdict import Margins, benjamini_hochberg, verdict
 
 # A quiet trial that neither falls nor moves.
@@ -188,6 +189,23 @@ def test_trials_that_are_not_judged_are_no_true_negatives():
     assert (overfit["claim"], overfit["num"], overfit["judged"]) == ("yes", 40, 1)
     assert (noise["claim"], noise["n"], noise["epochs"]) == ("optimizer", 200, 15)
     assert noise["num"] == round(40 * noise["judged"]) < 40
+
+
+def test_what_the_seeds_share_of_the_validation_set_takes_degrees_of_freedom():
+    assert judge(hf_var=0.0055**2)["noise"] == "optimizer"
+    assert judge(hf_var=0.0055**2, pop_df=10.0)["noise"] == "undetermined"
+    assert judge(pop_df=4.0)["noise"] == "undetermined"  # nor is "no" shown
+    assert judge(pop_df=100.0)["optimizer_p"] == judge()["optimizer_p"]  # hf_df is fewer
+
+
+@pytest.mark.slow
+def test_five_seeds_on_one_small_set_seldom_look_moved_by_the_optimizer():
+    scenario = Scenario(num_val=200, num_seeds=5, jitter=at_margin(0.0), shared=0.5,
+                        num_train_eval=1)  # fmt: skip
+    found = verdicts(scenario, 2000, (3, 200, 60, 0), losses=False)
+    assert found["optimizer_p"].null_count() == 0
+    hits = found.filter(pl.col("noise").is_in(["optimizer", "both"])).height
+    assert share(hits, 2000)["low"] <= 0.05
 
 
 @pytest.mark.slow
