@@ -10,10 +10,14 @@ from analysis.cutoffs import shipped
 
 Rows = list[dict[str, Any]]
 FIGURE = "harm-power.svg"
+# Of the configurations judged: where they are fewer, noise has selected them, and the cell is no
+# claim's worst.
+_MOST = 0.5
 _OPTIMIZER = "`noise: optimizer` or `both` with the population's part at the margin, 0.4 pp."
 _JUDGED = (
     "A rate is that of the configurations that are judged; where they are not nearly all, their "
-    "share stands beside it. With fewer than 200 flips nothing is said."
+    "share stands beside it. With fewer than 200 flips nothing is said. Cells with at most half of "
+    "them judged are not counted among the largest."
 )
 
 
@@ -57,7 +61,6 @@ def page(rows: dict[str, Rows], command: str = "python -m analysis.calibrate") -
     ) + "\n"  # fmt: skip
 
 
-_MOST = 0.5  # of the configurations judged: cells with fewer are no claim's worst
 # How the report's footer calls the claims; each one's cells are those of a part of error_rates.
 CLAIMS = (
     ("overfits, one seed", "one_seed", "yes", "nothing is lost"),
@@ -77,7 +80,6 @@ def summary(rows: dict[str, Rows]) -> dict[str, Rows]:
         cells = [
             row
             for row in rows[part]
-            # The few that are judged elsewhere were selected by their noise.
             if (claim is None or row["claim"] == claim) and row["judged"] > _MOST
         ]
         worst = max(cells, key=lambda row: row["rate"])
@@ -127,10 +129,10 @@ def _flat(rows: Rows) -> list[str]:
 def _cells(rows: Rows, title: str, claims: dict[str, str]) -> list[str]:
     out = [title]
     for claim, text in claims.items():
-        some = [row | {"cell": f"{row['n']:,} | {row['epochs']}"}
-                for row in rows if row["claim"] == claim]  # fmt: skip
-        worst = max((row for row in some if row["num"]), key=lambda row: row["low"])
-        num = max(row["num"] for row in some)
+        of_claim = [row for row in rows if row["claim"] == claim]
+        worst = max((row for row in of_claim if row["judged"] > _MOST), key=lambda row: row["low"])
+        num = max(row["num"] for row in of_claim)
+        some = [row | {"cell": f"{row['n']:,} | {row['epochs']}"} for row in of_claim]
         out += [
             text,
             _grid(some, "cell", "AR", "AR", "n | epochs"),
