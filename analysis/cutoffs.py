@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+TAIL_FROM = 0.01  # the level from which the slope of the tail is read
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,17 @@ class Cutoffs:
     def p_value(self, z: Floats, num_epochs: int, correlation: Floats) -> Floats:
         """How often a flat curve falls by as many standard errors. (N,) -> (N,).
 
-        Interpolated in log p; 1 where there is no fall, never below the smallest level.
+        Interpolated in log p; 1 where there is no fall. Beyond the smallest level log p goes on
+        linearly in log z, as it does on average from TAIL_FROM to there: the tails of normal and of
+        Student's distributions only get steeper. With a smallest p of 0.001 a single curve could
+        never be told among many (verdict.benjamini_hochberg).
         """
         at = self.at(self.fall, num_epochs, correlation)
+        tail = int(np.flatnonzero(np.isclose(self.p, TAIL_FROM))[0])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            beyond = np.log(z / at[:, -1])
+        steepness = np.log(TAIL_FROM / self.p[-1]) / np.log(at[:, -1] / at[:, tail])
+        far = self.p[-1] * np.exp(-steepness * np.maximum(beyond, 0))
         at = np.concatenate([np.zeros((len(at), 1)), at], axis=1)
         log_p = np.log(np.concatenate([[1.0], self.p]))
         # Position of z in its own row; the rows rise strictly.
@@ -53,7 +62,7 @@ class Cutoffs:
         low, high = at[rows, k], at[rows, k + 1]
         u = np.clip((z - low) / (high - low), 0, 1)
         out = np.exp((1 - u) * log_p[k] + u * log_p[k + 1])
-        return np.where(np.isfinite(z), out, np.nan)
+        return np.where(np.isfinite(z), np.where(z > at[:, -1], far, out), np.nan)
 
     def critical(self, level: float, num_epochs: int, correlation: Floats) -> Floats:
         """The fall, in standard errors, with that p-value. `level` is one of `p`. (N,) -> (N,)."""

@@ -15,6 +15,7 @@ MIN_EXAMPLES = 100  # of the validation set
 MIN_FLIPS = 200  # over the usable epochs
 MIN_BLOCKS = 5  # that are not empty
 _UPPER = (1 + LEVEL) / 2
+_BISECTIONS = 50  # of an upper limit: to the last digits of a float
 
 
 class Split(NamedTuple):
@@ -107,37 +108,63 @@ def _split(
         p = stats.f.sf(total / v, nu, c * nu)
         # Variance of s^2 - v: over paths of the population, and over validation sets.
         population = total - v
-        uneven = others - w * others.sum(axis=1, keepdims=True)
-        along = K / c * (uneven**2).sum(axis=1)
         # As if the blocks' spread had no error, with Student's allowance for that it has.
         student = (stats.t.ppf(_UPPER, c) / stats.norm.ppf(_UPPER)) ** 2
         alone = tau * K / c
-        over_sets = np.maximum(4 * student * (along - alone) + 2 * alone, alone)
+        over_sets = 4 * student * along_movement(others, w, tau) + 2 * alone
+        over_sets = np.maximum(over_sets, alone)
         spread = 2 * np.maximum(population, 0) ** 2 / hf_df + over_sets
-        total_df = np.where(K > 0, np.fmin(2 * total**2 / spread, hf_df), np.nan)
+        # Of what s^2 is expected to be, which is v or more in truth.
+        expected = np.maximum(total, v)
+        total_df = np.where(K > 0, np.fmin(2 * expected**2 / spread, hf_df), np.nan)
         # Some blocks hold more of the examples that flip: v is known less well than c nu says.
         unlike = K / c * ((energy - w * v[:, None]) ** 2).sum(axis=1)
         finite_df = np.fmin(2 * v**2 / unlike / student, c * nu)
     return Split(total, v, finite_df, total_df, p)
 
 
+def along_movement(others: Floats, w: Floats, tau: Floats) -> Floats:
+    """rho' Sigma rho: how far a validation set's sensitivity along the true movement varies.
+
+    Unbiased for blocks of one size and normal contrasts: with c = K - 1 the squares over blocks add
+    up to (c - 1)^2 / (K c) rho' Sigma rho, and (c - 1) / c tau by chance.
+
+    Args: others: (N, K) of _split; w: (N, K); tau: (N,), tr Sigma^2. Returns: (N,), signed.
+    """
+    K = (w > 0).sum(axis=1)
+    uneven = others - w * others.sum(axis=1, keepdims=True)
+    spread = K * (K - 1) / (K - 2) ** 2 * (uneven**2).sum(axis=1)
+    return spread - tau * K / (K - 2)
+
+
 def population_limits(total: Floats, finite: Floats, total_df: Floats) -> tuple[Floats, Floats]:
     """Limits of the population's part, s^2 - v, which is not below 0 in truth.
 
     The chi-square limits of s^2, less v. How much of the error goes to each side depends on how far
-    a limit is from 0 (stats.upper_tail).
+    the tested value is from 0 (stats.upper_tail): the upper limit is the largest part of 0 or more
+    for which s^2 is not too small.
 
     Args: s^2, v and total_df of a Split, (N,) each. Returns: (N,), (N,).
     """
-    error = total * np.sqrt(2 / total_df)
+    # s^2 is expected to be v or more, so an s^2 below v is no sign that its error is small.
+    error = np.maximum(total, finite) * np.sqrt(2 / total_df)
     tails = np.linspace(1 - LEVEL, (1 - LEVEL) / 2, 26)[:, None]
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         lows = total * total_df / stats.chi2.isf(tails, total_df) - finite
         allowed = tails <= upper_tail(np.maximum(lows, 0) / error)
         low = np.take_along_axis(lows, np.argmax(allowed, axis=0)[None], axis=0)[0]
-        high = total * total_df / stats.chi2.ppf(1 - _UPPER, total_df) - finite
-        tail = 1 - LEVEL - upper_tail(np.maximum(high, 0) / error)
-        return low, total * total_df / stats.chi2.ppf(tail, total_df) - finite
+        # Beyond both of these s^2 is below its 2.5 % quantile, and no more than that is asked for.
+        most = np.maximum(
+            total * total_df / stats.chi2.ppf(1 - _UPPER, total_df) - finite,
+            stats.norm.ppf(_UPPER) * error,
+        )
+        high = np.where(np.isfinite(most), 0.0, np.nan)
+        for _ in range(_BISECTIONS):
+            middle = (high + most) / 2
+            below = stats.chi2.cdf(total * total_df / (middle + finite), total_df)
+            accepted = below >= 1 - LEVEL - upper_tail(middle / error)
+            high, most = np.where(accepted, middle, high), np.where(accepted, most, middle)
+        return low, high
 
 
 def flip_bounds(

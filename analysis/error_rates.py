@@ -29,10 +29,17 @@ LENGTHS = (15, 20, 30, 60, 120)
 CORRELATIONS = (0.0, 0.3, 0.6, 0.9)
 AT_ONCE = 500  # configurations that are simulated at a time
 MARGINS = Margins()
+_OVERFITS = pl.col("overfit") == "yes"
+_OPTIMIZER = pl.col("noise").is_in(["optimizer", "both"])
 
 
 def share(hits: int, num: int) -> dict[str, Any]:
-    """A rate and its 95 % limits. Source: Clopper, Pearson 1934, Biometrika 26 (not read by us)."""
+    """A rate and its 95 % limits; None of none.
+
+    Source: Clopper, Pearson 1934, Biometrika 26 (not read by us).
+    """
+    if not num:
+        return {"rate": None, "low": None, "high": None, "num": 0}
     low = stats.beta.ppf(0.025, hits, num - hits + 1) if hits else 0.0
     high = stats.beta.ppf(0.975, hits + 1, num - hits) if hits < num else 1.0
     return {"rate": hits / num, "low": float(low), "high": float(high), "num": num}
@@ -75,9 +82,14 @@ def verdicts(
     return pl.concat(parts)
 
 
-def _rate(frame: pl.DataFrame, condition: pl.Expr) -> dict[str, Any]:
-    hits = frame.select(condition.fill_null(value=False).sum()).item()
-    return share(int(hits), frame.height)
+def _rate(frame: pl.DataFrame, condition: pl.Expr, p_value: str | None = None) -> dict[str, Any]:
+    """How often a claim is made, and of what share of the rows it could have been.
+
+    Args: p_value: of the claim; where it is null the row was not judged, and is no true negative.
+    """
+    judged = frame.drop_nulls(p_value) if p_value else frame
+    hits = judged.select(condition.fill_null(value=False).sum()).item()
+    return share(int(hits), judged.height) | {"judged": judged.height / frame.height}
 
 
 def at_margin(correlation: float) -> float:
@@ -121,12 +133,9 @@ def one_seed(scale: float) -> Iterator[dict[str, Any]]:
                 )  # fmt: skip
                 key = (2, num_val, num_epochs, int(100 * rho))
                 found = verdicts(scenario, int(2000 * scale), key, losses=num_val <= 1000)
-                for claim in ("yes", "optimizer"):
-                    label = pl.col("overfit") == claim
-                    if claim == "optimizer":
-                        label = pl.col("noise").is_in(["optimizer", "both"])
-                    cell = {"claim": claim, "n": num_val, "epochs": num_epochs, "AR": rho}
-                    yield cell | _rate(found, label)
+                cell = {"n": num_val, "epochs": num_epochs, "AR": rho}
+                yield {"claim": "yes", **cell, **_rate(found, _OVERFITS)}
+                yield {"claim": "optimizer", **cell, **_rate(found, _OPTIMIZER, "optimizer_p")}
 
 
 def five_seeds(scale: float) -> Iterator[dict[str, Any]]:
@@ -141,9 +150,10 @@ def five_seeds(scale: float) -> Iterator[dict[str, Any]]:
                 key = (3, num_val, num_epochs, int(100 * rho))
                 found = verdicts(scenario, int(2000 * scale), key, losses=num_val <= 200)
                 cell = {"n": num_val, "epochs": num_epochs, "AR": rho}
-                yield {"claim": "yes", **cell, **_rate(found, pl.col("overfit") == "yes")}
+                yield {"claim": "yes", **cell, **_rate(found, _OVERFITS)}
                 harmed = pl.col("harm_p") <= harm.LEVEL
                 yield {"claim": "harm_p", **cell, **_rate(found, harmed)}
+                yield {"claim": "optimizer", **cell, **_rate(found, _OPTIMIZER, "optimizer_p")}
 
 
 def seeds_alone(scale: float) -> Iterator[dict[str, Any]]:
@@ -191,7 +201,8 @@ def validation_part(scale: float) -> Iterator[dict[str, Any]]:
             key = (4, num_epochs, int(100 * memory))
             found = verdicts(scenario, int(2000 * scale), key, losses=False)
             label = pl.col("noise").is_in(["validation set", "both"])
-            yield {"epochs": num_epochs, "memory": memory, **_rate(found, label)}
+            rate = _rate(found, label, "validation_set_p")
+            yield {"epochs": num_epochs, "memory": memory, **rate}
 
 
 class Known(NamedTuple):

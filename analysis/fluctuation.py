@@ -268,6 +268,7 @@ def summarise(parts: pl.DataFrame) -> pl.DataFrame:
 
     hf_sd, plateau_sd, fin_sd, finite_share and pop_var (signed) have `_low` and `_high`.
     late_hf_sd and late_plateau_sd_low are the same of the second half of training alone.
+    finite_df and pop_df: degrees of freedom of v, and of s^2 as a measure of the population's part.
     fin_sd_least and fin_sd_most are bounds from flips, no limits. The finite-set columns are null
     below MIN_EXAMPLES or MIN_FLIPS.
     """
@@ -306,6 +307,7 @@ def summarise(parts: pl.DataFrame) -> pl.DataFrame:
                 *[pl.col(f"pop_{end}").alias(f"pop_var_{end}") for end in _ENDS],
                 pl.col("p_no_population_movement"),
                 pl.col("finite_df"),
+                pl.col("pop_df"),
             )
         )
         .drop(*_UNPUBLISHED, "^(hf|fin|pop|plateau|late)_(low|high)$", strict=False)
@@ -317,7 +319,7 @@ _ENDS = ("low", "high")
 
 
 def _with_limits(parts: pl.DataFrame) -> pl.DataFrame:
-    """Factors hf_, fin_ and variances pop_, plateau_, late_ of `low` and `high`, p, finite_df."""
+    """Factors hf_, fin_ and variances pop_, plateau_, late_ of `low` and `high`; p; both df."""
     df = parts["hf_df"].cast(pl.Float64).to_numpy()
     split = _split(parts, df)
     s2, v = (parts[name].cast(pl.Float64).to_numpy() for name in ("hf_var", "finite_var"))
@@ -343,6 +345,7 @@ def _with_limits(parts: pl.DataFrame) -> pl.DataFrame:
     columns += [
         pl.Series("p_no_population_movement", split.movement_p),
         pl.Series("finite_df", split.finite_df),
+        pl.Series("pop_df", split.total_df),
     ]
     return parts.with_columns(column.fill_nan(None) for column in columns)
 

@@ -36,19 +36,33 @@ def late_trend(trials: Curves) -> pl.DataFrame:
 def of_mean_curves(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     """late_trend() of the mean curve over seeds, up to the end of the shortest; by config_id.
 
+    An epoch that a seed lacks is missing: a mean over the others is on another level.
+
     Args: raw: epochs of raw weights; trials: trial_id, config_id of those to use.
     """
-    means = (
-        raw.select("trial_id", "epoch", "val_accuracy")
+    seen = (
+        raw.select("trial_id", pl.col("epoch").cast(pl.Int64), "val_accuracy")
+        .with_columns(pl.col("val_accuracy").fill_nan(None))
         .join(trials, on="trial_id", how="inner")
-        .group_by("config_id", "epoch")
-        .agg(pl.col("val_accuracy").mean(), pl.len().alias("num_seeds"))
-        .filter(pl.col("num_seeds") == pl.col("num_seeds").max().over("config_id"))
+    )
+    plan = (
+        seen.group_by("config_id", "trial_id")
+        .agg(pl.col("epoch").max())
+        .group_by("config_id")
+        .agg(pl.col("epoch").min().alias("length"), pl.len().alias("num_seeds"))
+    )
+    means = seen.group_by("config_id", "epoch").agg(
+        pl.col("val_accuracy").mean(), pl.col("val_accuracy").count().alias("num_known")
+    )
+    whole = (
+        plan.with_columns(pl.int_ranges(1, pl.col("length") + 1).alias("epoch"))
+        .explode("epoch")
+        .join(means, on=["config_id", "epoch"], how="left")
+        .with_columns(pl.when(pl.col("num_known") == pl.col("num_seeds")).then("val_accuracy"))
         .sort("config_id", "epoch")
-        .with_columns(pl.len().over("config_id").alias("length"))
     )
     parts = [late_trend(Curves.of_accuracy(np.empty((0, 3))))]
-    for (length,), group in means.group_by("length", maintain_order=True):
+    for (length,), group in whole.group_by("length", maintain_order=True):
         assert isinstance(length, int)
         accuracy = group["val_accuracy"].to_numpy().astype(float).reshape(-1, length)
         ids = group["config_id"].unique(maintain_order=True).to_list()

@@ -32,7 +32,8 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
     is not done. `gap_set_var` (with gap_set_df): the part of the gap's variance that trials with
     the same validation set share. Accuracies are fractions.
 
-    Args: num_train: (N,) size of the training set that the training subset was drawn from.
+    Args: num_train: (N,) size of the training set that the training subset was drawn from; NaN
+        where it is not known, which leaves the gap without limits.
     """
     width = window(trials.num_epochs)
     accuracy = _window_means(trials.val_accuracy, width)

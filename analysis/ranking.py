@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from analysis.best_epoch import at_best, folds, held_out, held_out_twice
 from analysis.curves import Curves
 from analysis.overfitting import block_variance
-from analysis.stats import mean_interval, pooled_df
+from analysis.stats import mean_interval
 from analysis.tied import block_deviations, distance_to_best
 
 Floats = NDArray[np.float64]
@@ -156,12 +156,13 @@ def _nested(reads: _Reads, num_seeds: Floats, seed: int) -> dict[str, Any]:
     means = _mean_over_seeds(reads.best)  # (C, K)
     spread, total = _seed_variance(reads, means, num_seeds)
     block_var, num_blocks = block_variance(means, np.broadcast_to(reads.weight, means.shape))
-    variance, df = pooled_df(
-        [
-            (np.maximum(spread, 0) / np.maximum(num_seeds, 1), num_seeds - 1.0),
-            (block_var, num_blocks - 1),
-        ]
-    )
+    shared = np.maximum(num_seeds, 1)
+    variance = np.maximum(spread, 0) / shared + block_var
+    # Satterthwaite; `spread` is a difference, and known as badly as all of `total`.
+    of_seeds = (np.where(spread > 0, total, 0) / shared) ** 2 / np.maximum(num_seeds - 1, 1)
+    below = of_seeds + block_var**2 / np.maximum(num_blocks - 1, 1)
+    df = np.divide(variance**2, below, out=np.full_like(below, np.inf), where=below > 0)
+    df = np.where(num_blocks > 1, np.maximum(df, 1), np.nan)
     low, high = mean_interval(scores, np.sqrt(variance), df)
     found = {"score_nested": scores, "score_nested_low": low, "score_nested_high": high}
     if not reads.one_set:

@@ -1,6 +1,7 @@
 """The sentences of the labels: what was found, and for "undetermined" what would settle it."""
 
 import polars as pl
+from scipy import stats
 
 from analysis.contrasts import MIN_POINTS
 from analysis.decomposition import MIN_EXAMPLES, MIN_FLIPS
@@ -99,7 +100,14 @@ def _overfit_text(m: Margins) -> pl.Expr:
 
 
 def _open_harm(m: Margins) -> pl.Expr:
-    """Which limit stands in the way of "does not overfit", and how many seeds would move it."""
+    """Which limit stands in the way of "does not overfit", and how many seeds would move it.
+
+    With so many, the limit is below the margin in 80 % where nothing is lost, if it keeps its width
+    in standard errors. With as many as only bring the half width to the margin, in half of the
+    cases: the estimate then scatters around 0.
+    """
+    at_limit = stats.norm.isf(m.level)
+    power = float((at_limit + stats.norm.isf(0.2)) / at_limit) ** 2
     parts: list[pl.Expr] = []
     needed: list[pl.Expr] = []
     for name, margin, what, digits in (
@@ -111,7 +119,7 @@ def _open_harm(m: Margins) -> pl.Expr:
         values = [_pp(f"{name}{end}", digits) for end in ("", "_low", "_high")]
         parts.append(pl.when(is_open).then(pl.format(what, *values)))
         half = (pl.col(f"{name}_high") - pl.col(name)) / margin
-        needed.append(pl.when(is_open).then((half**2 * pl.col("num_seeds")).ceil()))
+        needed.append(pl.when(is_open).then((power * half**2 * pl.col("num_seeds")).ceil()))
     seeds = pl.max_horizontal(*needed, pl.lit(3.0), pl.col("num_seeds") + 1)
     more = (
         pl.when(seeds <= MANY_SEEDS)

@@ -76,12 +76,14 @@ BASELINE = Policy("val_loss", "none", 10, 0.0, 0)
 
 
 class _Played(NamedTuple):
-    """A policy on N trials of one kind."""
+    """A policy on N trials of one kind: those that have its metric and an accuracy."""
 
+    trial: Ints  # (N,), their numbers over all groups, so that two policies can be paired
     stop: Floats  # (N,), epochs trained, mean over folds
     saved: Floats  # (N,), share of the stored epochs
     regret: Floats  # (N,)
-    of_blocks: Floats  # (K,), regret summed over trials; K = 0 where naive
+    # (N, K), regret by block; K = 0 where naive. Half as large, as each rule keeps all trials.
+    of_blocks: NDArray[np.float32]
     ran_out: bool  # a curve ended before the rule stopped it
 
 
@@ -95,6 +97,8 @@ def replay(
     no luck in it and can be negative. Without blocks it is read where it was chosen: naive. Where
     some trials have blocks, the others are left out.
 
+    A trial without the metric is in no row of that metric.
+
     Args: groups: the trials, as curves() gives them; see replayable() for which. censored: they
         all stopped early, so a policy that would have gone on is null.
     """
@@ -102,10 +106,12 @@ def replay(
     wanted = list(dict.fromkeys([*rules, BASELINE]))
     played: dict[tuple[Policy, str], list[_Played]] = {}
     weights: list[Floats] = []
+    num_before = 0
     for group in groups:
         weights.append(group.block_weight)
-        for rule, kind, result in _play(group, wanted):
+        for rule, kind, result in _play(group, wanted, num_before):
             played.setdefault((rule, kind), []).append(result)
+        num_before += len(group.trial_ids)
     weight = _shared([part for part in weights if part.shape[1]])
     base = {kind: parts for (rule, kind), parts in played.items() if rule == BASELINE}
     rows: list[dict[str, object]] = []
@@ -137,8 +143,13 @@ def replayable(trials: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
     return (whole, False) if whole.height else (trials, trials.height > 0)
 
 
-def _play(trials: Curves, rules: Sequence[Policy]) -> Iterator[tuple[Policy, str, _Played]]:
-    """Rules whose metric is there, on the trials that have an accuracy."""
+def _play(
+    trials: Curves, rules: Sequence[Policy], num_before: int
+) -> Iterator[tuple[Policy, str, _Played]]:
+    """Rules whose metric is there, on the trials that have it and an accuracy.
+
+    Args: num_before: how many trials were in earlier groups.
+    """
     curve = {"val_accuracy": trials.val_accuracy, "val_loss": trials.val_loss}
     blocks = {"val_accuracy": trials.block_accuracy, "val_loss": trials.block_loss}
     has_blocks = {name: part.shape[2] >= NUM_FOLDS for name, part in blocks.items()}
@@ -149,6 +160,7 @@ def _play(trials: Curves, rules: Sequence[Policy]) -> Iterator[tuple[Policy, str
         folded = has_blocks["val_accuracy"] and has_blocks[metric]
         seen = _without_folds(blocks[metric], trials.block_weight) if folded else \
             curve[metric][:, None]  # fmt: skip
+        has_metric = np.all(np.isfinite(seen).any(axis=2), axis=1)
         values = _smoothed(seen, smoother)
         path = _best_so_far(values if metric == "val_accuracy" else -values, min_delta)
         top = _highest(trials, folded=folded)
@@ -158,13 +170,14 @@ def _play(trials: Curves, rules: Sequence[Policy]) -> Iterator[tuple[Policy, str
             lost = top - _read(trials, kept, folded=folded)
             weight = trials.block_weight if folded else np.ones((len(kept), 1))
             regret = (lost * weight).sum(axis=1)
-            there = np.isfinite(regret)
+            there = np.isfinite(regret) & has_metric
             trained = stop[there].mean(axis=1) + 1
             yield rule, CROSS_FITTED if folded else NAIVE, _Played(
+                num_before + np.flatnonzero(there),
                 trained,
                 1 - trained / trials.num_epochs,
                 regret[there],
-                lost[there].sum(axis=0) if folded else np.empty(0),
+                lost[there, : weight.shape[1] if folded else 0].astype(np.float32),
                 bool(ran_out[there].any()),
             )  # fmt: skip
 
@@ -210,7 +223,11 @@ def _smoothed(values: Floats, smoother: Smoother) -> Floats:
     if smoother == "ema":
         out = values.copy()
         for t in range(1, values.shape[2]):
-            out[..., t] = EMA_WEIGHT * values[..., t] + (1 - EMA_WEIGHT) * out[..., t - 1]
+            new, before = values[..., t], out[..., t - 1]
+            mixed = EMA_WEIGHT * new + (1 - EMA_WEIGHT) * before
+            # A missing epoch leaves the mean as it was, or all later ones would be missing too.
+            mixed = np.where(np.isnan(before), new, mixed)
+            out[..., t] = np.where(np.isnan(new), before, mixed)
         return out
     return values
 
@@ -235,11 +252,13 @@ def _stops(path: Ints, patience: int, min_epochs: int) -> tuple[Ints, NDArray[np
 
 
 def _joined(parts: Sequence[_Played]) -> _Played:
+    same = len({part.of_blocks.shape[1] for part in parts}) == 1
     return _Played(
+        np.concatenate([part.trial for part in parts]),
         np.concatenate([part.stop for part in parts]),
         np.concatenate([part.saved for part in parts]),
         np.concatenate([part.regret for part in parts]),
-        np.sum([part.of_blocks for part in parts], axis=0),
+        np.concatenate([part.of_blocks if same else part.of_blocks[:, :0] for part in parts]),
         any(part.ran_out for part in parts),
     )
 
@@ -266,19 +285,33 @@ def _summary(result: _Played, weight: Floats | None) -> dict[str, object]:
 
 
 def _difference(result: _Played, base: _Played, weight: Floats | None) -> dict[str, object]:
-    found = _mean(result.regret - base.regret, result.of_blocks - base.of_blocks, weight)
+    """Paired, over the trials that have the metrics of both."""
+    _, ours, theirs = np.intersect1d(result.trial, base.trial, return_indices=True)
+    num_blocks = min(result.of_blocks.shape[1], base.of_blocks.shape[1])
+    found = _mean(
+        result.regret[ours] - base.regret[theirs],
+        result.of_blocks[ours, :num_blocks] - base.of_blocks[theirs, :num_blocks],
+        weight,
+    )
     names = ("difference", "difference_low", "difference_high")
     return dict(zip(names, found, strict=True))
 
 
-def _mean(values: Floats, of_blocks: Floats, weight: Floats | None) -> tuple[float, float, float]:
-    """Mean over trials with limits: the spread of trials, and the blocks that they share."""
+def _mean(
+    values: Floats, of_blocks: NDArray[np.float32], weight: Floats | None
+) -> tuple[float, float, float]:
+    """Mean over trials with limits: the spread of trials, and the blocks that they share.
+
+    Args: values: (N,); of_blocks: (N, K).
+    """
     num = len(values)
     if num < 2:
         return float(values.mean()) if num else np.nan, np.nan, np.nan
     parts = [(values.var(ddof=1, keepdims=True) / num, np.array([num - 1.0]))]
-    if weight is not None and len(of_blocks):
-        variance, used = block_variance(of_blocks[None] / num, weight[None])
+    if weight is not None and of_blocks.shape[1]:
+        variance, used = block_variance(
+            of_blocks.mean(axis=0, keepdims=True, dtype=float), weight[None]
+        )
         parts.append((variance, used - 1))
     variance, df = pooled_df(parts)
     # Trials that agree to the last example tell nothing about their spread.

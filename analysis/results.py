@@ -156,9 +156,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     names = [axis.name for axis in axes]
     classes = _class_counts(stores, raw, completed)
     configurations = _configurations(trials, components, pooled, labels, axes, record)
-    paired = trials.filter(pl.col("outcome") == "completed").with_columns(
-        pl.coalesce("drop_crossfit", "drop").alias("drop")
-    )
+    compared = _with_one_kind_of_fall(trials)
+    paired = compared.filter(pl.col("outcome") == "completed")
     return Analysis(
         record=record,
         axes=axes,
@@ -167,7 +166,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         configurations=configurations,
         epochs=epochs,
         contrasts=contrasts(paired, configurations, labels, axes),
-        causes=causes(record, trials, epochs, raw, labels, names, classes),
+        causes=causes(record, compared, epochs, raw, labels, names, classes),
         quality=pl.concat([quality, _not_recorded(epochs)]),
         stores=stores,
     )
@@ -191,6 +190,17 @@ def _joined(table: pl.DataFrame, measured: pl.DataFrame, on: str) -> pl.DataFram
     """
     _refuse_names(set(table.columns) & set(measured.columns) - {on})
     return table.join(measured, on=on, how="left", maintain_order="left")
+
+
+def _with_one_kind_of_fall(trials: pl.DataFrame) -> pl.DataFrame:
+    """With `drop` as trials are compared by it: cross-fitted where any trial has that, else naive.
+
+    Never both: a naive fall is at least 0 and grows with the jitter, so its difference to a
+    cross-fitted one would be no effect of a knob. Trials without one are then null.
+    """
+    if not trials["drop_crossfit"].count():
+        return trials
+    return trials.with_columns(pl.col("drop_crossfit").alias("drop"))
 
 
 def _refuse_names(taken: set[str]) -> None:
@@ -230,7 +240,8 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
     num_train = dict(completed.select("trial_id", "n_train").iter_rows())
 
     def measured(group: Curves) -> list[pl.DataFrame]:
-        sizes = np.array([num_train[trial_id] or 0 for trial_id in group.trial_ids], float)
+        # A size that is not known is NaN, not 0, which would be a subset without sampling error.
+        sizes = np.array([num_train[trial_id] for trial_id in group.trial_ids], float)
         return [
             fluctuation.components(group),
             overfitting.measures(group, sizes),

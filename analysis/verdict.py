@@ -22,7 +22,7 @@ COLUMNS = (
     "drop", "drop_low", "drop_high", "harm_p", "train_drop",
     "loss_rise", "loss_rise_low", "loss_rise_high", "loss_harm_p",
     "refined_loss_rise", "refined_loss_rise_low", "refined_loss_rise_high", "refined_harm_p",
-    "num_usable_epochs", "hf_var", "hf_df", "finite_var", "finite_df", "num_flips",
+    "num_usable_epochs", "hf_var", "hf_df", "finite_var", "finite_df", "pop_df", "num_flips",
     "plateau_sd", "plateau_sd_low", "plateau_sd_high", "late_plateau_sd_low",
 )  # fmt: skip
 
@@ -89,17 +89,20 @@ OPTIMIZER, VALIDATION_SET = 1.25, 1.6
 
 def _with_p_values(known: pl.DataFrame, m: Margins) -> pl.DataFrame:
     """CLAIMS, and upper limits of the parts of the noise (variances)."""
-    s2, nu, v, nu_v = (known[n].to_numpy() for n in ("hf_var", "hf_df", "finite_var", "finite_df"))
+    names = ("hf_var", "hf_df", "finite_var", "finite_df", "pop_df")
+    s2, nu, v, nu_v, nu_pop = (known[n].to_numpy() for n in names)
     v = np.where(np.isfinite(nu_v), v, np.nan)
+    # What the validation set is sensitive to is shared by all seeds: it counts once, not per seed.
+    nu_pop = np.fmin(nu, nu_pop)
     with np.errstate(invalid="ignore", divide="ignore"):
         high = nu * s2 / stats.chi2.ppf(m.level, nu)
         columns = {
             # nu s^2 / chi2(.95, nu) - v > margin^2, said as a p-value.
-            "optimizer_p": OPTIMIZER * stats.chi2.sf(nu * s2 / (v + m.noise**2), nu),
+            "optimizer_p": OPTIMIZER * stats.chi2.sf(nu_pop * s2 / (v + m.noise**2), nu_pop),
             "validation_set_p": VALIDATION_SET * stats.chi2.sf(nu_v * v / m.noise**2, nu_v),
             "epochs_needed": epochs_needed(s2, v + m.noise**2, m.level),
             "hf_high": high,
-            "pop_high": high - v,
+            "pop_high": nu_pop * s2 / stats.chi2.ppf(m.level, nu_pop) - v,
             "fin_high": nu_v * v / stats.chi2.ppf(m.level, nu_v),
         }
     columns |= {name: np.minimum(columns[name], 1) for name in CLAIMS[1:]}

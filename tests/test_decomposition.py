@@ -7,6 +7,7 @@ from scipy import stats
 
 from analysis.contrasts import contrast_variance, segments
 from analysis.decomposition import (
+    along_movement,
     between_seed_variance,
     block_gram,
     examples_needed,
@@ -18,6 +19,7 @@ from analysis.decomposition import (
 )
 from analysis.fluctuation import components, pool, summarise
 from analysis.simulate import Scenario, simulate
+from analysis.stats import upper_tail
 
 
 def quick(num_val, num_curves, seed, *, bits=False, **known):
@@ -136,6 +138,51 @@ def test_limits_beside_zero_hold_as_often_as_they_say():
         total = (1 + own) * rng.chisquare(df) / df
         low, high = population_limits(total, np.ones_like(df), df)
         assert 0.94 < np.mean((low <= own) & (own <= high)) < 0.96
+
+
+@pytest.mark.parametrize(("df", "least"), [(8.0, 0.92), (25.0, 0.93)])
+def test_limits_hold_where_s2_has_few_degrees_of_freedom(df, least):
+    rng = np.random.default_rng(15)
+    nu = np.full(20_000, df)
+    for own in (0.0, 0.1, 0.3, 1.0, 3.0, 30.0):
+        total = (1 + own) * rng.chisquare(nu) / nu
+        low, high = population_limits(total, np.ones_like(nu), nu)
+        assert np.isfinite(high).all()
+        # A little below 0.95, as how the 5 % are parted is that of a normal estimate.
+        assert least < np.mean((low <= own) & (own <= high)) < 0.96
+
+
+def test_the_upper_limit_is_the_largest_part_that_s2_is_not_too_small_for():
+    """Also where s^2 is far below v by chance: the limits were infinite or null there."""
+    df = 25.0
+    parts = np.linspace(0, 5, 50_001)
+    for total in (0.1, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.5):
+        error = max(total, 1) * np.sqrt(2 / df)
+        below = stats.chi2.cdf(total * df / (1 + parts), df)
+        accepted = parts[below >= 0.05 - upper_tail(parts / error)]
+        one = np.ones(1)
+        _, high = population_limits(total * one, one, df * one)
+        assert high[0] == pytest.approx(accepted.max(), abs=1.1e-4)
+        assert total >= 1 or high[0] < 1
+
+
+@pytest.mark.parametrize("num_blocks", [5, 20])
+def test_the_sensitivity_along_the_movement_is_unbiased(num_blocks):
+    """Normal contrasts of blocks of one size: Sigma is that of the mean over blocks."""
+    rng = np.random.default_rng(16)
+    num = 20_000
+    spread = np.linspace(0.2, 1, 12)  # variances of the mean's contrasts
+    movement = np.full(12, 1.5)
+    own = np.sqrt(num_blocks * spread) * rng.standard_normal((num, num_blocks, 12))
+    y = (movement + own) / num_blocks
+    rest = y.sum(axis=1, keepdims=True) - y
+    others = (y * rest).sum(axis=2) / (1 - 1 / num_blocks)
+    weight = np.full((num, num_blocks), 1 / num_blocks)
+    found = along_movement(others, weight, np.full(num, (spread**2).sum()))
+    truth = (movement**2 * spread).sum()
+    error = found.std() / np.sqrt(num)
+    assert error < 0.01 * truth
+    assert found.mean() == pytest.approx(truth, abs=3 * error)
 
 
 def test_unequal_and_empty_blocks_are_weighted():

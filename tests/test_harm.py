@@ -5,10 +5,15 @@ import polars as pl
 import pytest
 
 from analysis import harm
+from analysis.calibrate import standardised
 from analysis.contrasts import segments
 from analysis.curves import Curves
 from analysis.cutoffs import shipped
+from analysis.error_rates import share
 from analysis.simulate import Scenario, ar1, simulate
+from analysis.verdict import benjamini_hochberg
+
+AT_ONCE = 50_000  # curves
 
 
 def flat(num, num_epochs, correlation, seed):
@@ -71,12 +76,31 @@ def test_the_table_ships_with_the_seed_and_version_that_made_it():
 def test_a_p_value_is_interpolated_between_the_levels_of_the_table():
     table = shipped()
     at = table.fall[list(table.lengths).index(60), 0]
-    z = np.array([0.0, at[3], (at[3] + at[4]) / 2, at[-1] + 5])
-    p = table.p_value(z, 60, np.zeros(4))
-    assert p[0] == 1
-    assert p[1] == pytest.approx(0.05)
-    assert p[2] == pytest.approx(np.sqrt(0.05 * 0.02))
-    assert p[3] == pytest.approx(table.p[-1])
+    beyond = at[-1] * (at[-1] / at[5]) ** 2  # p is 0.01 at at[5], and 0.001 at at[-1]
+    z = np.array([0.0, at[3], (at[3] + at[4]) / 2, at[-1], beyond])
+    p = table.p_value(z, 60, np.zeros(5))
+    assert p == pytest.approx([1, 0.05, np.sqrt(0.05 * 0.02), 1e-3, 1e-5])
+    assert np.isnan(table.p_value(np.array([np.nan]), 60, np.zeros(1))).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_epochs", [11, 20, 60])
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.9])
+def test_small_p_values_of_flat_curves_are_as_rare_as_they_say(num_epochs, correlation):
+    """One trial among many has to be told, so p goes on beyond the smallest level of the table."""
+    rng = np.random.default_rng([7, num_epochs, int(10 * correlation)])
+    num, hits = 400_000, 0
+    for _ in range(num // AT_ONCE):
+        largest, _, r = standardised(ar1(rng, (AT_ONCE, num_epochs), correlation).astype(float))
+        hits += int((shipped().p_value(largest, num_epochs, r) <= 1e-4).sum())
+    assert share(hits, num)["low"] <= 1e-4
+
+
+def test_one_trial_that_clearly_falls_is_told_among_many_that_do_not():
+    values = flat(200, 60, 0.0, 8)
+    values[0] -= np.linspace(0, 30, 60)
+    p = harm.of_curve(values, used(values), shipped()).p
+    assert benjamini_hochberg(np.minimum(2 * p, 1))[0] < 0.05
 
 
 def test_noise_that_seeds_share_is_no_fall_but_a_common_fall_is_one():

@@ -199,3 +199,36 @@ def test_a_level_that_never_completed_is_compared_by_no_row(tmp_path):
     (row,) = knobs.rows(found)
     assert row["step"] == "0.01 → 0.1"
     assert "Learning rate 0.1 instead of 0.01" in " ".join(knobs.sentences(found, found.axes[0]))
+
+
+def test_cross_fitted_falls_are_never_compared_with_naive_ones(tmp_path):
+    """A failed seed leaves two in one cell: too few to cross-fit there."""
+    axes = {"learning_rate": [0.01, 0.1], "dropout": [0.0, 0.5]}
+    sweep = Sweep(spec("x", axes=axes, epochs=30, seeds=3))
+    found = analyze(sweep.write(tmp_path, lambda trial: Curve(), failed=[11]))
+    known = found.trials.drop_nulls("drop_crossfit")
+    assert known.height == 9
+    assert (found.trials["drop"].drop_nulls() >= 0).all()  # of a trial by itself it stays naive
+    (row,) = of(found.contrasts, axis="learning_rate", response="drop", scope="pooled").iter_rows(
+        named=True
+    )
+    low, high = (
+        of(known, config_id=config_id).sort("seed")["drop_crossfit"]
+        for config_id in found.points.filter(pl.col("dropout") == "0")["config_id"]
+    )
+    assert row["num_pairs"] == 3
+    assert row["estimate"] == pytest.approx((high - low).mean())
+    shared = of(found.effects, response="drop", kind="between")
+    assert set(shared["num_trials"]) <= {6, 9}  # the full sub-grid, and all that have one
+
+
+def test_naive_falls_are_compared_where_no_trial_has_another(tmp_path):
+    sweep = Sweep(spec("x", axes={"learning_rate": [0.01, 0.1]}, epochs=30, seeds=2))
+    found = analyze(sweep.write(tmp_path, lambda trial: Curve()))
+    assert found.trials["drop_crossfit"].count() == 0
+    (row,) = of(found.contrasts, response="drop", scope="pooled").iter_rows(named=True)
+    first, second = (
+        of(found.trials, config_id=config_id)["drop"].to_numpy().mean()
+        for config_id in found.points["config_id"]
+    )
+    assert row["estimate"] == pytest.approx(second - first)

@@ -117,6 +117,25 @@ def test_different_validation_sets_are_not_compared():
     assert winner is not None
 
 
+@pytest.mark.parametrize("num_seeds", [2, 3])
+def test_the_limits_of_a_score_hold_for_new_seeds_and_new_examples(num_seeds):
+    """Normal blocks of one epoch, each configuration on blocks of its own."""
+    rng = np.random.default_rng(20 + num_seeds)
+    num = 2000
+    level = rng.standard_normal((num, num_seeds, 1))
+    flips = np.sqrt(20) * rng.standard_normal((num, num_seeds, 20))
+    shared = 0.3 * np.sqrt(20) * rng.standard_normal((num, 1, 20))
+    blocks = (0.5 + 0.01 * (level + flips + shared)).reshape(-1, 1, 20)
+    weight = np.full((len(blocks), 20), 1 / 20)
+    ids = [f"{number:05d}" for number in range(len(blocks))]
+    curves = Curves.of_accuracy(
+        blocks.mean(axis=2), trial_ids=ids, block_accuracy=blocks, block_weight=weight
+    )
+    frame, _ = ranking([curves], {name: ids[i // num_seeds] for i, name in enumerate(ids)})
+    covered = frame.select(pl.lit(0.5).is_between("score_nested_low", "score_nested_high").mean())
+    assert covered.item() > 0.95 - 2.6 * np.sqrt(0.95 * 0.05 / num)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_seeds", [1, 3])
 def test_the_best_of_36_equal_configurations_is_scored_without_bias(num_seeds):

@@ -112,6 +112,39 @@ def test_an_epoch_without_a_loss_is_never_better():
     )
 
 
+def test_an_average_goes_on_after_an_epoch_without_a_loss():
+    loss = np.array([2.0, 1.5, np.nan, 1.2, 1.1, 1.3, 1.4, 1.5])
+    accuracy = np.linspace(0.1, 0.8, 8)
+    # Averages 2, 1.85, -, 1.655, 1.489, 1.432, 1.422, 1.446: the best epoch is the seventh.
+    row = one(of(accuracy, loss), Policy("val_loss", "ema", 10, 0.0, 0))
+    assert row["regret"] == pytest.approx(0.1)
+    first = np.array([np.nan, *loss[1:]])
+    assert one(of(accuracy, first), Policy("val_loss", "ema", 10, 0.0, 0))["regret"] < 0.5
+
+
+def test_a_trial_without_the_metric_is_left_out_of_its_rules_alone():
+    """Of one group, and of another one that has no loss at all."""
+    rng = np.random.default_rng(6)
+    accuracy, loss = rng.random((5, 20)), rng.random((5, 20))
+    holes = loss.copy()
+    holes[1] = np.nan
+    have = [0, 2, 3, 4]
+    bare = Curves.of_accuracy(rng.random((2, 20)))
+    rules = [
+        BASELINE,
+        Policy("val_loss", "ema", 3, 0.0, 0),
+        Policy("val_accuracy", "none", 3, 0.0, 0),
+    ]
+    found = replay([bare, of(accuracy, holes)], rules)
+    whole = replay([of(accuracy[have], loss[have])], rules)
+    on_loss = pl.col("metric") == "val_loss"
+    assert found.filter(on_loss).drop("pareto").equals(whole.filter(on_loss).drop("pareto"))
+    (row,) = found.filter(~on_loss).iter_rows(named=True)
+    assert row["num_trials"] == 7
+    # Against the baseline only those count that have one.
+    assert row["difference"] == pytest.approx(whole.filter(~on_loss)["difference"].item())
+
+
 def test_only_rules_that_no_other_beats_on_both_counts_are_pareto():
     frame = replay([of(ACCURACY, LOSS)])
     best = frame.filter("pareto")

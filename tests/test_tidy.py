@@ -150,6 +150,27 @@ def test_trials_with_and_without_blocks_stand_beside_each_other():
     assert known["n_val"].to_list() == [1000]
 
 
+def test_the_gap_has_limits_only_where_the_size_of_the_training_set_is_known():
+    """An unknown size is no training subset without sampling error."""
+    rng = np.random.default_rng(6)
+    num = tidy().height
+    right = rng.binomial(50, 0.8, (num, 20))
+    curves = tidy().with_columns(
+        pl.Series("val_accuracy", right.sum(axis=1) / 1000),
+        pl.Series("val_block_correct", right.tolist()),
+        pl.lit([50] * 20).alias("val_block_n"),
+        pl.Series("train_accuracy", rng.binomial(500, 0.9, num) / 500),
+        pl.lit(500).alias("num_train_eval"),
+    )
+    unknown = analyze(curves)
+    known = analyze(curves.with_columns(pl.lit(4000).alias("num_train")))
+    for frame in (unknown.trials, unknown.configurations):
+        assert frame["gap"].null_count() == 0
+        assert frame["gap_low"].null_count() == frame["gap_high"].null_count() == frame.height
+    for frame in (known.trials, known.configurations):
+        assert (frame["gap_low"] < frame["gap_high"]).all()
+
+
 def test_lists_in_a_csv_file_are_read(tmp_path):
     lists = tidy(val_block_n=pl.lit("[50, 50]"), val_block_correct=pl.lit("[40, 30]"))
     lists.with_columns(val_accuracy=pl.lit(0.7)).write_csv(tmp_path / "c.csv")

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from analysis.curves import Curves
-from analysis.error_rates import CLASSES, PARTS, verdicts
-from analysis.late import late_trend
+from analysis.error_rates import CLASSES, PARTS, at_margin, share, verdicts
+from analysis.late import late_trend, of_mean_curves
+from analysis.simulate import Scenario
 from analysis.verdict import Margins, benjamini_hochberg, verdict
 
 # A quiet trial that neither falls nor moves.
@@ -109,6 +111,18 @@ def test_undetermined_names_the_datum_that_would_settle_it():
     assert "cannot be excluded" in judge(refined_loss_rise_high=None)["overfit_reason"]
 
 
+def test_with_as_many_seeds_as_are_said_no_fall_is_excluded_in_four_of_five():
+    said = judge(drop_high=0.006)["overfit_reason"]
+    num_seeds = int(said.split("about ")[1].split(" seeds")[0])
+    of_three = 0.006 / stats.norm.isf(0.05)  # standard error; nothing is lost
+
+    def excluded(num):
+        error = of_three * np.sqrt(3 / num)
+        return stats.norm.cdf((Margins().drop - stats.norm.isf(0.05) * error) / error)
+
+    assert excluded(num_seeds - 1) < 0.8 <= excluded(num_seeds)
+
+
 def test_a_frame_that_knows_nothing_has_reasons_and_no_claims():
     row = verdict(pl.DataFrame({"trial_id": ["a"]})).row(0, named=True)
     assert (row["status"], row["overfit"], row["noise"]) == ("ok", "undetermined", "undetermined")
@@ -142,10 +156,56 @@ def test_the_late_trend_is_that_of_the_last_third():
     assert short["late_slope"] is None
 
 
+def test_the_late_trend_of_seeds_is_null_where_one_lacks_a_late_epoch():
+    """A shorter seed ends the mean curve; a hole in it is no epoch of the other seeds' level."""
+    trials = pl.DataFrame({"trial_id": ["a", "b"], "config_id": "c"})
+
+    def slope(**left_out):
+        raw = pl.concat(
+            pl.DataFrame({"trial_id": name, "epoch": np.arange(1, length + 1)}).with_columns(
+                (level + 1e-3 * pl.col("epoch")).alias("val_accuracy")
+            )
+            for name, level, length in (("a", 0.5, 30), ("b", 0.7, 36))
+        )
+        (row,) = of_mean_curves(raw.remove(**left_out), trials).iter_rows(named=True)
+        return row["late_slope"]
+
+    assert slope(trial_id="none") == pytest.approx(1e-3)
+    assert slope(trial_id="a", epoch=5) == pytest.approx(1e-3)
+    assert slope(trial_id="b", epoch=33) == pytest.approx(1e-3)
+    assert slope(trial_id="a", epoch=25) is None
+    assert slope(trial_id="b", epoch=25) is None
+
+
 def test_the_calibration_runs_in_all_its_parts():
     for part in PARTS.values():
         (row,) = itertools.islice(part(0.01), 1)
         assert 0 <= row["low"] <= row["rate"] <= row["high"] <= 1
+
+
+def test_trials_that_are_not_judged_are_no_true_negatives():
+    """200 examples and 15 epochs: fewer than 200 flips in most trials."""
+    overfit, noise = itertools.islice(PARTS["one_seed"](0.02), 2)
+    assert (overfit["claim"], overfit["num"], overfit["judged"]) == ("yes", 40, 1)
+    assert (noise["claim"], noise["n"], noise["epochs"]) == ("optimizer", 200, 15)
+    assert noise["num"] == round(40 * noise["judged"]) < 40
+
+
+def test_what_the_seeds_share_of_the_validation_set_takes_degrees_of_freedom():
+    assert judge(hf_var=0.0055**2)["noise"] == "optimizer"
+    assert judge(hf_var=0.0055**2, pop_df=10.0)["noise"] == "undetermined"
+    assert judge(pop_df=4.0)["noise"] == "undetermined"  # nor is "no" shown
+    assert judge(pop_df=100.0)["optimizer_p"] == judge()["optimizer_p"]  # hf_df is fewer
+
+
+@pytest.mark.slow
+def test_five_seeds_on_one_small_set_seldom_look_moved_by_the_optimizer():
+    scenario = Scenario(num_val=200, num_seeds=5, jitter=at_margin(0.0), shared=0.5,
+                        num_train_eval=1)  # fmt: skip
+    found = verdicts(scenario, 2000, (3, 200, 60, 0), losses=False)
+    assert found["optimizer_p"].null_count() == 0
+    hits = found.filter(pl.col("noise").is_in(["optimizer", "both"])).height
+    assert share(hits, 2000)["low"] <= 0.05
 
 
 @pytest.mark.slow
