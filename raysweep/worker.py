@@ -223,7 +223,9 @@ def _relayed(pack: Sequence[Trial], given: Assignment, report: Report | None) ->
 def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
     """Start a group of Ray Train workers for a pack, again after each failure, until it is done."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from raysweep.torch_backend import FreeingTorchConfig
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     resources, by_id = given.resources, {trial.trial_id: trial for trial in pack}
@@ -246,7 +248,7 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
             scaling_config=ScalingConfig(
                 num_workers=resources.workers, use_gpu=on_gpu, resources_per_worker=per_worker
             ),
-            torch_config=TorchConfig(
+            torch_config=FreeingTorchConfig(
                 backend="nccl" if on_gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
             ),
             run_config=RunConfig(
@@ -280,8 +282,9 @@ def _drive_workers(pack: Sequence[Trial], given: Assignment) -> None:
 
 def _first(failures: dict[int, BaseException], error: Exception) -> str:
     """What the lowest rank that failed raised."""
-    if not failures:
-        return one_line(error, "no worker named")
+    if not failures:  # its controller failed, most often to set up the workers
+        cause = getattr(error, "controller_failure", error)
+        return one_line(getattr(cause, "cause", None) or cause, "while the group was set up")
     rank = min(failures)
     return one_line(failures[rank], f"on rank {rank}")
 

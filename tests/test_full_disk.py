@@ -13,6 +13,7 @@ from test_store import epochs, keys
 from raysweep.errors import StorageError
 from raysweep.finished import finished_in
 from raysweep.recorder import Recorder
+from raysweep.schema import packed
 from raysweep.store import Store
 
 MEGABYTES = 20
@@ -49,15 +50,15 @@ def test_a_recorder_on_a_full_disk_refuses_and_what_it_took_before_is_kept(small
     store = Store(small_disk / "store")
     recorder = Recorder(small_disk / "store", {"trials": []}, [], {})
     recorder.claim("a")
-    recorder.append(epochs("a", 1))  # a segment at once
-    recorder.append(epochs("a", 2))  # logged
+    recorder.append(packed(epochs("a", 1).to_pylist()))  # a segment at once
+    recorder.append(packed(epochs("a", 2).to_pylist()))  # logged
     ballast = fill(small_disk)
     taken = 2
 
     def append_until_refused():
         nonlocal taken
         while taken < 1000:
-            recorder.append(epochs("a", taken + 1))
+            recorder.append(packed(epochs("a", taken + 1).to_pylist()))
             taken += 1
 
     with pytest.raises(StorageError, match=r"needed, 0 free\. Make room") as refused:
@@ -77,8 +78,8 @@ def test_a_recorder_on_a_full_disk_refuses_and_what_it_took_before_is_kept(small
 def test_a_flush_onto_a_full_disk_leaves_no_torn_file(small_disk):
     recorder = Recorder(small_disk / "store", {"trials": []}, [], {})
     recorder.claim("a")
-    recorder.append(epochs("a", 1))
-    recorder.append(epochs("a", *range(2, 200)))
+    recorder.append(packed(epochs("a", 1).to_pylist()))
+    recorder.append(packed(epochs("a", *range(2, 200)).to_pylist()))
     ballast = fill(small_disk)
     with pytest.raises(StorageError, match="no space left on the device"):
         recorder.flush()

@@ -22,6 +22,7 @@ from raysweep.errors import InputError, RaysweepError, StorageError
 from raysweep.finished import finished_in
 from raysweep.folder import Folder
 from raysweep.recorder import Recorder
+from raysweep.schema import packed
 from raysweep.store import Store, StoreWriter
 
 pytestmark = pytest.mark.slow
@@ -158,8 +159,8 @@ def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_row
     uri = f"{bucket}/store"
     recorder = Recorder(uri, {"trials": []}, [], {})
     recorder.claim("a")
-    recorder.append(epochs("a", 1))  # the first rows become a segment at once
-    recorder.append(epochs("a", 2))
+    recorder.append(packed(epochs("a", 1).to_pylist()))  # the first rows become a segment at once
+    recorder.append(packed(epochs("a", 2).to_pylist()))
     proxy.fault = lambda method: "503"
     with pytest.raises(
         StorageError, match=f"{uri}/lease can't be reached: .* run the same command again"
@@ -167,7 +168,7 @@ def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_row
         recorder.flush()
     assert "run the same command again" in (recorder.progress().storage_error or "")
     with pytest.raises(StorageError):
-        recorder.append(epochs("a", 3))
+        recorder.append(packed(epochs("a", 3).to_pylist()))
     with pytest.raises(RaysweepError, match="can't be reached"):
         Store.existing(uri)
     proxy.fault = lambda method: None

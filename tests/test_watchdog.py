@@ -91,7 +91,7 @@ def test_a_group_that_never_starts_ends_the_sweep_with_the_reason(tmp_path):
         "base": {"epochs": 1},
         "axes": {"learning_rate": [0.01, 0.1]},
         "seeds": 1,
-        "resources": {"workers": 2, "cpus_per_worker": 0.5},
+        "resources": {"workers": 2},
     }
     (tmp_path / "sweep.yaml").write_text(json.dumps(sweep))  # JSON is YAML
     done = subprocess.run(
@@ -104,7 +104,9 @@ def test_a_group_that_never_starts_ends_the_sweep_with_the_reason(tmp_path):
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    assert "a group of 2 workers failed 3 times before any trial began" in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "a group of 2 workers failed 3 times before any trial began: RuntimeError: " in last
+    assert last.endswith("Unable to find address for: nosuch0 (while the group was set up)")
 
 
 def test_a_node_that_joins_is_used(make_spec, tmp_path, monkeypatch):
