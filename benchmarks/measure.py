@@ -78,7 +78,8 @@ def _process(arguments: Sequence[str], timeout: float) -> tuple[float, str]:
 
 
 def _process_in(folder: str, arguments: Sequence[str], timeout: float) -> tuple[float, str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *arguments],

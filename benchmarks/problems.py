@@ -1,18 +1,21 @@
-"""What the step's benchmark trains: our MLP on digits and on synthetic data of two sizes."""
+"""What the benchmarks of steps train: our MLP on digits and on synthetic data; how they time it."""
 
-from typing import NamedTuple
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
+from raysweep.group import Group
 from raysweep.spec import Hyperparameters
 from raysweep.splits import Placed, TensorSplit, place
 from raysweep.tasks import Arrays, Data, Task, find_task, load_data
 from raysweep.train import build_optimizer, derive_seed, reset_global_state
 
 SEED = 0
-CPU = torch.device("cpu")
 
 
 class Problem(NamedTuple):
@@ -23,6 +26,17 @@ class Problem(NamedTuple):
     data: Data
     placed: Placed
     fields: Hyperparameters
+    group: Group  # alone, on the device that trains
+
+    @property
+    def device(self) -> torch.device:
+        """The device that trains."""
+        return self.group.device
+
+    @property
+    def epochs(self) -> range:
+        """Its epochs."""
+        return range(1, self.fields.epochs + 1)
 
     @property
     def train_set(self) -> TensorSplit:
@@ -37,10 +51,15 @@ class Problem(NamedTuple):
         return self.placed.validation
 
 
-def problem(name: str, data: Data, batch_size: int, epochs: int) -> Problem:
-    """Our shipped MLP on these data."""
-    fields = Hyperparameters(epochs=epochs, batch_size=batch_size, learning_rate=0.03, momentum=0.9)
-    return Problem(name, find_task("digits").task, data, place(data, CPU), fields)
+def problem(
+    name: str, data: Data, batch_size: int, epochs: int, device: torch.device, **more: Any
+) -> Problem:
+    """Our shipped MLP on these data. Args: more: other fields of `Hyperparameters`."""
+    fields = Hyperparameters(
+        epochs=epochs, batch_size=batch_size, learning_rate=0.03, momentum=0.9, **more
+    )
+    task = find_task("digits").task
+    return Problem(name, task, data, place(data, device), fields, Group(device=device))
 
 
 def synthetic(n_train: int) -> Data:
@@ -51,18 +70,50 @@ def synthetic(n_train: int) -> Data:
     return Data(Arrays(x[:n_train], y[:n_train]), Arrays(x[n_train:], y[n_train:]), 10)
 
 
-def problems(*, short: bool) -> list[Problem]:
+def problems(device: torch.device, *, short: bool) -> list[Problem]:
     """Digits at three batch sizes, and two sizes of synthetic data."""
     digits = load_data(find_task("digits"), None)
     sizes = {5_000: 3} if short else {5_000: 10, 50_000: 3}
     return [
-        *(problem(f"digits, batch {b}", digits, b, 5 if short else 20) for b in (32, 128, 512)),
-        *(problem(f"{n:,} examples, batch 128", synthetic(n), 128, e) for n, e in sizes.items()),
+        *(
+            problem(f"digits, batch {size}", digits, size, 5 if short else 20, device)
+            for size in (32, 128, 512)
+        ),
+        *(
+            problem(f"{n:,} examples, batch 128", synthetic(n), 128, epochs, device)
+            for n, epochs in sizes.items()
+        ),
     ]
 
 
 def fresh(chosen: Problem) -> tuple[nn.Module, torch.optim.Optimizer]:
     """The model and optimizer that a trial starts with."""
     reset_global_state(derive_seed(SEED, "model"))
-    model = chosen.task.build(chosen.fields, chosen.data)
+    model = chosen.task.build(chosen.fields, chosen.data).to(chosen.device)
     return model, build_optimizer(chosen.fields, model)
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long something takes, until a GPU is done with it, too."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def epochs_in_turn(
+    epochs: Iterable[int], contenders: Mapping[str, Callable[[int], object]], repeats: int
+) -> dict[str, list[float]]:
+    """Milliseconds per epoch; contenders take turns epoch by epoch. One figure per repeat."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        taken: dict[str, list[float]] = {name: [] for name in contenders}
+        for epoch in epochs:
+            for name, run in contenders.items():
+                taken[name].append(seconds(lambda run=run, epoch=epoch: run(epoch)))
+        for name, values in taken.items():
+            figures[name].append(1e3 * statistics.median(values))
+    return figures

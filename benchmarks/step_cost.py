@@ -1,36 +1,30 @@
-"""What our epoch loop costs beside a bare torch loop, and what its evidence and data path cost.
+"""What our epoch loop costs beside a bare torch loop, and what its evidence costs.
 
 One process, one torch thread, contenders in turn.
-`python benchmarks/step_cost.py [--repeats 9]`
+`python benchmarks/step_cost.py [--repeats 9] [--device cuda]`
 """
 
-import pickle
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import measure
 import numpy as np
-import pyarrow as pa
 import torch
-from problems import CPU, SEED, Problem, fresh, problems
+from problems import SEED, Problem, epochs_in_turn, fresh, problems, seconds
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from raysweep.checkpoints import Keeper, to_bytes
 from raysweep.evaluation import evaluate
 from raysweep.folder import Folder
-from raysweep.group import ALONE
+from raysweep.schema import packed
 from raysweep.shelf import Shelf
 from raysweep.spec import Checkpoints, Probes
-from raysweep.splits import DatasetSplit, Split
-from raysweep.store import EPOCHS
-from raysweep.tasks import Arrays
 from raysweep.train import derive_seed, train, train_epoch
 
 ROWS_PER_BATCH = 50  # epoch rows that leave for the recorder together
@@ -48,19 +42,6 @@ PROBES = {
 }
 
 
-class Pairs(Dataset[tuple[torch.Tensor, int]]):
-    """Arrays as a map-style dataset, as users write one."""
-
-    def __init__(self, arrays: Arrays) -> None:
-        self.arrays = arrays
-
-    def __len__(self) -> int:
-        return len(self.arrays.y)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return torch.from_numpy(self.arrays.x[index]), int(self.arrays.y[index])
-
-
 def bare_epoch(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -76,7 +57,8 @@ def bare_epoch(
         settings["lr"] = chosen.fields.learning_rate
     total, correct = 0.0, 0
     generator = torch.Generator().manual_seed(derive_seed(SEED, epoch))
-    for index in torch.randperm(len(y), generator=generator).split(chosen.fields.batch_size):
+    order = torch.randperm(len(y), generator=generator).to(x.device)
+    for index in order.split(chosen.fields.batch_size):
         inputs, classes = x[index], y[index]
         optimizer.zero_grad()
         logits = model(inputs)
@@ -101,7 +83,7 @@ def plain_validation(model: nn.Module, chosen: Problem) -> tuple[float, float]:
 def bare_train(chosen: Problem) -> nn.Module:
     """A whole trial, written by hand."""
     model, optimizer = fresh(chosen)
-    for epoch in range(1, chosen.fields.epochs + 1):
+    for epoch in chosen.epochs:
         bare_epoch(model, optimizer, chosen, epoch)
         plain_validation(model, chosen)
     return model
@@ -116,7 +98,10 @@ def our_train(chosen: Problem) -> list[dict[str, Any]]:
         rows.append({**row, "trial_id": "0123456789ab", "attempt": 1, "start_epoch": 1})
         emitted.append(time.perf_counter())
 
-    train(chosen.fields, SEED, chosen.task, chosen.data, chosen.placed, emit=emit)
+    train(
+        chosen.fields, SEED, chosen.task, chosen.data, chosen.placed,
+        group=chosen.group, emit=emit,
+    )  # fmt: skip
     return [{**row, "emitted": at} for row, at in zip(rows, emitted, strict=True)]
 
 
@@ -127,46 +112,24 @@ def same_work(chosen: Problem) -> None:
     """
     ours, bare = fresh(chosen), fresh(chosen)
     for epoch in (1, 2):
-        train_epoch(*ours, chosen.fields, chosen.train_set, SEED, epoch, ALONE)
+        train_epoch(*ours, chosen.fields, chosen.train_set, SEED, epoch, chosen.group)
         bare_epoch(*bare, chosen, epoch)
     for mine, theirs in zip(ours[0].parameters(), bare[0].parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """How long something takes."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
-
-
-def epochs_in_turn(
-    chosen: Problem, contenders: dict[str, Callable[[int], object]], repeats: int
-) -> dict[str, list[float]]:
-    """Milliseconds per epoch; contenders take turns epoch by epoch. One figure per repeat."""
-    figures: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(repeats):
-        taken: dict[str, list[float]] = {name: [] for name in contenders}
-        for epoch in range(1, chosen.fields.epochs + 1):
-            for name, run in contenders.items():
-                taken[name].append(seconds(lambda run=run, epoch=epoch: run(epoch)))
-        for name, values in taken.items():
-            figures[name].append(1e3 * statistics.median(values))
-    return figures
 
 
 def steps(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     """The training pass alone."""
     bare, with_metrics, ours = fresh(chosen), fresh(chosen), fresh(chosen)
     return epochs_in_turn(
-        chosen,
+        chosen.epochs,
         {
             "bare loop": lambda e: bare_epoch(*bare, chosen, e),
             "bare loop, running metrics": lambda e: bare_epoch(
                 *with_metrics, chosen, e, metrics=True
             ),
             "train_epoch": lambda e: train_epoch(
-                *ours, chosen.fields, chosen.train_set, SEED, e, ALONE
+                *ours, chosen.fields, chosen.train_set, SEED, e, chosen.group
             ),
         },
         repeats,
@@ -184,31 +147,47 @@ def whole(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     )
 
 
+def training_passes(chosen: Problem, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Seconds of the training pass of each epoch: recorded; for a GPU, that is not, timed anew."""
+    if chosen.device.type == "cpu":
+        return [row["train_s"] for row in rows if row["weights_kind"] == "raw"]
+    ours = fresh(chosen)
+
+    def one(epoch: int) -> Callable[[], object]:
+        return lambda: train_epoch(
+            *ours, chosen.fields, chosen.train_set, SEED, epoch, chosen.group
+        )
+
+    return [seconds(one(epoch)) for epoch in chosen.epochs]
+
+
 def evidence(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     """Milliseconds of an epoch: its training pass and each thing that is not.
 
     `evidence` is all that `train` does beyond training steps and one plain validation pass, from
-    one emitted row to the next, and the row's way into a record batch and through pickle.
+    one emitted row to the next, and the row's way into the buffer that is sent.
     """
     figures: dict[str, list[float]] = {}
     our_train(chosen)
-    pa.RecordBatch.from_pylist([], EPOCHS)  # pyarrow looks for pandas at the first one
+    packed([])  # pyarrow looks for pandas at the first one
     for _ in range(repeats):
         model, _optimizer = fresh(chosen)
         rows = our_train(chosen)
         emitted = [row.pop("emitted") for row in rows]
         cycles = np.diff(emitted)
-        training = np.array([row["train_s"] for row in rows[1:]])
+        training = np.array(training_passes(chosen, rows)[1:])
         many = (rows * ROWS_PER_BATCH)[:ROWS_PER_BATCH]
-        send = seconds(
-            lambda many=many: pickle.dumps(pa.RecordBatch.from_pylist(many, EPOCHS), protocol=5)
-        )
+        send = seconds(lambda many=many: packed(many))
         plain = _median(lambda model=model: plain_validation(model, chosen))
         exact = _median(
-            lambda model=model: evaluate(model, chosen.placed.validation, ALONE, nullcontext())
+            lambda model=model: evaluate(
+                model, chosen.placed.validation, chosen.group, nullcontext()
+            )
         )
         subset = _median(
-            lambda model=model: evaluate(model, chosen.placed.train_eval, ALONE, nullcontext())
+            lambda model=model: evaluate(
+                model, chosen.placed.train_eval, chosen.group, nullcontext()
+            )
         )
         beyond = statistics.median(cycles - training) - plain
         parts = {
@@ -226,21 +205,29 @@ def evidence(chosen: Problem, repeats: int) -> dict[str, list[float]]:
 
 
 def probes(chosen: Problem, repeats: int) -> dict[str, list[float]]:
-    """Milliseconds of CPU time of an epoch, without its first and last, which evaluate twice."""
+    """Milliseconds of an epoch, without its first and last, which evaluate twice: of CPU time, or
+    on a GPU of wall time."""
+    on_cpu = chosen.device.type == "cpu"
 
-    def epoch(which: Probes, column: str) -> float:
+    def epochs(which: Probes) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         train(
             chosen.fields, SEED, chosen.task, chosen.data, chosen.placed,
-            probes=which, emit=rows.append, clock=time.process_time,
+            probes=which, group=chosen.group, emit=rows.append,
+            clock=time.process_time if on_cpu else time.perf_counter,
         )  # fmt: skip
-        inner = [row for row in rows if row["weights_kind"] == "raw"][1:-1]
-        return 1e3 * statistics.fmean(row[column] for row in inner)
+        return [row for row in rows if row["weights_kind"] == "raw"]
+
+    def mean(inner: Iterable[float]) -> float:
+        return 1e3 * statistics.fmean(list(inner)[1:-1])
+
+    def whole(which: Probes) -> float:
+        return mean(row["wall_s"] for row in epochs(which))
 
     contenders: dict[str, Callable[[], float]] = {
-        "training pass": lambda: epoch(NO_PROBE, "train_s")
+        "training pass": lambda: mean(training_passes(chosen, epochs(NO_PROBE) if on_cpu else []))
     }
-    contenders |= {name: lambda p=which: epoch(p, "wall_s") for name, which in PROBES.items()}
+    contenders |= {name: lambda p=which: whole(p) for name, which in PROBES.items()}
     return measure.in_turn(contenders, repeats)
 
 
@@ -268,9 +255,9 @@ def checkpoint(chosen: Problem, repeats: int) -> dict[str, list[float]]:
             rule = Checkpoints(every_epochs=1, every_minutes=None)
             train(
                 chosen.fields, SEED, chosen.task, chosen.data, chosen.placed,
-                emit=rows.append, keeper=Timed(rule, {}, ALONE, put),
+                group=chosen.group, emit=rows.append, keeper=Timed(rule, {}, chosen.group, put),
             )  # fmt: skip
-            found = {"training pass": [row["train_s"] for row in rows], **taken}
+            found = {"training pass": training_passes(chosen, rows), **taken}
             for name, values in found.items():
                 figures.setdefault(name, []).append(1e3 * statistics.median(values))
     return figures
@@ -280,74 +267,16 @@ def _median(run: Callable[[], object], times: int = 5) -> float:
     return statistics.median(seconds(run) for _ in range(times))
 
 
-def data_paths(chosen: Problem, repeats: int) -> dict[str, list[float]]:
-    """The same training pass, fed by tensors and by DataLoaders in this process."""
-    assert isinstance(chosen.data.train, Arrays)
-    split = DatasetSplit(Pairs(chosen.data.train), chosen.train_set.n, CPU)
-    tensors, datasets, loaded = fresh(chosen), fresh(chosen), fresh(chosen)
-    loader = DataLoader(
-        TensorDataset(*chosen.train_set), batch_size=chosen.fields.batch_size, shuffle=True
-    )
-
-    def loader_epoch() -> None:
-        model, optimizer = loaded
-        model.train()
-        for x, y in loader:
-            optimizer.zero_grad()
-            functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-
-    return epochs_in_turn(
-        chosen,
-        {
-            "tensors (train_epoch)": lambda e: train_epoch(
-                *tensors, chosen.fields, chosen.train_set, SEED, e, ALONE
-            ),
-            "DatasetSplit (train_epoch)": lambda e: train_epoch(
-                *datasets, chosen.fields, split, SEED, e, ALONE
-            ),
-            "DataLoader, workers=0, bare loop": lambda e: loader_epoch(),
-        },
-        repeats,
-    )
-
-
-def fetching(chosen: Problem, repeats: int) -> dict[str, list[float]]:
-    """The batches of an epoch alone, without training on them."""
-    assert isinstance(chosen.data.train, Arrays)
-    split = DatasetSplit(Pairs(chosen.data.train), chosen.train_set.n, CPU)
-    size = chosen.fields.batch_size
-    loader = DataLoader(TensorDataset(*chosen.train_set), batch_size=size, shuffle=True)
-
-    sizes = [len(index) for index in torch.arange(chosen.train_set.n).split(size)]
-
-    def consume(batches: Iterable[Any]) -> None:
-        for _ in batches:
-            pass
-
-    def fetch(source: Split) -> None:
-        consume(source.shuffled(torch.randperm(source.n), sizes))
-
-    return epochs_in_turn(
-        chosen,
-        {
-            "tensors": lambda e: fetch(chosen.train_set),
-            "DatasetSplit": lambda e: fetch(split),
-            "DataLoader, workers=0": lambda e: consume(loader),
-        },
-        repeats,
-    )
-
-
 def main() -> None:
     """Print the tables."""
     parser = measure.options(__doc__)
     parser.set_defaults(repeats=9)
+    parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda")
     asked = parser.parse_args()
     repeats = 2 if asked.short else asked.repeats
     torch.set_num_threads(1)
-    print(measure.machine(), "1 torch thread", sep="; ")
-    chosen = problems(short=asked.short)
+    print(measure.machine(), "1 torch thread", f"on {asked.device}", sep="; ")
+    chosen = problems(asked.device, short=asked.short)
     for one in chosen:
         same_work(one)
         title = f"Training pass: {one.name}"
@@ -369,16 +298,11 @@ def main() -> None:
     for one in chosen:
         title = f"Probes: {one.name}"
         costs = probes(one, repeats)
-        print(measure.table(title, costs, "training pass", "CPU ms per epoch"), flush=True)
+        unit = "CPU ms per epoch" if asked.device.type == "cpu" else "ms per epoch"
+        print(measure.table(title, costs, "training pass", unit), flush=True)
     for one in chosen:
         title = f"A checkpoint: {one.name}"
         print(measure.table(title, checkpoint(one, repeats), "training pass", "ms"), flush=True)
-    for one in chosen[:3]:
-        title = f"Data path, with training: {one.name}"
-        paths = data_paths(one, repeats)
-        print(measure.table(title, paths, "tensors (train_epoch)", "ms per epoch"))
-        title = f"Data path, batches alone: {one.name}"
-        print(measure.table(title, fetching(one, repeats), "tensors", "ms per epoch"))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ NUM_BINS = 15
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 # Relative. Newton's error after a step is about the square of that step.
 LAST_STEP, MAX_STEPS = 1e-2, 100
+SHRINKS = 0.9  # a step of Newton's that is no smaller than this times the last gives way to halving
 
 
 class Margins(NamedTuple):
@@ -73,7 +74,7 @@ def fit_temperature(batches: Sequence[Margins], n: int, group: Group) -> tuple[f
         else:
             high = inverse
         step = -slope / curvature if curvature > 0 else math.inf
-        shrinks = previous is None or abs(step) <= abs(previous) / 2
+        shrinks = previous is None or abs(step) <= SHRINKS * abs(previous)
         newton = shrinks and low <= inverse + step <= high
         if not newton:
             step = math.sqrt(low * high) - inverse

@@ -48,6 +48,15 @@ class Shattering(Unlucky):
         return self.layer(x)
 
 
+class Asserting(Unlucky):
+    """Fails an assert on its GPU at width 13, in earnest."""
+
+    def forward(self, x):
+        if self.width == 13 and self.training:
+            x = x[torch.full((len(x),), 2**30, device=x.device)]
+        return self.layer(x)
+
+
 class Slow(Unlucky):
     """Sleeps at every training step, so that there is time to interrupt it."""
 
@@ -154,6 +163,7 @@ def load_broken(folder):
 unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
 deadly = Task(load, lambda trial, data: Deadly(trial.width))
 shattering = Task(load, lambda trial, data: Shattering(trial.width))
+asserting = Task(load, lambda trial, data: Asserting(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
 patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
 lingering = Task(load_odd, lambda trial, data: Lingering(trial.width))

@@ -25,10 +25,16 @@ CASES = {
             *("| bare loop |", "| bare loop, running metrics |", "| train_epoch |"),
             *("| bare training |", "| train |", "evidence / training pass"),
             *("| no probe |", "| averaged weights |", "| defaults |", "| everything |"),
+        ],
+    ),
+    "data_path": (
+        [],
+        [
             *("| tensors |", "| DatasetSplit |", "| DataLoader, workers=0 |"),
             *("| tensors (train_epoch) |", "| DataLoader, workers=0, bare loop |"),
         ],
     ),
+    "gpu": ([], ["| fp32 |", "| bf16 |", "share"]),
     "recorder": (
         [],
         [
