@@ -35,6 +35,7 @@ CASES = {
         ],
     ),
     "gpu": ([], ["| fp32 |", "| bf16 |", "share"]),
+    "gpu_steps": ([], ["| plain |"]),
     "recorder": (
         [],
         [

@@ -85,12 +85,14 @@ def test_a_shared_folder_passes_and_is_left_empty(two_nodes, tmp_path):
 @pytest.mark.slow
 def test_a_folder_that_each_node_has_for_itself_is_refused(two_nodes, tmp_path, monkeypatch):
     # One name, two places: the processes of a node work in the folder that the node started in.
+    others = Path.cwd() / "here"
     monkeypatch.chdir(tmp_path)
     node = two_nodes.add_node(num_cpus=1)
     try:
         with pytest.raises(InputError, match=r"folder /proc/self/cwd/here is not shared: .* does"):
             preflight.check_shared("/proc/self/cwd/here")
     finally:
+        others.rmdir()
         two_nodes.remove_node(node)
 
 
