@@ -25,7 +25,7 @@ from raysweep.recorder import Recorder
 from raysweep.schema import packed
 from raysweep.store import Store, StoreWriter
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 SECRET = "a-secret-that-must-stand-nowhere"
 RAYSWEEP = Path(sys.executable).parent / "raysweep"
@@ -261,7 +261,7 @@ def test_a_sweep_into_s3_resumes_reports_and_keeps_its_secret(bucket, tmp_path):
 INTERRUPTED = """
 name: long
 task: odd_tasks:lingering
-base: {epochs: 30, batch_size: 20}
+base: {epochs: 12, batch_size: 20}
 seeds: 1
 checkpoints: {every_epochs: 1, every_minutes: null, folder: %s}
 """
