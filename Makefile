@@ -21,7 +21,7 @@ demo: setup ## Train the default recipe on a local Ray and write its report
 	$(BIN)/raysweep run digits --address local
 
 test: setup ## Run every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 fuzz: setup ## Thousands of odd sweep files, settings, curves and stores
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --hypothesis-seed=0 --hypothesis-show-statistics tests/test_fuzz_*.py

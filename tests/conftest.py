@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from raysweep.plan import make_plan
 from raysweep.spec import SweepSpec
@@ -13,17 +14,25 @@ from raysweep.store import Store
 from raysweep.tasks import find_task, load_data
 
 HERE = Path(__file__).parent
+# Each starts Ray, which takes the machine's CPUs for its own: one at a time.
+START_RAY = {
+    *("benchmarks", "budget", "chaos", "checkpoints", "cli", "full_disk", "gpu", "kills", "nodes"),
+    *("preflight", "s3", "scheduler", "sweep", "watchdog"),
+}
 torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Tests that start Ray come first, and one after the other: the other process has the rest."""
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.xdist_group("ray"))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+class RayApart(LoadScopeScheduling):
+    """Of two processes that test, one takes the files that start Ray, the other all else."""
+
+    def _split_scope(self, nodeid):
+        file = Path(nodeid.partition("::")[0]).stem
+        return "ray" if file.removeprefix("test_") in START_RAY else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """How xdist hands out tests; see its hooks."""
+    return RayApart(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from raysweep.packs import plan as plan_packs
 from raysweep.store import Store
 from raysweep.sweep import run_sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 TIMES = ["wall_s", "train_s"]
 

@@ -18,7 +18,7 @@ from raysweep.store import Store
 from raysweep.sweep import run_sweep
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.slow
 
 HOG = """
 import sys, time, ray
