@@ -9,7 +9,7 @@ from typing import Any
 
 import measure
 import torch
-from problems import SEED, Problem, epochs_in_turn, fresh, problems
+from problems import SEED, Problem, begun, epochs_in_turn, fresh, problems
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -103,19 +103,16 @@ def fetching(chosen: Problem, repeats: int) -> dict[str, list[float]]:
 
 def main() -> None:
     """Print the tables."""
-    parser = measure.options(__doc__)
-    parser.set_defaults(repeats=9)
-    parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda")
-    asked = parser.parse_args()
-    repeats = 2 if asked.short else asked.repeats
-    torch.set_num_threads(1)
-    print(measure.machine(), "1 torch thread", f"on {asked.device}", sep="; ")
+    asked = begun(__doc__)
     for one in problems(asked.device, short=asked.short)[:3]:
         title = f"With training: {one.name}"
-        paths = data_paths(one, repeats)
+        paths = data_paths(one, asked.repeats)
         print(measure.table(title, paths, "tensors (train_epoch)", "ms per epoch"))
         title = f"Batches alone: {one.name}"
-        print(measure.table(title, fetching(one, repeats), "tensors", "ms per epoch"), flush=True)
+        print(
+            measure.table(title, fetching(one, asked.repeats), "tensors", "ms per epoch"),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

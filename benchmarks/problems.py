@@ -1,10 +1,12 @@
 """What the benchmarks of steps train: our MLP on digits and on synthetic data; how they time it."""
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import measure
 import numpy as np
 import torch
 from torch import nn
@@ -84,6 +86,19 @@ def problems(device: torch.device, *, short: bool) -> list[Problem]:
             for n, epochs in sizes.items()
         ),
     ]
+
+
+def begun(description: str | None) -> argparse.Namespace:
+    """The command line of a benchmark of steps, on one torch thread. Prints what it runs on."""
+    parser = measure.options(description)
+    parser.set_defaults(repeats=9)
+    parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda")
+    asked = parser.parse_args()
+    if asked.short:
+        asked.repeats = 2
+    torch.set_num_threads(1)
+    print(measure.machine(), "1 torch thread", f"on {asked.device}", sep="; ")
+    return asked
 
 
 def fresh(chosen: Problem) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -15,7 +15,7 @@ from typing import Any
 import measure
 import numpy as np
 import torch
-from problems import SEED, Problem, epochs_in_turn, fresh, problems, seconds
+from problems import SEED, Problem, begun, epochs_in_turn, fresh, problems, seconds
 from torch import nn
 from torch.nn import functional
 
@@ -269,24 +269,18 @@ def _median(run: Callable[[], object], times: int = 5) -> float:
 
 def main() -> None:
     """Print the tables."""
-    parser = measure.options(__doc__)
-    parser.set_defaults(repeats=9)
-    parser.add_argument("--device", default="cpu", type=torch.device, help="cpu or cuda")
-    asked = parser.parse_args()
-    repeats = 2 if asked.short else asked.repeats
-    torch.set_num_threads(1)
-    print(measure.machine(), "1 torch thread", f"on {asked.device}", sep="; ")
+    asked = begun(__doc__)
     chosen = problems(asked.device, short=asked.short)
     for one in chosen:
         same_work(one)
         title = f"Training pass: {one.name}"
-        print(measure.table(title, steps(one, repeats), "bare loop", "ms per epoch"))
+        print(measure.table(title, steps(one, asked.repeats), "bare loop", "ms per epoch"))
         title = f"Whole trial of {one.fields.epochs} epochs: {one.name}"
-        print(measure.table(title, whole(one, repeats), "bare training", "ms"), flush=True)
+        print(measure.table(title, whole(one, asked.repeats), "bare training", "ms"), flush=True)
     rows: list[list[str]] = []
     names: list[str] = []
     for one in chosen:
-        found = evidence(one, repeats)
+        found = evidence(one, asked.repeats)
         training = statistics.median(found["training pass"])
         shares = [100 * value / training for value in found["evidence"]]
         rows.append(
@@ -297,12 +291,14 @@ def main() -> None:
     print(measure.grid("Evidence of an epoch", head, rows))
     for one in chosen:
         title = f"Probes: {one.name}"
-        costs = probes(one, repeats)
+        costs = probes(one, asked.repeats)
         unit = "CPU ms per epoch" if asked.device.type == "cpu" else "ms per epoch"
         print(measure.table(title, costs, "training pass", unit), flush=True)
     for one in chosen:
         title = f"A checkpoint: {one.name}"
-        print(measure.table(title, checkpoint(one, repeats), "training pass", "ms"), flush=True)
+        print(
+            measure.table(title, checkpoint(one, asked.repeats), "training pass", "ms"), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from odd_tasks import Pairs
 
 from raysweep.evaluation import evaluate
 from raysweep.group import Group
@@ -105,19 +105,6 @@ def test_bf16_learns_as_fp32_does(digits, on_gpu):
         ends[precision] = rows[-1]["val_correct"] / rows[-1]["val_n"]
     assert ends["bf16"] > 0.9
     assert abs(ends["bf16"] - ends["fp32"]) < 0.03
-
-
-class Pairs(Dataset):
-    """Digits as a map-style dataset."""
-
-    def __init__(self, arrays):
-        self.arrays = arrays
-
-    def __len__(self):
-        return len(self.arrays.y)
-
-    def __getitem__(self, index):
-        return torch.from_numpy(self.arrays.x[index]), int(self.arrays.y[index])
 
 
 def test_a_dataset_evaluates_as_tensors_do(digits, on_gpu):
