@@ -14,16 +14,17 @@ from raysweep.store import Store
 from raysweep.tasks import find_task, load_data
 
 HERE = Path(__file__).parent
-# Each starts Ray, which takes the machine's CPUs for its own: one at a time.
+# Of two processes that test, one has these, which start Ray and look at the clock: one at a time.
+# The other has all else, and with it two files that start Ray and have time.
 START_RAY = {
-    *("benchmarks", "budget", "chaos", "checkpoints", "cli", "full_disk", "gpu", "kills", "nodes"),
-    *("preflight", "s3", "scheduler", "sweep", "watchdog"),
+    *("budget", "chaos", "checkpoints", "cli", "full_disk", "gpu", "kills", "nodes", "preflight"),
+    *("scheduler", "sweep", "watchdog"),
 }
 torch.set_num_threads(1)
 
 
 class RayApart(LoadScopeScheduling):
-    """Of two processes that test, one takes the files that start Ray, the other all else."""
+    """See START_RAY."""
 
     def _split_scope(self, nodeid):
         file = Path(nodeid.partition("::")[0]).stem
