@@ -21,7 +21,7 @@ demo: setup ## Train the default recipe on a local Ray and write its report
 	$(BIN)/raysweep run digits --address local
 
 test: setup ## Run every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest
 
 fuzz: setup ## Thousands of odd sweep files, settings, curves and stores
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --hypothesis-seed=0 --hypothesis-show-statistics tests/test_fuzz_*.py
@@ -30,7 +30,7 @@ chaos: setup ## 50 random kills of a sweep's processes and nodes, and the compar
 	$(BIN)/python tests/chaos.py --kills 50 --seed 0
 
 check: lint ## What lint does, and the fast tests
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow'
 
 lint: setup ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check $(SOURCES)

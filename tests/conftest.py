@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from xdist.scheduler import LoadScopeScheduling
 
 from raysweep.plan import make_plan
 from raysweep.spec import SweepSpec
@@ -14,26 +13,15 @@ from raysweep.store import Store
 from raysweep.tasks import find_task, load_data
 
 HERE = Path(__file__).parent
-# Of two processes that test, one has these, which start Ray and look at the clock: one at a time.
-# The other has all else, and with it two files that start Ray and have time.
-START_RAY = {
-    *("budget", "chaos", "checkpoints", "cli", "full_disk", "gpu", "kills", "nodes", "preflight"),
-    *("scheduler", "sweep", "watchdog"),
-}
 torch.set_num_threads(1)
 
 
-class RayApart(LoadScopeScheduling):
-    """See START_RAY."""
-
-    def _split_scope(self, nodeid):
-        file = Path(nodeid.partition("::")[0]).stem
-        return "ray" if file.removeprefix("test_") in START_RAY else file
-
-
-def pytest_xdist_make_scheduler(config, log):
-    """How xdist hands out tests; see its hooks."""
-    return RayApart(config, log)
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A test that starts Ray is slow."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -56,11 +56,17 @@ CASES = {
 }
 
 
+START_RAY = {"sweep_overhead", "ddp_pack", "recorder", "startup", "plan_scale"}
+
+
 def test_every_benchmark_has_a_short_run():
     assert {path.stem for path in FOLDER.glob("*.py")} - {"measure", "problems"} == CASES.keys()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.ray] if name in START_RAY else []) for name in CASES],
+)
 def test_a_short_run_prints_a_row_per_contender(name, tmp_path):
     arguments, rows = CASES[name]
     done = subprocess.run(

@@ -97,7 +97,7 @@ def test_a_dry_run_says_what_the_budget_buys(capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_max_trials_trains_so_many_and_the_next_run_the_rest(make_spec, tmp_path):
     part = run_sweep(make_spec(seeds=3), tmp_path, max_trials=3)
@@ -112,7 +112,7 @@ def test_max_trials_trains_so_many_and_the_next_run_the_rest(make_spec, tmp_path
 LONG = {"task": "odd_tasks:slow", "base": {"epochs": 400}, "axes": {"width": [8, 16]}}
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_max_hours_ends_a_pack_in_its_middle(make_spec, tmp_path):
     before = held()
@@ -127,7 +127,7 @@ def test_max_hours_ends_a_pack_in_its_middle(make_spec, tmp_path):
     assert_nothing_is_left(before)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_whatever_ends_a_sweep_leaves_no_process_and_no_placement_group(
@@ -145,7 +145,7 @@ def test_whatever_ends_a_sweep_leaves_no_process_and_no_placement_group(
     assert_nothing_is_left(before)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_budget_of_hours_stops_cleanly_and_the_command_without_it_completes_the_rest(tmp_path):
     command = [RAYSWEEP, "run", "digits", "--address", "local", "--max-hours", "0.006"]
     settings = ["--set", "base.epochs=25", "--seeds", "20"]

@@ -14,7 +14,7 @@ import store_watch
 from simulated import Curve, Sweep, spec
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_a_sweep_whose_processes_are_killed_ends_as_if_nothing_had_happened(tmp_path):
     tally = chaos.run(

@@ -149,7 +149,7 @@ def run_in_group(group, fields, found, killed_after):
     return rows, told(outcome) if outcome else None, kept
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_two_workers_resume_bit_equal_from_what_the_first_one_kept(tmp_path):
     fields = {
         "epochs": 6, "batch_size": 17, "dropout": 0.4, "optimizer": "adam",
@@ -209,7 +209,7 @@ def test_a_checkpoint_is_due_every_k_epochs_or_when_minutes_have_passed():
     assert due(Checkpoints(every_minutes=None), times) == []
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize(
     ("workers", "at_once", "epochs", "kind"),

@@ -199,7 +199,7 @@ def wait_for(condition, seconds=90.0):
         time.sleep(0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_killed_driver_loses_nothing_that_was_finished(sweep_file, tmp_path):
     file = sweep_file(SLOW)
     store = Store(tmp_path / "results" / "slow")
@@ -228,7 +228,7 @@ def test_a_killed_driver_loses_nothing_that_was_finished(sweep_file, tmp_path):
     assert keys.height == keys.unique().height == 6 * 20
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_signal_stops_cleanly_and_says_how_to_go_on(sweep_file, tmp_path):
     file = sweep_file(SLOW)
     store = Store(tmp_path / "results" / "slow")
@@ -245,7 +245,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(sweep_file, tmp_path):
     assert store.read("trials").num_rows >= 1  # flushed, not only logged
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_failed_trials_are_one_line_per_distinct_error_and_exit_code_3(sweep_file, tmp_path):
     file = sweep_file(
         "{name: bad, task: 'odd_tasks:unlucky', base: {epochs: 20},"
@@ -286,7 +286,7 @@ def running_ray():
     process.wait(timeout=30)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("running_ray")
 def test_main_in_the_checkout_alone_and_the_command_all_attach_and_do_the_same(tmp_path):
     alone = tmp_path / "home"

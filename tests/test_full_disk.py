@@ -92,7 +92,7 @@ def test_a_flush_onto_a_full_disk_leaves_no_torn_file(small_disk):
     assert len(keys(store)) == 199
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_sweep_stops_when_its_disk_is_full_and_goes_on_when_there_is_room(small_disk, tmp_path):
     shutil.copy(HERE / "odd_tasks.py", tmp_path)
     (tmp_path / "sweep.yaml").write_text(SLOW)

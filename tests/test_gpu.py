@@ -121,6 +121,7 @@ def test_a_dataset_evaluates_as_tensors_do(digits, on_gpu):
     assert torch.equal(mine.correct, theirs.correct)
 
 
+@pytest.mark.ray
 def test_trials_that_share_a_gpu_train_and_one_that_breaks_it_costs_no_other(make_spec, tmp_path):
     spec = make_spec(
         task="odd_tasks:asserting",

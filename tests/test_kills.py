@@ -23,7 +23,7 @@ from raysweep.sweep import run_sweep
 HERE = Path(__file__).parent
 SLOW = "{{name: s, task: 'odd_tasks:slow', base: {{epochs: 400}}, seeds: 6, resources: {}}}"
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 
 def kill_recorder(store):

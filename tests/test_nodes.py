@@ -9,7 +9,7 @@ from interrupted import attempts, live_rows, run_disturbed, trainers
 from raysweep import cluster
 from raysweep.sweep import run_sweep
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 HERE = Path(__file__).parent
 

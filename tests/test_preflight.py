@@ -58,7 +58,7 @@ def test_sizes_read_well():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_node_that_is_leaving_is_not_waited_for(two_nodes):
     node = two_nodes.add_node(num_cpus=1)
     node.kill_raylet()
@@ -70,19 +70,19 @@ def test_nodes_that_agree_pass(two_nodes):
     preflight.check_nodes("raysweep.tasks.digits")
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_task_that_no_other_node_can_import_is_refused(two_nodes):
     with pytest.raises(InputError, match=r"'nowhere_task' can't be imported on .*ModuleNotFound"):
         preflight.check_nodes("nowhere_task")
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_shared_folder_passes_and_is_left_empty(two_nodes, tmp_path):
     preflight.check_shared(str(tmp_path / "shared"))
     assert list((tmp_path / "shared").iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_folder_that_each_node_has_for_itself_is_refused(two_nodes, tmp_path, monkeypatch):
     # One name, two places: the processes of a node work in the folder that the node started in.
     others = Path.cwd() / "here"
@@ -96,7 +96,7 @@ def test_a_folder_that_each_node_has_for_itself_is_refused(two_nodes, tmp_path, 
         two_nodes.remove_node(node)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 def test_a_node_with_another_raysweep_is_refused_and_the_store_untouched(
     two_nodes, make_spec, tmp_path
 ):

@@ -25,7 +25,7 @@ from raysweep.recorder import Recorder
 from raysweep.schema import packed
 from raysweep.store import Store, StoreWriter
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 SECRET = "a-secret-that-must-stand-nowhere"
 RAYSWEEP = Path(sys.executable).parent / "raysweep"

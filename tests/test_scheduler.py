@@ -61,7 +61,7 @@ def epochs_of(store, trial_id, attempt=1):
     return rows.filter(pl.col("weights_kind") == "raw")["epoch"].to_list()
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_asha_stops_at_rungs_and_a_later_sweep_without_it_trains_the_stopped_to_their_end(
     raced, tmp_path
@@ -95,7 +95,7 @@ def test_asha_stops_at_rungs_and_a_later_sweep_without_it_trains_the_stopped_to_
     assert not whole.quality["check"].str.contains("stopped").any()
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_two_workers_that_the_scheduler_stops_leave_no_process_and_no_placement_group(
     raced, tmp_path
@@ -112,7 +112,7 @@ def test_two_workers_that_the_scheduler_stops_leave_no_process_and_no_placement_
     assert_nothing_is_left(before)
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_the_median_rule_stops_what_is_worse_than_most_and_starts_nothing_twice(raced, tmp_path):
     spec = raced(
@@ -131,7 +131,7 @@ def test_the_median_rule_stops_what_is_worse_than_most_and_starts_nothing_twice(
         assert epochs_of(result.store, trial_id) == list(range(1, epochs + 1))
 
 
-@pytest.mark.slow
+@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("kind", ["asha", "median"])
 def test_trials_that_end_before_they_report_do_not_disturb_the_scheduler(raced, tmp_path, kind):

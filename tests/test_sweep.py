@@ -12,7 +12,7 @@ from raysweep.packs import plan as plan_packs
 from raysweep.store import Store
 from raysweep.sweep import run_sweep
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
 TIMES = ["wall_s", "train_s"]
 
@@ -140,12 +140,12 @@ def test_a_scan_beside_a_sweep_never_fails(make_spec, tmp_path):
 
     scanner = threading.Thread(target=scan)
     scanner.start()
-    for seeds in (1, 2, 3):
+    for seeds in (1, 2):
         run_sweep(make_spec(seeds=seeds), store)
     stop.set()
     scanner.join()
     assert errors == []
-    assert scans[-1] == 2 * 3 * 3
+    assert scans[-1] == 2 * 2 * 3
     assert scans == sorted(scans)  # rows never disappear
     assert len(scans) > 10
 

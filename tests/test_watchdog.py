@@ -18,7 +18,7 @@ from raysweep.store import Store
 from raysweep.sweep import run_sweep
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ray
 
 HOG = """
 import sys, time, ray
