@@ -21,12 +21,13 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
     """A cluster of two nodes, each of 1 CPU, and this process connected to it."""
-    with pytest.MonkeyPatch.context() as patched, ray_nodes(head_cpus=1) as cluster:
+    with pytest.MonkeyPatch.context() as patched:
         # Ray puts the folder of the driver on the path of all workers: not this checkout.
         patched.chdir(tmp_path_factory.mktemp("cwd"))
-        cluster.add_node(num_cpus=1)
-        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        yield cluster
+        with ray_nodes(head_cpus=1) as cluster:
+            cluster.add_node(num_cpus=1)
+            ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+            yield cluster
 
 
 def test_the_estimate_of_the_store_is_an_upper_bound_of_the_right_size(make_spec, tmp_path):
@@ -85,14 +86,12 @@ def test_a_shared_folder_passes_and_is_left_empty(two_nodes, tmp_path):
 @pytest.mark.ray
 def test_a_folder_that_each_node_has_for_itself_is_refused(two_nodes, tmp_path, monkeypatch):
     # One name, two places: the processes of a node work in the folder that the node started in.
-    others = Path.cwd() / "here"
     monkeypatch.chdir(tmp_path)
     node = two_nodes.add_node(num_cpus=1)
     try:
         with pytest.raises(InputError, match=r"folder /proc/self/cwd/here is not shared: .* does"):
             preflight.check_shared("/proc/self/cwd/here")
     finally:
-        others.rmdir()
         two_nodes.remove_node(node)
 
 
