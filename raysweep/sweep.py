@@ -310,13 +310,10 @@ def _check_writable(store: Store) -> None:
         raise InputError(f"the store {root} can't be written: {there} {reason}")
 
 
-def _start_recorder(
+def recorder_arguments(
     plan: Plan, store: Store, record: dict[str, Any], invocation: Invocation
-) -> Any:
-    """The recorder, on this node, where the store is; its name keeps a second writer out.
-
-    Ray starts it again when its process dies, and repeats the calls that it has not answered.
-    """
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What SweepRecorder is started with: little, however many trials there are."""
     constants = {
         "task": plan.source.reference,
         "world_size": plan.spec.resources.workers,
@@ -326,23 +323,34 @@ def _start_recorder(
         "val_digest": plan.val_digest,
     }
     root = store.folder.local.resolve() if store.folder.local else store.folder.uri
-    named = _start_here(
-        SweepRecorder,
-        name=f"raysweep {root}",
-        namespace="raysweep",
-        max_restarts=RECORDER_RESTARTS,
-        max_task_retries=-1,
-    )
     how = {
         "invocation": invocation,
         "retries": plan.spec.retries,
         "shelf": Shelf.shared(plan.spec.checkpoints.folder, store.folder),
         "pruned": plan.spec.scheduler is not None,
     }
+    return (root, record, plan.spec, plan.identity, constants), how
+
+
+def _start_recorder(
+    plan: Plan, store: Store, record: dict[str, Any], invocation: Invocation
+) -> Any:
+    """The recorder, on this node, where the store is; its name keeps a second writer out.
+
+    Ray starts it again when its process dies, and repeats the calls that it has not answered.
+    """
+    arguments, how = recorder_arguments(plan, store, record, invocation)
+    named = _start_here(
+        SweepRecorder,
+        name=f"raysweep {arguments[0]}",
+        namespace="raysweep",
+        max_restarts=RECORDER_RESTARTS,
+        max_task_retries=-1,
+    )
     until = time.monotonic() + NAME_S
     while True:
         try:
-            return named.remote(root, record, plan.spec, plan.identity, constants, **how)
+            return named.remote(*arguments, **how)
         except ValueError as error:
             # This sweep holds the lease: the other recorder's driver is dead, and Ray ends it soon.
             if time.monotonic() > until:
