@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import measure
-from sweep_overhead import RATES, SIZES, Point, points
+from sweep_overhead import Point, grid, points
 
 WORKERS = 2
 # One fit() per trial takes long: few are run, and what each of them takes counts.
@@ -22,12 +22,10 @@ FEW = 3
 
 
 def raysweep(num_trials: int, epochs: int) -> None:
-    """`run_sweep` on a Ray that it starts."""
+    """`run_sweep` on a Ray that it starts, or on the one that this process is connected to."""
     from raysweep import SweepSpec, run_sweep
 
-    # Few trials vary the learning rate alone, so that a short run is a whole grid too.
-    sizes = SIZES if num_trials >= len(RATES) * len(SIZES) else SIZES[:1]
-    rates = RATES[:num_trials]
+    rates, sizes = grid(num_trials)
     seeds = -(-num_trials // (len(rates) * len(sizes)))
     spec = SweepSpec.from_mapping(
         {
@@ -78,19 +76,12 @@ def worker_loop(config: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def ray_started(*, tuned: bool) -> Iterator[None]:
+def ray_started(*, tuned: bool, address: str = "local") -> Iterator[None]:
     """A Ray on this machine. tuned: started as raysweep starts it, else as its own pages say."""
-    import ray
-
     from raysweep.cluster import connect
 
-    if tuned:
-        with connect("local", groups=True):
-            yield
-        return
-    ray.init(address="local", num_cpus=WORKERS, log_to_driver=False)
-    yield
-    ray.shutdown()
+    with connect(address, groups=True) if tuned else measure.plain_ray(address, WORKERS):
+        yield
 
 
 def fit(chosen: list[Point], epochs: int, *, report: bool) -> float:
@@ -121,7 +112,7 @@ def fit(chosen: list[Point], epochs: int, *, report: bool) -> float:
 
 def one_group(num_trials: int, epochs: int) -> None:
     """One group start, then nothing but training."""
-    with ray_started(tuned=True):
+    with ray_started(tuned=True):  # or as this process is connected
         fit(points(num_trials), epochs, report=False)
 
 
@@ -150,8 +141,8 @@ PER_TRIAL: dict[str, Callable[[int, int], None]] = {
 }
 
 
-def in_one_process(epochs: int) -> dict[str, list[float]]:
-    """For --short: one trial on one Ray, so that Ray starts once.
+def in_one_process(epochs: int, address: str) -> dict[str, list[float]]:
+    """For --short: one trial on one Ray, so that Ray starts once at most.
 
     For one trial, one group start and one fit() per trial are the same thing: it is run once.
     """
@@ -159,7 +150,7 @@ def in_one_process(epochs: int) -> dict[str, list[float]]:
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as folder,
         contextlib.chdir(folder),
-        ray_started(tuned=True),
+        ray_started(tuned=True, address=address),
     ):
         for name, run in WHOLE.items():
             started = time.perf_counter()
@@ -195,10 +186,14 @@ def main() -> None:
     if asked.one:
         (WHOLE | PER_TRIAL)[asked.one[0]](int(asked.one[1]), int(asked.one[2]))
         return
-    trials, epochs = (1, 2) if asked.short else (asked.trials, asked.epochs)
+    trials, epochs = (1, 1) if asked.short else (asked.trials, asked.epochs)
     print(measure.machine(), f"{epochs} epochs a trial, {WORKERS} workers", sep="; ")
     few = asked.short
-    figures = in_one_process(epochs) if few else in_processes(trials, epochs, asked.repeats)
+    figures = (
+        in_one_process(epochs, asked.address)
+        if few
+        else in_processes(trials, epochs, asked.repeats)
+    )
     print(measure.table(f"{trials} trials of {WORKERS} workers", figures, next(iter(WHOLE))))
 
 

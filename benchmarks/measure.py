@@ -1,7 +1,9 @@
 """How the benchmarks measure: whole processes, in turn, repeated; medians, spread, ratios."""
 
 import argparse
+import contextlib
 import json
+import logging
 import os
 import platform
 import resource
@@ -10,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +34,21 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="tiny sizes: does the harness work?")
+    parser.add_argument("--address", default="local", help="of a Ray; each starts its own if not")
     return parser
+
+
+@contextlib.contextmanager
+def plain_ray(address: str, num_cpus: int, **settings: Any) -> Iterator[None]:
+    """This process, connected to a Ray. Args: address: "local" starts one, with these settings."""
+    import ray
+
+    started = {"num_cpus": num_cpus, **settings} if address == "local" else {}
+    ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **started)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def wall_seconds(arguments: Sequence[str], *, timeout: float = 3600) -> float:

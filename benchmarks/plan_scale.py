@@ -135,7 +135,7 @@ def tiny_sweep(num_trials: int) -> dict[str, Any]:
     }
 
 
-def scheduling(sizes: list[int], repeats: int) -> str:
+def scheduling(sizes: list[int], repeats: int, address: str) -> str:
     """A row per number of trials: the sweep, and what a trial adds to one of two trials."""
     from raysweep import SweepSpec, cluster, run_sweep
 
@@ -145,12 +145,12 @@ def scheduling(sizes: list[int], repeats: int) -> str:
         )
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             started = time.perf_counter()
-            result = run_sweep(spec, Path(folder) / "store", address="local")
+            result = run_sweep(spec, Path(folder) / "store")
             assert result.trained == num_trials, result
             return time.perf_counter() - started
 
     figures: dict[int, list[float]] = {size: [] for size in (*sizes, 2)}
-    with cluster.connect("local", modules=[Path(__file__).resolve()]):
+    with cluster.connect(address, modules=[Path(__file__).resolve()]):
         if repeats > 1:
             run(2)  # starts the processes that the next sweeps find warm
         for _ in range(repeats):
@@ -186,7 +186,7 @@ def main() -> None:
     repeats = 1 if asked.short else asked.repeats
     print(measure.machine(), flush=True)
     print(planning([1_000] if asked.short else [1_000, 100_000, 1_000_000], repeats), flush=True)
-    print(scheduling([20] if asked.short else [100, 1_000, 10_000], repeats))
+    print(scheduling([3] if asked.short else [100, 1_000, 10_000], repeats, asked.address))
 
 
 if __name__ == "__main__":

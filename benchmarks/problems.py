@@ -78,7 +78,7 @@ def problems(device: torch.device, *, short: bool) -> list[Problem]:
     sizes = {5_000: 3} if short else {5_000: 10, 50_000: 3}
     return [
         *(
-            problem(f"digits, batch {size}", digits, size, 5 if short else 20, device)
+            problem(f"digits, batch {size}", digits, size, 3 if short else 20, device)
             for size in (32, 128, 512)
         ),
         *(

@@ -238,7 +238,7 @@ def _check(root: Path, load: Load) -> None:
 
 def throughput(processes: Sequence[Any], repeats: int, *, short: bool) -> str:
     """Durable rows per second by number of senders, size of batches, and who makes them."""
-    total = 4_000 if short else 200_000
+    total = 800 if short else 200_000
     loads = [
         Load(senders, batch_rows, total, through)
         for through in (False, True)
@@ -273,7 +273,7 @@ def _label(load: Load) -> str:
 
 def back_pressure(processes: Sequence[Any], repeats: int, *, short: bool) -> str:
     """A disk that takes a second per flush: memory must not grow with what is sent."""
-    slow, total = (0.5, 60_000) if short else (2.0, 200_000)
+    slow, total = (0.2, 8_000) if short else (2.0, 200_000)
     loads = {
         "fast disk": Load(8, 50, total),
         "slow disk": Load(8, 50, total, slow_s=slow),
@@ -307,24 +307,11 @@ def main() -> None:
     """Print the tables."""
     asked = measure.options(__doc__).parse_args()
     repeats = 1 if asked.short else asked.repeats
-    import logging
-
-    import ray
-
     print(measure.machine(), flush=True)
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    try:
+    with measure.plain_ray(asked.address, 2, include_dashboard=False):
         processes = start_processes(2 if asked.short else MAX_PROCESSES)
         print(throughput(processes, repeats, short=asked.short), flush=True)
         print(back_pressure(processes, repeats, short=asked.short))
-    finally:
-        ray.shutdown()
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from raysweep.store import Store
 RAYSWEEP = Path(sys.executable).parent / "raysweep"
 
 
-def first_row_seconds() -> float:
+def first_row_seconds(address: str) -> float:
     """From the start of `raysweep run digits` to its first row in a segment."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         store = Store(Path(folder) / "store")
         started = time.perf_counter()
         process = subprocess.Popen(
-            [str(RAYSWEEP), "run", "digits", "--address", "local", "--store", str(store.root)],
+            [str(RAYSWEEP), "run", "digits", "--address", address, "--store", str(store.root)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -40,7 +40,7 @@ def first_row_seconds() -> float:
             process.wait()
 
 
-def stages(num_seeds: int) -> None:
+def stages(num_seeds: int, address: str) -> None:
     """A sweep step by step, each waited for; print the seconds of each as JSON.
 
     `run_sweep` by itself does some of them at the same time.
@@ -60,7 +60,7 @@ def stages(num_seeds: int) -> None:
     store = Store("store")
     plan = make_plan(spec, store)
     mark("task, data and plan")
-    with cluster.connect("local"):
+    with cluster.connect(address):
         mark("start of Ray")
         sweep.POLL_S = 0.05
         seen: list[float] = []
@@ -84,21 +84,21 @@ def main() -> None:
     parser.add_argument("--stages", type=int, metavar="TRIALS", help="run them, no table")
     asked = parser.parse_args()
     if asked.stages:
-        stages(asked.stages)
+        stages(asked.stages, asked.address)
         return
     print(measure.machine())
     figures = measure.in_turn(
         {
             "python -c pass": lambda: measure.wall_seconds(["-c", "pass"]),
             "raysweep --help": lambda: measure.wall_seconds([str(RAYSWEEP), "--help"]),
-            "first row in a segment": first_row_seconds,
+            "first row in a segment": lambda: first_row_seconds(asked.address),
         },
         1 if asked.short else asked.repeats,
     )
     print(measure.table("Waiting", figures, "python -c pass"))
-    number, repeats = ("2", 1) if asked.short else ("12", asked.repeats)
-    script = os.path.abspath(__file__)
-    found = [measure.reported([script, "--stages", number]) for _ in range(repeats)]
+    number, repeats = ("1", 1) if asked.short else ("12", asked.repeats)
+    words = [os.path.abspath(__file__), "--address", asked.address, "--stages", number]
+    found = [measure.reported(words) for _ in range(repeats)]
     rows = [[name, measure.spread([one[name] for one in found])] for name in found[0]]
     print(measure.grid("A sweep step by step", ["", "s"], rows))
 
