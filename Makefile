@@ -2,8 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := raysweep analysis tests benchmarks docs/measure
+# Those that need no Ray take all cores; those that share one, and those that make their own, are
+# two queues side by side. A test that uses none of the libraries' threads leaves the cores to others.
+PURE := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+ON_RAY := $(BIN)/python -m pytest -n 2 --dist loadgroup $(RERUNS)
 
-.PHONY: help setup demo test fuzz chaos check lint format clean
+.PHONY: help setup demo test fuzz chaos flakes check lint format clean
 .DEFAULT_GOAL := help
 
 help: ## Say what each target does
@@ -21,7 +25,8 @@ demo: setup ## Train the default recipe on a local Ray and write its report
 	$(BIN)/raysweep run digits --address local
 
 test: setup ## Run every test
-	$(BIN)/python -m pytest
+	$(PURE) -m "not ray and not cluster"
+	$(ON_RAY) -m "ray or cluster"
 
 fuzz: setup ## Thousands of odd sweep files, settings, curves and stores
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --hypothesis-seed=0 --hypothesis-show-statistics tests/test_fuzz_*.py
@@ -29,8 +34,11 @@ fuzz: setup ## Thousands of odd sweep files, settings, curves and stores
 chaos: setup ## 50 random kills of a sweep's processes and nodes, and the comparison
 	$(BIN)/python tests/chaos.py --kills 50 --seed 0
 
-check: lint ## What lint does, and the fast tests
-	$(BIN)/python -m pytest -m 'not slow'
+flakes: setup ## The tests that use a Ray, three times beside busy loops: what fails now and then?
+	$(BIN)/python tests/flakes.py
+
+check: lint ## What lint does, and the tests that need nothing but Python and torch
+	$(PURE) -m pure
 
 lint: setup ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check $(SOURCES)

@@ -23,7 +23,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from private_cluster import PrivateCluster, kill, private_cluster
+from private_cluster import PrivateCluster, private_cluster
+from process_tree import kill
 from store_watch import Watcher, differences
 
 from raysweep.store import Store
@@ -34,15 +35,15 @@ RUN_SECONDS = 600  # a run that takes longer hangs
 MAX_RUNS = 40  # of one round
 
 
-def sweep_file(folder: Path, workers: int) -> Path:
-    """A sweep that takes about half a minute: digits, early stopping in half of its trials."""
+def sweep_file(folder: Path, workers: int, epochs: int) -> Path:
+    """A sweep of digits, with early stopping in half of its trials."""
     axes = "{early_stopping: [null, {patience: 2}]%s}" % (
         "" if workers > 1 else ", learning_rate: [0.05, 0.2]"
     )
     path = folder / f"chaos-{workers}.yaml"
     path.write_text(
         f"name: chaos-{workers}\ntask: odd_tasks:patient\n"
-        "base: {epochs: 16, batch_size: 50, momentum: 0.9"
+        f"base: {{epochs: {epochs}, batch_size: 50, momentum: 0.9"
         f"{', learning_rate: 0.1' if workers > 1 else ''}, dropout: 0.2}}\n"
         f"axes: {axes}\nseeds: 2\nprobes: {{ema_half_life: 1.0}}\n"
         f"resources: {{workers: {workers}, cpus_per_worker: 1}}\n"
@@ -158,43 +159,53 @@ def disturbed_round(
 
 
 def run(
+    cluster: PrivateCluster,
     kills: int,
     seed: int,
     folder: Path,
     *,
     kinds: Sequence[str] = KINDS,
     sweeps: Sequence[int] = (1, 2),
+    epochs: int = 16,
     pause: float = 25.0,
     per_round: int = 8,
 ) -> Tally:
-    """Rounds until so many kills have struck; sweeps: world sizes, in turn."""
+    """Rounds until so many kills have struck. Args: cluster: of two nodes and a head; sweeps: world
+    sizes, in turn; epochs: of a trial; pause: the longest time between kills, in seconds."""
     rng, tally = random.Random(seed), Tally()
-    files = {workers: sweep_file(folder, workers) for workers in sweeps}
+    files = {workers: sweep_file(folder, workers, epochs) for workers in sweeps}
     idle = 0
-    with private_cluster(folder) as cluster:
-        for workers, file in files.items():
-            calm = folder / f"calm-{workers}"
-            took = calm_run(file, calm, cluster.address, folder / "calm.log")
-            print(f"undisturbed, {workers} worker(s) a trial: {took:.0f} s", flush=True)
-        while sum(tally.kills.values()) < kills:
-            workers = sweeps[tally.rounds % len(sweeps)]
-            struck = sum(tally.kills.values())
-            left = kills - struck
-            print(f"round {tally.rounds}, {workers} worker(s) a trial:", flush=True)
-            store = folder / f"round-{tally.rounds}"
-            watcher = disturbed_round(
-                cluster, files[workers], store, folder / "runs.log", rng, tally,
-                kills=min(left, per_round), kinds=kinds, workers=workers, pause=pause,
-            )  # fmt: skip
-            idle = 0 if sum(tally.kills.values()) > struck else idle + 1
-            if idle == 3:
-                raise AssertionError(f"three rounds without a kill: is one of {kinds} not found?")
-            found = differences(Store(store), Store(folder / f"calm-{workers}"), watcher)
-            tally.wrong.update(found)
-            tally.rounds += 1
-            tally.rows_seen += len(watcher.epochs)
-            tally.looks += watcher.looks
-            print(f"  {found}", flush=True)
+    for workers, file in files.items():
+        calm = folder / f"calm-{workers}"
+        took = calm_run(file, calm, cluster.address, folder / "calm.log")
+        print(f"undisturbed, {workers} worker(s) a trial: {took:.0f} s", flush=True)
+    while sum(tally.kills.values()) < kills:
+        workers = sweeps[tally.rounds % len(sweeps)]
+        struck = sum(tally.kills.values())
+        left = kills - struck
+        print(f"round {tally.rounds}, {workers} worker(s) a trial:", flush=True)
+        store = folder / f"round-{tally.rounds}"
+        watcher = disturbed_round(
+            cluster,
+            files[workers],
+            store,
+            folder / "runs.log",
+            rng,
+            tally,
+            kills=min(left, per_round),
+            kinds=kinds,
+            workers=workers,
+            pause=pause,
+        )
+        idle = 0 if sum(tally.kills.values()) > struck else idle + 1
+        if idle == 3:
+            raise AssertionError(f"three rounds without a kill: is one of {kinds} not found?")
+        found = differences(Store(store), Store(folder / f"calm-{workers}"), watcher)
+        tally.wrong.update(found)
+        tally.rounds += 1
+        tally.rows_seen += len(watcher.epochs)
+        tally.looks += watcher.looks
+        print(f"  {found}", flush=True)
     return tally
 
 
@@ -223,9 +234,18 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=25.0, help="longest time between kills, s")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    tally = run(
-        asked.kills, asked.seed, folder, kinds=asked.kinds, sweeps=asked.sweeps, pause=asked.pause
-    )
+    with private_cluster(folder) as cluster:
+        for _ in range(2):
+            cluster.add_node()
+        tally = run(
+            cluster,
+            asked.kills,
+            asked.seed,
+            folder,
+            kinds=asked.kinds,
+            sweeps=asked.sweeps,
+            pause=asked.pause,
+        )
     print(table(tally, " ".join(["python", "tests/chaos.py", *sys.argv[1:]])))
     if any(tally.wrong.values()) or tally.hangs:
         sys.exit(f"the stores and logs are in {folder}")

@@ -1,10 +1,22 @@
-"""What several tests share: the digits data, and one local Ray for the tests that need it."""
+"""What several tests share: their tiers, the digits data, and one Ray for all that need one.
+
+A test's tier is what it needs. It follows from its fixtures, and is its marker:
+
+    pure        nothing but Python and torch
+    page        a browser
+    simulation  many simulated curves
+    ray         the Ray that all tests of this tier share
+    cluster     a Ray of its own, because it starts, stops or kills one
+"""
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from private_cluster import private_cluster
+from shared_ray import start_ray
 
 from raysweep.plan import make_plan
 from raysweep.spec import SweepSpec
@@ -13,15 +25,57 @@ from raysweep.store import Store
 from raysweep.tasks import find_task, load_data
 
 HERE = Path(__file__).parent
+TIERS = ("pure", "page", "simulation", "ray", "cluster")
+TIER_OF = {
+    "browser": "page",
+    "simulation": "simulation",
+    "shared_ray": "ray",
+    "own_ray": "cluster",
+}
 torch.set_num_threads(1)
+
+
+def tier(item):
+    """The last tier that one of its fixtures asks for."""
+    asked = {TIER_OF.get(name, "pure") for name in item.fixturenames}
+    return max(asked | {"pure"}, key=TIERS.index)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A test that starts Ray is slow."""
+    """Mark every test with its tier. A process has one connection to a Ray, so the tests that
+    share theirs come before those that make their own."""
     for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.slow)
+        mark = tier(item)
+        item.add_marker(mark)
+        if mark in ("ray", "cluster"):
+            item.add_marker(pytest.mark.xdist_group(mark))
+    items.sort(key=lambda item: TIERS.index(tier(item)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter):
+    """The last lines name what passed only when it was run once more."""
+    stats = terminalreporter.stats
+    again = {report.nodeid for report in stats.get("rerun", [])}
+    for name in sorted(again & {report.nodeid for report in stats.get("passed", [])}):
+        terminalreporter.write_line(f"flaky: {name} failed, and passed when it was run once more")
+
+
+@pytest.fixture(autouse=True)
+def no_ray_by_accident(request):
+    """Only the tiers that say so use a Ray."""
+    yield
+    if tier(request.node) not in ("ray", "cluster"):
+        import ray
+
+        assert not ray.is_initialized(), "this test connects to a Ray: use shared_ray or own_ray"
+
+
+@pytest.fixture
+def simulation():
+    """Makes seeded generators, for tests that simulate many curves."""
+    return np.random.default_rng
 
 
 @pytest.fixture(scope="session")
@@ -32,14 +86,51 @@ def digits():
     return source.task, data, place(data, torch.device("cpu"))
 
 
-@pytest.fixture(scope="module")
-def local_ray():
-    """A Ray that all tests of a file share; sweeps in them use it."""
+@pytest.fixture(scope="session")
+def shared_ray():
+    """The Ray of tier ray: a head with two CPUs, as `ray start` leaves it. Commands attach to its
+    address."""
+    with start_ray() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def local_ray(shared_ray):
+    """This process, connected to the shared Ray; sweeps in it use the connection."""
     from raysweep import cluster
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    with cluster.connect("local", modules=[HERE / "odd_tasks.py"], groups=True) as connected:
+    modules = [HERE / "odd_tasks.py"]
+    with cluster.connect(shared_ray.address, modules, groups=True) as connected:
         yield connected
+
+
+@pytest.fixture
+def own_ray():
+    """For a test that starts a Ray of its own: ends this process's connection to the shared one.
+
+    What it is: the words that make a command start one.
+    """
+    import ray
+
+    ray.shutdown()
+    yield ["--address", "local"]
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def _a_cluster(tmp_path_factory):
+    with private_cluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
+
+
+@pytest.fixture
+def nodes(own_ray, _a_cluster):
+    """A cluster of a head without CPUs, to which a test adds nodes, and takes them away. All
+    tests of tier cluster share the head; the nodes of a test go with it."""
+    yield _a_cluster
+    for node in list(_a_cluster.nodes):
+        _a_cluster.remove_node(node)
 
 
 @pytest.fixture

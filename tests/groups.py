@@ -8,6 +8,10 @@ from torch.multiprocessing.spawn import start_processes
 
 from raysweep.group import Group
 
+# Its processes begin with PyTorch imported, which takes each of them seconds otherwise.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["raysweep.train", "torch.distributed", "torch.nn.parallel"])
+
 
 def _worker(rank, world_size, function, arguments, init_file, queue, all_found):
     dist.init_process_group(
@@ -21,12 +25,11 @@ def _worker(rank, world_size, function, arguments, init_file, queue, all_found):
 
 def in_group(world_size, function, *arguments, folder):
     """What `function(group, *arguments)` returns on each worker of a group, by rank."""
-    spawn = multiprocessing.get_context("spawn")
-    queue, all_found = spawn.SimpleQueue(), spawn.Event()
+    queue, all_found = CONTEXT.SimpleQueue(), CONTEXT.Event()
     init_file = folder / f"group {world_size} {len(list(folder.iterdir()))}"
     everything = (world_size, function, arguments, init_file, queue, all_found)
     context = start_processes(
-        _worker, everything, nprocs=world_size, join=False, start_method="spawn"
+        _worker, everything, nprocs=world_size, join=False, start_method="forkserver"
     )
     assert context is not None
     found = []

@@ -27,25 +27,19 @@ class Unlucky(nn.Module):
         return self.layer(x)
 
 
-class Deadly(Unlucky):
-    """Kills its process at width 13."""
-
-    def forward(self, x):
-        if self.width == 13 and self.training:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return self.layer(x)
-
-
-class Shattering(Unlucky):
-    """Breaks its process's GPU at width 13, as a failed assert does: nothing trains there again."""
+class Faulty(Unlucky):
+    """Raises at width 13, breaks its process's GPU at 14 as a failed assert does, so that nothing
+    trains there again, and kills its process at 15."""
 
     broken = False
 
     def forward(self, x):
-        Shattering.broken |= self.width == 13 and self.training
-        if Shattering.broken:
+        if self.width == 15 and self.training:
+            os.kill(os.getpid(), signal.SIGKILL)
+        Faulty.broken |= self.width == 14 and self.training
+        if Faulty.broken:
             raise RuntimeError("CUDA error: device-side assert triggered")
-        return self.layer(x)
+        return super().forward(x)
 
 
 class Asserting(Unlucky):
@@ -97,6 +91,24 @@ class Held(Unlucky):
         while self.training and os.path.exists(os.environ["HOLD"]):
             time.sleep(0.02)
         return self.layer(x)
+
+
+class Late(nn.Module):
+    """Dropout and batch norm; from its training step 21 on, which is in epoch 5 at a batch size of
+    20, it waits while the file that HOLD names exists."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(64, width), nn.BatchNorm1d(width), nn.Dropout(0.2), nn.Linear(width, 10)
+        )
+        self.steps = 0
+
+    def forward(self, x):
+        self.steps += self.training
+        while self.training and self.steps > 20 and os.path.exists(os.environ.get("HOLD", "")):
+            time.sleep(0.02)
+        return self.layers(x)
 
 
 class Pairs(Dataset):
@@ -161,12 +173,12 @@ def load_broken(folder):
 
 
 unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
-deadly = Task(load, lambda trial, data: Deadly(trial.width))
-shattering = Task(load, lambda trial, data: Shattering(trial.width))
+faulty = Task(load_odd, lambda trial, data: Faulty(trial.width))
 asserting = Task(load, lambda trial, data: Asserting(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
 patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
 lingering = Task(load_odd, lambda trial, data: Lingering(trial.width))
+late = Task(load_odd, lambda trial, data: Late(trial.width))
 held = Task(load, lambda trial, data: Held(trial.width))
 pairs = Task(load_pairs, build)
 odd = Task(load_odd, build)

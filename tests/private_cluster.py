@@ -4,18 +4,20 @@ Only processes below that one are ever touched: others may run Ray on the same m
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from commands import free_port
+from process_tree import alive, below, command_line, kill_all
 
 from raysweep.recorder import SweepRecorder
 
@@ -25,34 +27,42 @@ TITLES = {
     "trial": re.compile(r"ray::ImplicitFunc"),
     "worker": re.compile(r"ray::\w*TrainWorker"),
 }
-NUM_NODES = 2  # besides the head, which is not killed
+ANSWER = "answer: "  # Ray prints lines of its own
 
 
 def serve_cluster() -> None:
-    """A cluster of several nodes in this process; a line on stdin adds one, the end stops it."""
+    """A cluster in this process. A line of JSON on stdin adds or removes a node; the end of stdin
+    stops it."""
     from ray.cluster_utils import Cluster
 
     # The head has no CPUs: trials train on nodes that can be killed.
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": port}
+    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port()}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(NUM_NODES):
-        add_patiently(cluster)
-    print(cluster.address, flush=True)
-    for _ in sys.stdin:
-        add_patiently(cluster)
-        print("added", flush=True)
+    nodes: dict[str, Any] = {}
+    print(ANSWER + json.dumps(cluster.address), flush=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answer = None
+        if "remove" in asked:
+            node = nodes.pop(asked["remove"])
+            if node in cluster.worker_nodes:  # it may be dead already
+                cluster.remove_node(node)
+        elif "leave" in asked:
+            nodes[asked["leave"]].kill_raylet()
+        else:
+            node = add_patiently(cluster, **asked["add"])
+            nodes[node.node_id] = node
+            answer = node.node_id
+        print(ANSWER + json.dumps(answer), flush=True)
     cluster.shutdown()
 
 
-def add_patiently(cluster: Any) -> None:
+def add_patiently(cluster: Any, *, cwd: str = ".", **options: Any) -> Any:
     """Ray gives a node 30 s to start, which a busy machine may not manage at once."""
-    for _ in range(4):
-        with contextlib.suppress(Exception):
-            cluster.add_node(num_cpus=1)
-            return
+    with contextlib.chdir(cwd):
+        for _ in range(4):
+            with contextlib.suppress(Exception):
+                return cluster.add_node(**options)
     raise RuntimeError("no node could be added")
 
 
@@ -61,15 +71,40 @@ class PrivateCluster:
     """The process that holds a cluster, and what is found below it in /proc."""
 
     process: subprocess.Popen
-    address: str
+    address: str = ""
+    nodes: list[str] = field(default_factory=list)  # ids of those that were added and not removed
 
-    def add_node(self) -> None:
-        """One more, in place of a killed one; returns when it is there."""
+    def add_node(self, num_cpus: int = 1, **options: Any) -> str:
+        """One more node besides the head; returns its id when it is there.
+
+        options: cwd, where its processes start; others as Ray's own `Cluster.add_node` takes them.
+        """
+        node: str = self._ask({"add": {"num_cpus": num_cpus, **options}})
+        self.nodes.append(node)
+        return node
+
+    def remove_node(self, node: str) -> None:
+        """A node goes with all its processes, at once."""
+        self.nodes.remove(node)
+        self._ask({"remove": node})
+
+    def let_leave(self, node: str) -> None:
+        """A node's raylet dies, and Ray has not yet noticed."""
+        self._ask({"leave": node})
+
+    def _ask(self, what: dict[str, Any]) -> Any:
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("add\n")
+        self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
-        self.process.stdout.readline()
+        return self.answer()
+
+    def answer(self) -> Any:
+        """The next one."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith(ANSWER):
+                return json.loads(line.removeprefix(ANSWER))
+        raise RuntimeError("the process of the cluster has ended")
 
     def victims(self, driver: int) -> dict[str, list[list[int]]]:
         """What may be killed now, by kind: lists of pids that die together."""
@@ -89,7 +124,7 @@ class PrivateCluster:
 
 @contextlib.contextmanager
 def private_cluster(folder: Path) -> Iterator[PrivateCluster]:
-    """Starts one, and ends it with everything below it."""
+    """Starts one, of a head alone, and ends it with everything below it."""
     sockets = tempfile.mkdtemp(prefix="ray")  # they want a short path
     environment = {**os.environ, "RAY_TMPDIR": sockets, "PYTHONPATH": str(HERE.parent)}
     environment.pop("RAY_ADDRESS", None)
@@ -101,62 +136,19 @@ def private_cluster(folder: Path) -> Iterator[PrivateCluster]:
             stderr=log,
             text=True,
             env=environment,
+            cwd=folder,
         )
-    assert process.stdout is not None
-    assert process.stdin is not None
+    started = PrivateCluster(process)
     try:
-        lines = iter(process.stdout.readline, "")
-        found = (line.strip() for line in lines if re.fullmatch(r"[\d.]+:\d+\s*", line))
-        address = next(found, None)
-        assert address is not None, (folder / "cluster.log").read_text()[-2000:]
-        yield PrivateCluster(process, address)
+        try:
+            started.address = started.answer()
+        except RuntimeError as error:
+            raise RuntimeError((folder / "cluster.log").read_text()[-2000:]) from error
+        yield started
     finally:
-        tree = below(process.pid)
-        process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=30)
-        for pid in {*tree, *below(process.pid)}:
-            kill(pid)
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        kill_all([process.pid, *below(process.pid)])
+        process.communicate()
         shutil.rmtree(sockets, ignore_errors=True)
-
-
-def below(pid: int) -> list[int]:
-    """Every process below one, at any depth."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-                children.setdefault(int(parent), []).append(int(entry.name))
-    found, ahead = [], [pid]
-    while ahead:
-        inner = children.get(ahead.pop(), [])
-        found += inner
-        ahead += inner
-    return found
-
-
-def command_line(pid: int) -> str:
-    """What a process calls itself; empty if it is gone."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    return ""
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that waits for its parent does not."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def kill(pid: int) -> None:
-    """SIGKILL, if it is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -55,15 +55,19 @@ class Watcher:
     epochs: dict[tuple, str] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
     changed: list[tuple] = field(default_factory=list)
+    ahead: list[str] = field(default_factory=list)  # checkpoints with no row of an epoch before
     looks: int = 0
 
     def look(self) -> None:
         """Once. A row that says something else than it said before is noted."""
         with contextlib.suppress(OSError, pa.ArrowException, ValueError):
-            # The log first: its rows are in a segment by the time that it is removed.
+            # Checkpoints first: their rows are logged by the time that they are there. Then the
+            # log: its rows are in a segment by the time that it is removed.
+            checkpoints = [path.stem for path in Path(self.store.root).glob("resume/[!.]*.pt")]
             logged = [rows for _, rows in self._logged()]
             for rows in (*logged, epochs_in(self.store)):
                 self._take(rows)
+            self.ahead += filter(self._lacks_rows, checkpoints)
             done = results_in(self.store).filter(pl.col("status").is_in(["completed", "diverged"]))
             self.finished |= set(done["trial_id"])
             self.looks += 1
@@ -74,6 +78,11 @@ class Watcher:
             value = repr(row)
             if self.epochs.setdefault(key, value) != value:
                 self.changed.append(key)
+
+    def _lacks_rows(self, checkpoint: str) -> bool:
+        trial_id, _, last = checkpoint.split("-")
+        seen = {epoch for trial, _, epoch in self.epochs if trial == trial_id}
+        return not seen.issuperset(range(1, int(last) + 1))
 
     def _logged(self):
         for path in sorted(Path(self.store.root).glob("wal/*epochs*")):
@@ -123,6 +132,7 @@ def differences(store: Store, undisturbed: Store, seen: Watcher) -> dict[str, in
         "rows lost": sum(key not in final for key in seen.epochs),
         "rows changed": len(seen.changed)
         + sum(final.get(key, value) != value for key, value in seen.epochs.items()),
+        "checkpoints ahead of their rows": len(seen.ahead),
         "finished trials lost": len(seen.finished - set(results["trial_id"])),
         "keys that stand twice": keys.height - keys.unique().height,
         "rows unlike the undisturbed run's": int(not same),

@@ -191,16 +191,15 @@ def test_replicates_of_their_own_in_each_cell_are_not_taken_for_shared_seeds():
     assert row(found, "noise")["df"] == 18
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("missing", [False, True])
-def test_shares_cover_for_active_and_for_inert_axes(missing):
+def test_shares_cover_for_active_and_for_inert_axes(missing, simulation):
     """Shapley shares of a 3 x 3 x 2 grid: two axes act and interact, the third does nothing."""
     effects = grid((3, 3, 2, 3), 0.6, 0.2)
     held = np.ones((3, 3, 2), bool)
     if missing:
         held[0, 2, 1] = False
     # The truth, and the same for the cells that are there: noise that is as good as none.
-    tiny = 1e-6 * np.random.default_rng(0).normal(size=effects.shape)
+    tiny = 1e-6 * simulation(0).normal(size=effects.shape)
     method = REGRESSION if missing else ANOVA
 
     def shapley(values):
@@ -211,7 +210,7 @@ def test_shares_cover_for_active_and_for_inert_axes(missing):
     covered = np.zeros(3)
     num = 300 if not missing else 150
     for seed in range(num):
-        rng = np.random.default_rng([11, seed])
+        rng = simulation([11, seed])
         found = shapley(effects + rng.normal(size=effects.shape))
         low, high = found["share_low"].to_numpy(), found["share_high"].to_numpy()
         covered += (low <= truth + 1e-6) & (truth - 1e-6 <= high)

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-CASES = {
+ON_RAY = {
     "sweep_overhead": (
         ["--only", "pool", "raysweep", "tune, reused actors", "optuna + joblib"],
         ["| pool |", "| raysweep |", "| tune, reused actors |", "| optuna + joblib |"],
@@ -18,6 +16,24 @@ CASES = {
         [],
         ["| one group start + pure training |", "| raysweep |", "| one fit() per trial"],
     ),
+    "recorder": (
+        [],
+        [
+            *("| in one process, without Ray |", "| fast disk |", "| slow disk |"),
+            *("| 1 sender, batches", "| 8 senders, batches", "| slow disk, no bound |"),
+            *("| 1 sender, `Sender`", "| 8 senders, `Sender`"),
+        ],
+    ),
+    "startup": (
+        [],
+        [
+            *("| python -c pass |", "| raysweep --help |", "| first row in a segment |"),
+            *("| start of Ray |", "until both train |", "| shutdown of Ray |"),
+        ],
+    ),
+    "plan_scale": ([], ["| 1,000 trials |", "| 2 trials: start-up |", "| 3 trials |"]),
+}
+ALONE = {
     "step_cost": (
         [],
         [
@@ -36,45 +52,33 @@ CASES = {
     ),
     "gpu": ([], ["| fp32 |", "| bf16 |", "share"]),
     "gpu_steps": ([], ["| plain |"]),
-    "recorder": (
-        [],
-        [
-            *("| in one process, without Ray |", "| fast disk |", "| slow disk |"),
-            *("| 1 sender, batches", "| 8 senders, batches", "| slow disk, no bound |"),
-            *("| 1 sender, `Sender`", "| 8 senders, `Sender`"),
-        ],
-    ),
-    "startup": (
-        [],
-        [
-            *("| python -c pass |", "| raysweep --help |", "| first row in a segment |"),
-            *("| start of Ray |", "until both train |", "| shutdown of Ray |"),
-        ],
-    ),
-    "plan_scale": ([], ["| 1,000 trials |", "| 2 trials: start-up |", "| 20 trials |"]),
     "analysis_scale": ([], ["analyze, s", "write_report, s", "page, MB", "| 100 trials x 20"]),
 }
 
 
-START_RAY = {"sweep_overhead", "ddp_pack", "recorder", "startup", "plan_scale"}
-
-
 def test_every_benchmark_has_a_short_run():
-    assert {path.stem for path in FOLDER.glob("*.py")} - {"measure", "problems"} == CASES.keys()
+    modules = {path.stem for path in FOLDER.glob("*.py")} - {"measure", "problems"}
+    assert modules == ON_RAY.keys() | ALONE.keys()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.ray] if name in START_RAY else []) for name in CASES],
-)
+@pytest.mark.parametrize("name", ALONE)
 def test_a_short_run_prints_a_row_per_contender(name, tmp_path):
-    arguments, rows = CASES[name]
+    arguments, rows = ALONE[name]
+    assert_prints(name, arguments, rows, tmp_path)
+
+
+@pytest.mark.parametrize("name", ON_RAY)
+def test_a_short_run_on_a_ray_prints_a_row_per_contender(shared_ray, name, tmp_path):
+    arguments, rows = ON_RAY[name]
+    assert_prints(name, ["--address", shared_ray.address, *arguments], rows, tmp_path)
+
+
+def assert_prints(name, arguments, rows, folder):
     done = subprocess.run(
         [sys.executable, FOLDER / f"{name}.py", "--short", *arguments],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
-        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

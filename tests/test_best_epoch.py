@@ -113,15 +113,14 @@ def test_the_nested_score_of_the_best_epoch_is_unbiased_and_the_naive_one_is_not
     assert covered > 0.89 - 2.6 * np.sqrt(0.89 * 0.11 / 300)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fall", [0.0, 0.06])
 @pytest.mark.parametrize("num_epochs", [5, 20, 60])
-def test_a_truly_best_epoch_is_in_the_tied_set_with_probability_095(num_epochs, fall):
+def test_a_truly_best_epoch_is_in_the_tied_set_with_probability_095(num_epochs, fall, simulation):
     """Equal epochs, and a true peak. Pairwise tests against the winner leave out many more."""
     scenario = Scenario(
         num_epochs=num_epochs, jitter=0.0, learning_epochs=0.0, fall=fall, peak=0.5, num_val=500
     )  # fmt: skip
-    made = simulate(scenario, 400, np.random.default_rng(num_epochs), losses=False)
+    made = simulate(scenario, 400, simulation(num_epochs), losses=False)
     curves = made.curves
     deviations = block_deviations(curves.block_accuracy, curves.block_weight)
     tied = tied_with_best(curves.val_accuracy, deviations)

@@ -8,7 +8,8 @@ import odd_tasks
 import pytest
 import torch
 from groups import in_group
-from interrupted import attempts, kill, live_rows, run_disturbed, trainers
+from interrupted import attempts, live_rows, rows_alone, run_disturbed, trainers
+from process_tree import kill
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,7 +17,6 @@ from raysweep.checkpoints import Keeper, UnusableCheckpointError, from_bytes, on
 from raysweep.group import ALONE
 from raysweep.spec import Checkpoints, Hyperparameters, Probes
 from raysweep.splits import place
-from raysweep.sweep import run_sweep
 from raysweep.tasks import Task
 from raysweep.train import train
 
@@ -149,7 +149,6 @@ def run_in_group(group, fields, found, killed_after):
     return rows, told(outcome) if outcome else None, kept
 
 
-@pytest.mark.ray
 def test_two_workers_resume_bit_equal_from_what_the_first_one_kept(tmp_path):
     fields = {
         "epochs": 6, "batch_size": 17, "dropout": 0.4, "optimizer": "adam",
@@ -209,32 +208,27 @@ def test_a_checkpoint_is_due_every_k_epochs_or_when_minutes_have_passed():
     assert due(Checkpoints(every_minutes=None), times) == []
 
 
-@pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-@pytest.mark.parametrize(
-    ("workers", "at_once", "epochs", "kind"),
-    [(1, 2, 15, "ImplicitFunc"), (2, 1, 8, "RayTrainWorker")],
-    ids=["alone", "group"],
-)
 def test_a_killed_process_costs_its_trial_only_what_came_after_its_checkpoint(
-    make_spec, tmp_path, workers, at_once, epochs, kind
+    shared_ray, make_spec, tmp_path
 ):
     spec = make_spec(
-        task="odd_tasks:lingering",
-        base={"epochs": epochs, "batch_size": 20},
+        task="odd_tasks:late",
+        base={"epochs": 6, "batch_size": 20},
         axes={"width": [8, 16]},
         seeds=1,
         probes={"ema_half_life": 0.5},
-        resources={"workers": workers},
         checkpoints={"every_epochs": 1, "every_minutes": None},
     )
-    whole = run_sweep(spec, tmp_path / "whole")
-    disturbed = tmp_path / "disturbed"
-    result = run_disturbed(spec, disturbed, lambda: kill(trainers(kind)[0][0]), num_trials=at_once)
-    assert (whole.trained, result.trained, result.failures) == (2, 2, ())
-    assert live_rows(disturbed).equals(live_rows(tmp_path / "whole"))
-    tried = attempts(disturbed)
-    assert [attempt for _, attempt, _ in tried].count(2) == 1
-    assert len(tried) == 3
-    assert max(start for _, _, start in tried) > 1
-    assert list((disturbed / "resume").iterdir()) == []
+    shared_ray.hold.touch()  # both wait in epoch 5
+
+    def disturb():
+        kill(trainers("ImplicitFunc")[0][0])
+        shared_ray.hold.unlink()
+
+    result = run_disturbed(spec, tmp_path / "disturbed", disturb, after_epoch=4, num_trials=2)
+    assert (result.trained, result.failures) == (2, ())
+    assert live_rows(tmp_path / "disturbed").equals(rows_alone(spec), null_equal=True)
+    tried = [(attempt, start) for _, attempt, start in attempts(tmp_path / "disturbed")]
+    assert sorted(tried) == [(1, 1), (1, 1), (2, 5)]
+    assert list((tmp_path / "disturbed" / "resume").iterdir()) == []

@@ -44,12 +44,9 @@ def covered(told, name, truth):
 
 @pytest.mark.parametrize(
     ("num_val", "jitter", "repeats"),
-    [
-        pytest.param(200, 0.01, 600),
-        pytest.param(1000, 0.004, 600, marks=pytest.mark.slow),
-        pytest.param(5000, 0.004, 200, marks=pytest.mark.slow),
-    ],
+    [(200, 0.01, 600), (1000, 0.004, 600), (5000, 0.004, 200)],
 )
+@pytest.mark.usefixtures("simulation")
 def test_blocks_tell_population_movement_from_the_finite_set(num_val, jitter, repeats):
     made = quick(num_val, repeats, 1, jitter=jitter)
     parts = components(made.curves)
@@ -87,7 +84,7 @@ def test_bits_and_blocks_agree_on_average():
     assert np.std(v) < parts["finite_var"].to_numpy().std()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("simulation")
 @pytest.mark.parametrize("num_val", [200, 1000])
 def test_a_still_population_is_found_moving_in_one_of_twenty(num_val):
     made = quick(num_val, 600, 4, jitter=0.0)
@@ -97,7 +94,7 @@ def test_a_still_population_is_found_moving_in_one_of_twenty(num_val):
     assert 0.02 < mean(p < 0.05) < 0.08  # 0.02 to 0.07 is promised; a binomial SE is 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("simulation")
 def test_a_process_share_of_0_4_is_seen_with_40_usable_epochs():
     """The share of the variance of accuracy around its level, jitter and slower movement."""
     still = quick(1000, 200, 5, jitter=0.0, memory=0.9).curves.val_accuracy[:, 8:]
@@ -108,7 +105,7 @@ def test_a_process_share_of_0_4_is_seen_with_40_usable_epochs():
     assert mean(told["p_no_population_movement"] < 0.05) > 0.8
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("simulation")
 def test_seeds_that_share_a_validation_set_are_pooled_with_an_honest_interval():
     """Their common sensitivity does not average out; limits of s^2 alone cover 0.88 here."""
     made = quick(200, 400, 7, num_seeds=3, jitter=0.01)
@@ -253,10 +250,9 @@ def test_the_squared_step_of_the_population_is_unbiased():
     assert found.std() / np.sqrt(2000) < 0.03 * truth
 
 
-@pytest.mark.slow
-def test_theorem_2_is_unbiased_between_ten_seeds_and_the_naive_variance_is_not():
+def test_theorem_2_is_unbiased_between_ten_seeds_and_the_naive_variance_is_not(simulation):
     """2,500 replicates: relative standard error at most 3 %, within 3 of them of the truth."""
-    rng = np.random.default_rng(13)
+    rng = simulation(13)
     num_val, num_seeds, repeats = 1000, 10, 2500
     found, truth = np.empty((repeats, 3)), np.empty(repeats)
     weight = np.full(20, 1 / 20)

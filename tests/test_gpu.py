@@ -14,10 +14,7 @@ from raysweep.store import Store
 from raysweep.sweep import run_sweep
 from raysweep.train import autocast, build_optimizer, train, train_epoch
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
-]
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +118,7 @@ def test_a_dataset_evaluates_as_tensors_do(digits, on_gpu):
     assert torch.equal(mine.correct, theirs.correct)
 
 
-@pytest.mark.ray
+@pytest.mark.usefixtures("own_ray")
 def test_trials_that_share_a_gpu_train_and_one_that_breaks_it_costs_no_other(make_spec, tmp_path):
     spec = make_spec(
         task="odd_tasks:asserting",

@@ -127,7 +127,6 @@ def test_a_models_shape_decides_alone_whether_the_number_of_workers_counts():
     assert one[1] != two[1]
 
 
-@pytest.mark.slow
 def test_editing_a_tasks_source_changes_its_digest(tmp_path):
     here = Path(__file__).parent
     shutil.copy(here / "odd_tasks.py", tmp_path / "mine.py")

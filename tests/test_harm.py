@@ -83,12 +83,11 @@ def test_a_p_value_is_interpolated_between_the_levels_of_the_table():
     assert np.isnan(table.p_value(np.array([np.nan]), 60, np.zeros(1))).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_epochs", [11, 20, 60])
 @pytest.mark.parametrize("correlation", [0.0, 0.6, 0.9])
-def test_small_p_values_of_flat_curves_are_as_rare_as_they_say(num_epochs, correlation):
+def test_small_p_values_of_flat_curves_are_as_rare_as_they_say(num_epochs, correlation, simulation):
     """One trial among many has to be told, so p goes on beyond the smallest level of the table."""
-    rng = np.random.default_rng([7, num_epochs, int(10 * correlation)])
+    rng = simulation([7, num_epochs, int(10 * correlation)])
     num, hits = 400_000, 0
     for _ in range(num // AT_ONCE):
         largest, _, r = standardised(ar1(rng, (AT_ONCE, num_epochs), correlation).astype(float))
@@ -164,7 +163,7 @@ def test_configurations_are_pooled_over_their_seeds_whatever_their_number():
     assert known == made.curves.trial_ids[3:6]  # cross-fitted from three seeds on
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("simulation")
 @pytest.mark.parametrize("num_epochs", [15, 20, 30, 60, 120])
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6, 0.9])
 def test_flat_curves_of_one_seed_seldom_look_harmed(num_epochs, correlation):
@@ -173,27 +172,25 @@ def test_flat_curves_of_one_seed_seldom_look_harmed(num_epochs, correlation):
     assert rate < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 2000)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.0, 0.9])
 @pytest.mark.parametrize("num_epochs", [15, 60])
 def test_flat_curves_of_five_seeds_on_one_validation_set_seldom_look_harmed(
-    num_epochs, correlation
+    num_epochs, correlation, simulation
 ):
     scenario = Scenario(num_epochs=num_epochs, num_val=200, num_seeds=5, shared=0.5,
                         memory=max(correlation, 0.5), correlation=correlation,
                         num_train_eval=1)  # fmt: skip
-    made = simulate(scenario, 400, np.random.default_rng([7, num_epochs, int(10 * correlation)]))
+    made = simulate(scenario, 400, simulation([7, num_epochs, int(10 * correlation)]))
     found, _ = harm.of_seeds(made.curves, np.full((400, 5), num_epochs), shipped())
     for name in ("harm_p", "loss_harm_p", "refined_harm_p"):
         rate = (found[name] <= 0.05).mean()
         assert rate < 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 400)  # pyright: ignore[reportOperatorIssue]
 
 
-@pytest.mark.slow
-def test_falls_of_six_times_the_margin_are_found_in_one_seed_and_of_two_in_five():
+def test_falls_of_six_times_the_margin_are_found_in_one_seed_and_of_two_in_five(simulation):
     for num_seeds, fall in ((1, 0.03), (5, 0.01)):
         scenario = Scenario(num_seeds=num_seeds, fall=fall, num_train_eval=1)
-        made = simulate(scenario, 150, np.random.default_rng(8), losses=False)
+        made = simulate(scenario, 150, simulation(8), losses=False)
         found, _ = harm.of_seeds(made.curves, np.full((150, num_seeds), 60), shipped())
         assert (found["harm_p"] <= 0.05).mean() > 0.8  # pyright: ignore[reportOperatorIssue]
         assert (found["drop_high"] < made.fall).mean() < 0.1  # pyright: ignore[reportOperatorIssue]

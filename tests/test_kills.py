@@ -1,36 +1,34 @@
 """What dies in mid-sweep, or is told to: the recorder, the driver; nothing acknowledged is lost."""
 
-import contextlib
-import gc
 import os
+import pickle
 import shutil
 import signal
-import subprocess
-import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import ray
-from test_cli import RAYSWEEP, started, wait_for
-from test_sweep import rows
+from commands import run, started, wait_for
+from interrupted import live_rows, rows_alone
+from process_tree import alive, below, command_line, kill, kill_all
+from store_watch import whole_batches
 
 from raysweep import sweep as sweep_module
 from raysweep.errors import RaysweepError
-from raysweep.lease import wait_until_free
-from raysweep.store import Store
-from raysweep.sweep import run_sweep
+from raysweep.lease import Invocation, wait_until_free
+from raysweep.plan import make_plan
+from raysweep.store import Store, StoreWriter
+from raysweep.sweep import recorder_arguments, run_sweep
 
 HERE = Path(__file__).parent
-SLOW = "{{name: s, task: 'odd_tasks:slow', base: {{epochs: 400}}, seeds: 6, resources: {}}}"
-
-pytestmark = pytest.mark.ray
 
 
 def kill_recorder(store):
     """Returns: the process id that it had."""
     recorder = ray.get_actor(f"raysweep {Path(store).resolve()}", namespace="raysweep")
     pid: int = ray.get([recorder.__ray_call__.remote(lambda self: os.getpid())])[0]
-    os.kill(pid, signal.SIGKILL)
+    kill(pid)
     return pid
 
 
@@ -42,42 +40,31 @@ def unique(store):
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_recorder_that_is_killed_goes_on_without_loss_or_duplicates(make_spec, tmp_path):
-    spec = make_spec(task="odd_tasks:slow", base={"epochs": 12}, axes={"width": [8, 16]})
-    undisturbed = run_sweep(spec, tmp_path / "whole")
+    spec = make_spec(task="odd_tasks:slow", base={"epochs": 6}, axes={"width": [8, 16]})
     store, killed = Store(tmp_path / "killed"), []
 
-    def kill(progress):
+    def strike(progress):
         # At a few moments: early, between the ends of trials, and twice in a row.
         if len(killed) < 3 and progress.done >= len(killed):
             killed.append(kill_recorder(store.root))
 
-    result = run_sweep(spec, store, show=kill)
+    result = run_sweep(spec, store, show=strike)
     assert len(set(killed)) == 3
     assert (result.trained, result.failures) == (4, ())
     assert unique(store)
-    assert rows(store).equals(rows(undisturbed.store))
+    assert live_rows(store.root).equals(rows_alone(spec), null_equal=True)
     assert len(store.sweeps()) == 1
     assert set(store.read("trials")["attempt"].to_pylist()) == {1}  # none was trained again
     assert not list(store.wal_folder.iterdir())
 
 
-@pytest.mark.usefixtures("local_ray")
-def test_a_recorder_of_many_trials_is_started_again_too(make_spec, tmp_path, capfd):
-    # Arguments beyond 100 kB go through Ray's object store, where a restart must find them.
+def test_a_recorder_is_started_with_little_however_many_trials_there_are(make_spec, tmp_path):
+    # Arguments beyond 100 kB go through Ray's object store, where a restart does not find them.
     rates = [0.01 + 1e-4 * number for number in range(400)]
-    spec = make_spec(base={"epochs": 1}, axes={"learning_rate": rates}, seeds=2)
-    store, killed = Store(tmp_path), []
-
-    def kill(progress):
-        if not killed and progress.done >= 10:
-            gc.collect()
-            killed.append(kill_recorder(store.root))
-
-    result = run_sweep(spec, store, show=kill)
-    assert len(killed) == 1
-    assert (result.trained, result.failures) == (800, ())
-    assert unique(store)
-    assert "constructor arguments" not in capfd.readouterr().err
+    plan = make_plan(make_spec(axes={"learning_rate": rates}, seeds=50), Store(tmp_path))
+    assert len(plan.trials) == 20_000
+    everything = recorder_arguments(plan, Store(tmp_path), {}, Invocation.begin())
+    assert len(pickle.dumps(everything)) < 50_000
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -87,12 +74,12 @@ def test_a_recorder_that_dies_too_often_stops_the_sweep_with_a_whole_store(
     monkeypatch.setattr(sweep_module, "RECORDER_RESTARTS", 1)
     spec, store = make_spec(task="odd_tasks:slow", seeds=3), Store(tmp_path)
 
-    def kill(progress):
+    def strike(progress):
         if progress.done:
             kill_recorder(tmp_path)
 
     with pytest.raises(RaysweepError, match="the recorder's process died 2 times") as stopped:
-        run_sweep(spec, store, show=kill)
+        run_sweep(spec, store, show=strike)
     assert "\n" not in str(stopped.value)
     wait_until_free(store.folder)  # in this process, which lives
     done = run_sweep(spec, store)
@@ -103,100 +90,94 @@ def test_a_recorder_that_dies_too_often_stops_the_sweep_with_a_whole_store(
         assert [row["epoch"] for row in epochs if end.items() <= row.items()] == [1, 2, 3]
 
 
-def children_of(pid):
-    """All processes below one, by their pids."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = [pid]
-    for parent in found:
-        found += [child for child, of in parents.items() if of == parent]
-    return found[1:]
-
-
-def named(pid):
-    """A process's title; empty where it has ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
-    return ""
-
-
-def gone(pids):
-    def lives(pid):
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-        except OSError:
-            return False
-
-    return not any(map(lives, pids))
-
-
 @pytest.fixture
 def slow_sweep(tmp_path):
-    """(command, store) of a sweep of minutes; a number of workers per trial."""
+    """(the words that run a sweep, its store); with changes to its base."""
+    store = Store(tmp_path / "store")
 
-    def make(workers=1):
+    def make(*, epochs, workers=1):
         shutil.copy(HERE / "odd_tasks.py", tmp_path)
-        file = tmp_path / "sweep.yaml"
-        file.write_text(SLOW.format(f"{{workers: {workers}}}"))
-        return [RAYSWEEP, "run", file, "--address", "local"], Store(tmp_path / "results" / "s")
+        (tmp_path / "sweep.yaml").write_text(
+            f"name: slow\ntask: odd_tasks:slow\nbase: {{epochs: {epochs}, batch_size: 100}}\n"
+            f"axes: {{width: [4, 8, 16]}}\nseeds: 2\nresources: {{workers: {workers}}}\n"
+        )
+        return ["run", "sweep.yaml", "--store", "store"], store
 
     return make
 
 
-def test_a_second_driver_is_refused_at_once_and_a_killed_ones_store_is_free(slow_sweep, tmp_path):
-    command, store = slow_sweep()
-    with started(*command, cwd=tmp_path) as process:
-        wait_for(
-            lambda: store.wal_folder.is_dir() and list(store.wal_folder.glob("*-epochs.*")), 300
-        )
-        began = time.monotonic()
-        second = subprocess.run(
-            list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+def logs(store, pattern):
+    """Whether there is such a file on the way into a segment."""
+    return lambda: store.wal_folder.is_dir() and list(store.wal_folder.glob(pattern))
+
+
+def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_for_its_end(
+    shared_ray, slow_sweep, tmp_path
+):
+    words, store = slow_sweep(epochs=8)
+    words += ["--address", shared_ray.address]
+    with started(*words, cwd=tmp_path) as process:
+        wait_for(logs(store, "*-trials.arrows"), process)
+        second = run(*words, cwd=tmp_path)
         assert second.returncode == 2
-        assert time.monotonic() - began < 10
-        assert f"another sweep is writing to results/s: pid {process.pid} on " in second.stderr
+        assert f"another sweep is writing to store: pid {process.pid} on " in second.stderr
         assert second.stderr.count("\n") == 1
-        below = children_of(process.pid)
         process.kill()
         process.wait()
-        waited = time.monotonic()
         wait_until_free(store.folder)
-        assert time.monotonic() - waited < 20
+    logged = [batch for path in logs(store, "*-trials.arrows")() for batch in whole_batches(path)]
+    finished = {trial for batch in logged for trial in batch["trial_id"].to_pylist()}
+    finished |= set(store.read("trials")["trial_id"].to_pylist())
+    assert 0 < len(finished) < 6
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    trials = Counter(store.read("trials")["trial_id"].to_pylist())
+    assert len(trials) == 6
+    assert set(trials.values()) == {1}  # no completed trial was trained twice
+    rows = store.read("epochs", ["trial_id", "attempt"]).to_pylist()
+    assert {row["attempt"] for row in rows if row["trial_id"] in finished} == {1}
+
+    from analysis import analyze
+
+    epochs = analyze(store.root).epochs
+    keys = epochs.select("trial_id", "weights_kind", "epoch")
+    assert keys.height == keys.unique().height == 6 * 8
+
+
+def test_a_killed_driver_takes_the_ray_with_it_that_it_had_started(own_ray, slow_sweep, tmp_path):
+    words, store = slow_sweep(epochs=400)
+    with started(*words, *own_ray, cwd=tmp_path) as process:
+        wait_for(logs(store, "*-epochs.arrows"), process)
+        left = below(process.pid)
+        process.kill()
+        process.wait()
     # Two agents of Ray's look for their node for a minute; all else ends by itself.
-    agents = [pid for pid in below if named(pid).endswith("Agent")]
-    wait_for(lambda: gone(set(below) - set(agents)), 30)
-    for pid in agents:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-@pytest.mark.parametrize(("workers", "phase"), [(1, "ray"), (2, "packs"), (2, "training")])
-def test_a_signal_stops_in_time_whatever_goes_on_and_leaves_no_process(
-    slow_sweep, tmp_path, workers, phase
-):
-    command, store = slow_sweep(workers)
-    with started(*command, cwd=tmp_path) as process:
-        if phase == "ray":
-            wait_for(lambda: len(children_of(process.pid)) > 1, 300)  # the first of Ray's processes
-        else:
-            pattern = "*.journal" if phase == "packs" else "*-epochs.arrows"
-            wait_for(
-                lambda: store.wal_folder.is_dir() and list(store.wal_folder.glob(pattern)), 300
-            )
-        below = children_of(process.pid)
-        began = time.monotonic()
-        process.send_signal(signal.SIGINT if phase == "packs" else signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
-        seconds = time.monotonic() - began
-    name = "SIGINT" if phase == "packs" else "SIGTERM"
-    assert process.returncode == 128 + getattr(signal, name), out
-    assert f"stopped by {name}" in out
-    assert "Traceback" not in out
-    assert seconds < 10
-    wait_for(lambda: gone(below))
+    agents = [pid for pid in left if command_line(pid).endswith("Agent")]
+    wait_for(lambda: not any(map(alive, set(left) - set(agents))))
+    kill_all(agents)
     wait_until_free(store.folder)
+
+
+@pytest.mark.parametrize(("workers", "phase"), [(1, "ray"), (2, "training")])
+def test_a_signal_stops_whatever_goes_on_and_leaves_no_process(
+    own_ray, slow_sweep, tmp_path, workers, phase
+):
+    words, store = slow_sweep(epochs=400, workers=workers)
+    with started(*words, *own_ray, cwd=tmp_path) as process:
+        if phase == "ray":
+            wait_for(lambda: len(below(process.pid)) > 1, process)  # the first of Ray's processes
+        else:
+            wait_for(logs(store, "*-epochs.arrows"), process)
+        left = below(process.pid)
+        number = signal.SIGTERM if phase == "ray" else signal.SIGINT
+        process.send_signal(number)
+        out, _ = process.communicate()
+    assert process.returncode == 128 + number, out
+    assert f"stopped by {number.name}" in out
+    assert "the same command goes on from there" in out
+    assert "Traceback" not in out
+    wait_for(lambda: not any(map(alive, left)))
+    wait_until_free(store.folder)
+    if phase == "training":
+        StoreWriter(store)  # takes in what there was no time to put into a segment
+        assert store.read("epochs").num_rows > 0

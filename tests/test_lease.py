@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from commands import PATIENCE_S, wait_for
 
 from raysweep import lease as lease_module
 from raysweep.errors import InputError
@@ -71,10 +72,7 @@ def test_a_process_that_nobody_has_waited_for_is_dead():
     stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
     process = Process.this()._replace(pid=child.pid, started=int(stat[19]))
     child.kill()
-    deadline = time.monotonic() + 30
-    while process.lives() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert process.lives() is False
+    wait_for(lambda: process.lives() is False)
     child.communicate()
 
 
@@ -112,17 +110,17 @@ def test_a_dead_holder_of_this_machine_is_taken_over_at_once(folder, dead):
 
 
 def test_a_recorder_that_outlives_its_driver_is_waited_for(folder, dead, monkeypatch):
-    monkeypatch.setattr(lease_module, "SILENT_S", 30.0)
+    monkeypatch.setattr(lease_module, "SILENT_S", 10 * PATIENCE_S)
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     stat = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
     left_by(folder, dead, Process.this()._replace(pid=child.pid, started=int(stat[19])))
     said = []
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(wait_until_free, folder, tell=said.append)
-        time.sleep(1)
+        wait_for(lambda: said)
         assert not waiting.done()
         child.communicate(b"\n")
-        waiting.result(20)
+        waiting.result(PATIENCE_S)
     assert "did not say that it ended" in said[0]
 
 
@@ -145,10 +143,8 @@ def test_a_holder_elsewhere_whose_heart_beats_is_refused(folder):
     far_away = left_by(folder, far(Process.this()), far(Process.this()))
     beating = threading.Thread(target=far_away._beat_on, daemon=True)
     beating.start()
-    began = time.monotonic()
     with pytest.raises(InputError, match=f"{HELD} .*: pid .* on elsewhere"):
         wait_until_free(folder)
-    assert time.monotonic() - began < 10
     far_away.end()
     beating.join(10 * BEAT_S)
 
@@ -221,7 +217,6 @@ def test_a_generation_that_opens_after_the_look_at_its_forerunner_is_looked_at_t
     assert (looks, folder.names("generations")) == ([0], ["000001.json"])
 
 
-@pytest.mark.slow
 def test_of_many_processes_exactly_one_takes_a_free_store(tmp_path):
     context = multiprocessing.get_context("fork")
     start, answers = context.Event(), context.Queue()
@@ -229,7 +224,7 @@ def test_of_many_processes_exactly_one_takes_a_free_store(tmp_path):
     for process in processes:
         process.start()
     start.set()
-    found = [answers.get(timeout=120) for _ in processes]
+    found = [answers.get(timeout=PATIENCE_S) for _ in processes]
     assert [number for number in found if number is not None] == [1]
     for process in processes:
         process.kill()
@@ -257,7 +252,7 @@ print(held.lost, flush=True)
     store = Store(tmp_path)
     new = StoreWriter(store)  # its silence has run out
     child.send_signal(signal.SIGCONT)
-    out, _ = child.communicate(timeout=60)
+    out, _ = child.communicate(timeout=PATIENCE_S)
     assert "another writer has taken over" in out
     assert [int(n[:6]) for n in store.folder.names("lease") if n.endswith(".beat")] in ([], [1])
     assert store.generation().number == new.generation == 2

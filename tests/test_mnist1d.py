@@ -3,14 +3,12 @@
 import importlib.util
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 SCRIPT = Path(__file__).parents[1] / "docs" / "measure" / "mnist1d.py"
 
 
-@pytest.mark.slow
-def test_real_training_the_populations_variance_is_recovered_from_resampled_validation_sets():
+def test_real_training_the_populations_variance_is_recovered_from_resampled_validation_sets(
+    simulation,
+):
     """Eight trials, 200 sets of 1,000 each, 20,000 fresh examples; shorter than the script's."""
     spec = importlib.util.spec_from_file_location("mnist1d_script", SCRIPT)
     assert spec is not None
@@ -18,7 +16,7 @@ def test_real_training_the_populations_variance_is_recovered_from_resampled_vali
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     trials = script.trained(script.SETTINGS, num_population=20_000, num_epochs=40)
-    rng = np.random.default_rng(1)
+    rng = simulation(1)
     found = [
         script.measure(setting, right, 1000, 200, rng)
         for setting, right in zip(script.SETTINGS, trials, strict=True)

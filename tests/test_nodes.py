@@ -1,38 +1,51 @@
-"""A cluster of several nodes that loses one while trials train across them."""
+"""Nodes that leave and join while a sweep runs."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import ray
-from interrupted import attempts, live_rows, run_disturbed, trainers
+from commands import wait_for
+from interrupted import attempts, live_rows, rows_of_group, run_disturbed, trainers
 
 from raysweep import cluster
+from raysweep.standing import Progress
+from raysweep.store import Store
 from raysweep.sweep import run_sweep
-
-pytestmark = pytest.mark.ray
 
 HERE = Path(__file__).parent
 
+SLOW = """
+name: slow
+task: odd_tasks:slow
+base: {epochs: 500}
+axes: {learning_rate: [0.01, 0.1]}
+seeds: 2
+resources: {cpus_per_worker: 2}
+"""
+
+IMPATIENT = """
+import sys
+from raysweep import main, watchdog
+watchdog.QUIET_S = watchdog.HOPELESS_S = 2.0
+main.main(sys.argv[1:])
+"""
+
 
 @pytest.fixture
-def machines(monkeypatch):
-    """(cluster, its nodes but the head): a head that trains nothing, and three nodes of one CPU."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
-    try:
-        nodes = [found.add_node(num_cpus=1) for _ in range(3)]
-        found.wait_for_nodes()
-        with cluster.connect(found.address, [HERE / "odd_tasks.py"], groups=True):
-            yield found, nodes
-    finally:
-        found.shutdown()
+def connected(nodes):
+    """This process, connected to that cluster; sweeps in it use the connection."""
+    with cluster.connect(nodes.address, [HERE / "odd_tasks.py"], groups=True):
+        yield
 
 
-@pytest.mark.timeout(600)
-def test_a_node_that_leaves_costs_only_the_trial_that_trained_on_it(machines, make_spec, tmp_path):
-    found, nodes = machines
+@pytest.mark.usefixtures("connected")
+def test_a_node_that_leaves_costs_only_the_trial_that_trained_on_it(nodes, make_spec, tmp_path):
+    for _ in range(3):
+        nodes.add_node()
     spec = make_spec(
         task="odd_tasks:lingering",
         base={"epochs": 8, "batch_size": 20},
@@ -46,14 +59,60 @@ def test_a_node_that_leaves_costs_only_the_trial_that_trained_on_it(machines, ma
     def lose_a_node():
         training = {node for _, node in trainers("RayTrainWorker")}
         assert len(training) == 2  # one trial, across two nodes
-        found.remove_node(next(node for node in nodes if node.node_id in training))
+        nodes.remove_node(next(node for node in nodes.nodes if node in training))
 
     result = run_disturbed(spec, tmp_path / "disturbed", lose_a_node)
     assert (result.trained, result.failures) == (2, ())
     assert sum(node["Alive"] for node in ray.nodes()) == 3
-    whole = run_sweep(spec, tmp_path / "whole")  # on the nodes that are left
-    assert live_rows(result.store.root).equals(live_rows(whole.store.root))
-    again = [start for _, attempt, start in attempts(result.store.root) if attempt == 2]
-    assert len(attempts(result.store.root)) == 3
+    tried = attempts(result.store.root)
+    again = [start for _, attempt, start in tried if attempt == 2]
+    assert len(tried) == 3
     assert len(again) == 1
     assert again[0] > 3
+    found, undisturbed = live_rows(result.store.root), rows_of_group(spec, 2, tmp_path)
+    assert found.equals(undisturbed, null_equal=True)
+
+
+def test_a_node_that_leaves_for_good_ends_the_sweep_with_its_name_and_a_whole_store(
+    nodes, tmp_path
+):
+    node = nodes.add_node(num_cpus=2)
+    shutil.copy(HERE / "odd_tasks.py", tmp_path)
+    (tmp_path / "sweep.yaml").write_text(SLOW)
+    store = Store(tmp_path / "store")
+    # A process of its own, as people have it: what Tune still does in there ends with it.
+    command = [sys.executable, "-c", IMPATIENT, "run", "sweep.yaml", "--store", "store"]
+    command += ["--address", nodes.address]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        wait_for(lambda: store.read("epochs").num_rows, process)
+        nodes.remove_node(node)
+        said, _ = process.communicate()
+    assert process.returncode == 1, said
+    assert "this sweep stops in 2 s" in said
+    *_, last = said.splitlines()
+    assert last.startswith("raysweep: 4 trials are left: a trial needs 1 x (2 CPU)")
+    assert f"1 of 2 nodes left: {os.uname().nodename}" in last
+    assert store.read("epochs").num_rows > 0
+    assert len(store.sweeps()) == 1
+
+
+def test_a_node_that_joins_is_used(nodes, make_spec, tmp_path, monkeypatch):
+    hold = tmp_path / "hold"
+    hold.touch()
+    monkeypatch.setenv("HOLD", str(hold))
+    held = {"env_vars": {"HOLD": str(hold)}}  # of the processes that train
+    nodes.add_node(**held)
+
+    def show(progress: Progress) -> None:
+        if progress.running == 1 and len(nodes.nodes) == 1:
+            nodes.add_node(**held)
+        if progress.running == 2:
+            hold.unlink(missing_ok=True)
+
+    # Long enough by its model's size that each trial is a pack of its own.
+    spec = make_spec(task="odd_tasks:held", base={"epochs": 100})
+    result = run_sweep(spec, tmp_path / "store", address=nodes.address, show=show)
+    assert not hold.exists()  # two trained at the same time
+    assert (result.trained, result.failures) == (4, ())

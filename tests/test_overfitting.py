@@ -138,33 +138,31 @@ def test_a_sure_rise_of_the_loss_is_over_confidence_and_no_fall():
     assert "The harm is largest" not in said
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("wander", [0.0, 0.7])
-def test_a_fall_on_a_flat_curve_rarely_looks_sure(wander):
+def test_a_fall_on_a_flat_curve_rarely_looks_sure(wander, simulation):
     """drop_low > 0 claims a fall: at most 5 % of flat curves, white or slowly wandering."""
     curve = Curve(speed=5.0, process=0.04, wander=wander)
     claims = 0
     for seed in range(200):
-        rng = np.random.default_rng([10, seed])
+        rng = simulation([10, seed])
         epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=60, rng=rng)
         (group,) = curves(epochs)
         claims += harm(group)["drop_low"][0] > 0
     assert claims / 200 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fall", [0.0, 0.3])
-def test_the_crossfitted_fall_is_unbiased_and_its_interval_covers(fall):
+def test_the_crossfitted_fall_is_unbiased_and_its_interval_covers(fall, simulation):
     """With and without a true fall, over seeds that share a small validation set."""
     curve = Curve(speed=1.0, process=0.04, wander=0.3, fall=fall, peak=15)
     clean = Curve(speed=1.0, process=0.0, fall=fall, peak=15)
-    level = levels(clean, 60, np.random.default_rng(0))
+    level = levels(clean, 60, simulation(0))
     trend = population_accuracy(curve, level)
     means = np.convolve(trend, np.ones(7) / 7, mode="valid")
     truth = means.max() - means[-1]
     found, covered, naive = [], 0, []
     for seed in range(150):
-        rng = np.random.default_rng([11, seed])
+        rng = simulation([11, seed])
         epochs, trials, _ = simulate(curve, num_seeds=4, num_val=300, num_epochs=60, rng=rng)
         per_trial, pooled = harm_of_seeds(epochs, trials)
         assert per_trial.height == 4
@@ -178,12 +176,11 @@ def test_the_crossfitted_fall_is_unbiased_and_its_interval_covers(fall):
     assert np.mean(naive) > np.mean(found) + 0.002  # what choosing the peak on itself adds
 
 
-@pytest.mark.slow
-def test_the_interval_of_the_gap_covers_the_populations_gap():
+def test_the_interval_of_the_gap_covers_the_populations_gap(simulation):
     curve = Curve(speed=1.0, process=0.03, gap=0.5)
     covered = 0
     for seed in range(150):
-        rng = np.random.default_rng([12, seed])
+        rng = simulation([12, seed])
         epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=45, rng=rng)
         (group,) = curves(epochs)
         # The training subset is a sample too: of a training set that is much larger.

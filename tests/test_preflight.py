@@ -2,12 +2,10 @@
 
 import logging
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 import ray
-from nodes import ray_nodes
 
 from raysweep import preflight
 from raysweep.errors import InputError
@@ -18,16 +16,15 @@ from raysweep.sweep import run_sweep
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory):
-    """A cluster of two nodes, each of 1 CPU, and this process connected to it."""
-    with pytest.MonkeyPatch.context() as patched:
-        # Ray puts the folder of the driver on the path of all workers: not this checkout.
-        patched.chdir(tmp_path_factory.mktemp("cwd"))
-        with ray_nodes(head_cpus=1) as cluster:
-            cluster.add_node(num_cpus=1)
-            ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-            yield cluster
+@pytest.fixture
+def connected(nodes, tmp_path, monkeypatch):
+    """A cluster of a head and a node, and this process connected to it."""
+    # Ray puts the folder of the driver on the path of all workers: not this checkout.
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    nodes.add_node()
+    ray.init(nodes.address, log_to_driver=False, logging_level=logging.ERROR)
+    return nodes
 
 
 def test_the_estimate_of_the_store_is_an_upper_bound_of_the_right_size(make_spec, tmp_path):
@@ -59,57 +56,32 @@ def test_sizes_read_well():
     ]
 
 
-@pytest.mark.ray
-def test_a_node_that_is_leaving_is_not_waited_for(two_nodes):
-    node = two_nodes.add_node(num_cpus=1)
-    node.kill_raylet()
-    preflight.check_nodes("raysweep")
-    two_nodes.remove_node(node)
-
-
-def test_nodes_that_agree_pass(two_nodes):
+def test_nodes_that_agree_pass_and_a_folder_that_they_share(connected, tmp_path):
     preflight.check_nodes("raysweep.tasks.digits")
-
-
-@pytest.mark.ray
-def test_a_task_that_no_other_node_can_import_is_refused(two_nodes):
-    with pytest.raises(InputError, match=r"'nowhere_task' can't be imported on .*ModuleNotFound"):
-        preflight.check_nodes("nowhere_task")
-
-
-@pytest.mark.ray
-def test_a_shared_folder_passes_and_is_left_empty(two_nodes, tmp_path):
     preflight.check_shared(str(tmp_path / "shared"))
     assert list((tmp_path / "shared").iterdir()) == []
+    with pytest.raises(InputError, match=r"'nowhere_task' can't be imported on .*ModuleNotFound"):
+        preflight.check_nodes("nowhere_task")
+    connected.let_leave(connected.nodes[0])  # is not waited for
+    preflight.check_nodes("raysweep")
 
 
-@pytest.mark.ray
-def test_a_folder_that_each_node_has_for_itself_is_refused(two_nodes, tmp_path, monkeypatch):
+def test_a_folder_that_each_node_has_for_itself_is_refused(connected, tmp_path):
     # One name, two places: the processes of a node work in the folder that the node started in.
-    monkeypatch.chdir(tmp_path)
-    node = two_nodes.add_node(num_cpus=1)
-    try:
-        with pytest.raises(InputError, match=r"folder /proc/self/cwd/here is not shared: .* does"):
-            preflight.check_shared("/proc/self/cwd/here")
-    finally:
-        two_nodes.remove_node(node)
+    connected.add_node(cwd=str(tmp_path))
+    with pytest.raises(InputError, match=r"folder /proc/self/cwd/here is not shared: .* does"):
+        preflight.check_shared("/proc/self/cwd/here")
 
 
-@pytest.mark.ray
 def test_a_node_with_another_raysweep_is_refused_and_the_store_untouched(
-    two_nodes, make_spec, tmp_path
+    connected, make_spec, tmp_path
 ):
     other = tmp_path / "other"
     shutil.copytree(ROOT / "raysweep", other / "raysweep")
     (other / "raysweep-9.9.9.dist-info").mkdir()
     metadata = other / "raysweep-9.9.9.dist-info" / "METADATA"
     metadata.write_text("Metadata-Version: 2.1\nName: raysweep\nVersion: 9.9.9\n")
-    node = two_nodes.add_node(num_cpus=1, env_vars={"PYTHONPATH": str(other)})
-    try:
-        began = time.monotonic()
-        with pytest.raises(InputError, match=r"raysweep differs: .* has 9\.9\.9 .*Install"):
-            run_sweep(make_spec(), tmp_path / "store")
-        print(f"refused after {time.monotonic() - began:.1f} s")
-    finally:
-        two_nodes.remove_node(node)
+    connected.add_node(env_vars={"PYTHONPATH": str(other)})
+    with pytest.raises(InputError, match=r"raysweep differs: .* has 9\.9\.9 .*Install"):
+        run_sweep(make_spec(), tmp_path / "store")
     assert not (tmp_path / "store").exists()

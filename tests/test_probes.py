@@ -74,7 +74,6 @@ def test_gradient_noise_of_a_quadratic_is_the_analytic_one_from_two_halves():
     assert s / g == pytest.approx(TRUE_S / TRUE_G, rel=0.15)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_gradient_noise_of_a_quadratic_is_the_analytic_one_from_workers(world_size, tmp_path):
     first, *others = in_group(world_size, measured, START, 300, folder=tmp_path)
@@ -165,7 +164,6 @@ def build_deep_batch_norm(trial, data):
     return nn.Sequential(*layers, nn.Linear(64, data.num_classes))
 
 
-@pytest.mark.slow
 def test_with_batch_norm_all_four_are_recorded_and_the_re_estimated_is_smoother_than_the_raw():
     digits = find_task("digits")
     data = load_data(digits, None)

@@ -136,12 +136,11 @@ def test_the_limits_of_a_score_hold_for_new_seeds_and_new_examples(num_seeds):
     assert covered.item() > 0.95 - 2.6 * np.sqrt(0.95 * 0.05 / num)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_seeds", [1, 3])
-def test_the_best_of_36_equal_configurations_is_scored_without_bias(num_seeds):
+def test_the_best_of_36_equal_configurations_is_scored_without_bias(num_seeds, simulation):
     """|bias| < 0.3 pp over 200 validation sets; the naive score and the winner's own nested score
     are too good."""
-    rng = np.random.default_rng(num_seeds)
+    rng = simulation(num_seeds)
     errors, covered = [], []
     for _ in range(200):
         curves, config_of, reached = sweep(36, num_seeds, rng, num_epochs=15, num_val=1000)
@@ -161,11 +160,10 @@ def test_the_best_of_36_equal_configurations_is_scored_without_bias(num_seeds):
     assert np.mean(covered) > 0.90 - 2.6 * np.sqrt(0.9 * 0.1 / 200)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_seeds", [2, 3])
-def test_an_equally_good_configuration_is_tied_with_probability_095(num_seeds):
+def test_an_equally_good_configuration_is_tied_with_probability_095(num_seeds, simulation):
     """Seeds differ in what they reach; configurations don't."""
-    rng = np.random.default_rng(10 + num_seeds)
+    rng = simulation(10 + num_seeds)
     tied = []
     for _ in range(200):
         curves, config_of, _ = sweep(

@@ -46,11 +46,10 @@ def test_a_known_slope_is_recovered_though_the_finite_part_is_as_large():
     assert found["reason"].null_count() == found.height
 
 
-@pytest.mark.slow
-def test_the_slope_is_unbiased_and_its_limits_cover():
+def test_the_slope_is_unbiased_and_its_limits_cover(simulation):
     slopes, covered = [], []
     for seed in range(300):
-        phases, trials = sweep(np.random.default_rng([5, seed]), between=0.2, num_seeds=2)
+        phases, trials = sweep(simulation([5, seed]), between=0.2, num_seeds=2)
         row = term(regress(phases, trials, ["dropout"]), "learning_rate")
         slopes.append(row["estimate"])
         covered.append(row["low"] < 0.5 < row["high"])

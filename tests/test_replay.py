@@ -154,13 +154,12 @@ def test_only_rules_that_no_other_beats_on_both_counts_are_pareto():
         assert beaten.any()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("jitter", [0.0, 0.01])
-def test_crossfitted_regret_is_unbiased_and_naive_regret_is_not(jitter):
+def test_crossfitted_regret_is_unbiased_and_naive_regret_is_not(jitter, simulation):
     """Truth: what the population makes of the epochs that the rule and the maximum choose."""
     rules = [Policy("val_accuracy", "none", 4, 0.0, 0), Policy("val_loss", "none", 4, 0.0, 0)]
     scenario = Scenario(num_epochs=30, num_seeds=10, jitter=jitter, num_val=500)
-    rng = np.random.default_rng(4)
+    rng = simulation(4)
     errors, naive_errors, covered = [], [], []
     for _ in range(60):
         made = simulate(scenario, 1, rng)

@@ -131,7 +131,6 @@ def opened(browser, analysis, path):
     return page, complaints
 
 
-@pytest.mark.slow
 def test_a_browser_draws_every_figure_without_complaint(browser, digits, tmp_path):
     page, complaints = opened(browser, digits, tmp_path / "report.html")
     assert complaints == []
@@ -147,7 +146,6 @@ def test_a_browser_draws_every_figure_without_complaint(browser, digits, tmp_pat
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
-@pytest.mark.slow
 def test_a_click_on_the_map_shows_that_configurations_curves(browser, digits, tmp_path):
     page, complaints = opened(browser, digits, tmp_path / "report.html")
     before = page.locator("#choose-0").input_value()
@@ -165,7 +163,6 @@ def test_a_click_on_the_map_shows_that_configurations_curves(browser, digits, tm
     assert complaints == []
 
 
-@pytest.mark.slow
 def test_the_page_follows_the_reader_into_the_dark_and_onto_paper(browser, digits, tmp_path):
     page, _ = opened(browser, digits, tmp_path / "report.html")
     colour = "getComputedStyle(document.querySelector('#curves-0 .role-axis-label text')).fill"
@@ -178,7 +175,6 @@ def test_the_page_follows_the_reader_into_the_dark_and_onto_paper(browser, digit
     assert background == "rgb(255, 255, 255)"
 
 
-@pytest.mark.slow
 def test_hostile_strings_do_nothing_in_a_browser(browser, hostile, tmp_path):
     page, complaints = opened(browser, hostile, tmp_path / "report.html")
     assert complaints == []
@@ -187,7 +183,6 @@ def test_hostile_strings_do_nothing_in_a_browser(browser, hostile, tmp_path):
     assert HOSTILE in page.locator("h1").inner_text()
 
 
-@pytest.mark.slow
 def test_a_small_sweep_shows_all_its_configurations_at_once(browser, tmp_path):
     analysis = analyze(batch_size_like().write(tmp_path / "store", practitioner))
     page, complaints = opened(browser, analysis, tmp_path / "report.html")

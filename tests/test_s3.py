@@ -5,19 +5,19 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from commands import free_port, run, started, wait_for
 from flaky_proxy import FlakyProxy
-from interrupted import attempts, live_rows
+from interrupted import attempts, live_rows, rows_alone
+from process_tree import alive, below, command_line
 from pyarrow import fs
 from simulated import Curve, Sweep, spec
-from test_cli import started, wait_for
 from test_store import epochs, finished, keys
 
 from analysis import analyze
-from raysweep import folder
+from raysweep import folder, recipes
 from raysweep.errors import InputError, RaysweepError, StorageError
 from raysweep.finished import finished_in
 from raysweep.folder import Folder
@@ -25,10 +25,7 @@ from raysweep.recorder import Recorder
 from raysweep.schema import packed
 from raysweep.store import Store, StoreWriter
 
-pytestmark = pytest.mark.ray
-
 SECRET = "a-secret-that-must-stand-nowhere"
-RAYSWEEP = Path(sys.executable).parent / "raysweep"
 HERE = Path(__file__).parent
 NUMBERS = itertools.count()
 
@@ -36,17 +33,11 @@ NUMBERS = itertools.count()
 @pytest.fixture(scope="module")
 def moto():
     """The port of an S3 server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 120
-        while not answers(port):
-            assert time.monotonic() < deadline, "moto does not answer"
-            assert server.poll() is None
-            time.sleep(0.1)
+        wait_for(lambda: answers(port), server)
         yield port
     finally:
         server.kill()
@@ -127,13 +118,13 @@ def test_a_shaky_connection_loses_nothing_and_doubles_nothing(bucket, proxy):
     proxy.fault = lambda method: next(fault) if next(turns) % 5 == 0 else None
     writer = StoreWriter(store)
     writer.add_sweep({"trials": []})
-    for trial in ("a", "b", "c"):
+    for trial in ("a", "b"):
         writer.append("epochs", epochs(trial, 1, 2))
         writer.append("trials", finished(trial))
         writer.flush()
     writer.compact()
     writer = StoreWriter(store)
-    assert keys(store) == [(trial, epoch) for trial in "abc" for epoch in (1, 2)]
+    assert keys(store) == [(trial, epoch) for trial in "ab" for epoch in (1, 2)]
     assert len(proxy.faults) > 5
     assert {kind for _, kind in proxy.faults} == {"503", "lost", "cut"}
     assert store.damaged() == []
@@ -148,7 +139,7 @@ def test_a_process_that_has_read_a_store_in_s3_ends_as_it_should(bucket):
         writer.append("trials", finished(trial))
         writer.flush()
     code = f"from raysweep.store import Store; Store({uri!r}).read('trials')"
-    ended = [subprocess.run([sys.executable, "-c", code], check=False) for _ in range(20)]
+    ended = [subprocess.run([sys.executable, "-c", code], check=False) for _ in range(8)]
     assert {process.returncode for process in ended} == {0}
 
 
@@ -185,15 +176,11 @@ def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_row
         ({"AWS_ENDPOINT_URL": "http://no.invalid"}, "s3://b/x", "look at AWS_ENDPOINT_URL"),
     ],
 )
-def test_a_place_that_does_not_let_us_in_is_refused_within_seconds(
-    bucket, monkeypatch, change, uri, words
-):
+def test_a_place_that_does_not_let_us_in_is_refused(bucket, monkeypatch, change, uri, words):
     for name, value in change.items():
         monkeypatch.setenv(name, value)
-    begun = time.monotonic()
     with pytest.raises(InputError, match=words):
         Store.existing(uri)
-    assert time.monotonic() - begun < 10
 
 
 def test_a_denied_access_names_the_credentials(bucket, proxy, monkeypatch):
@@ -214,82 +201,54 @@ def test_a_report_comes_straight_from_s3(bucket, tmp_path):
 
 SWEEP = """
 name: small
-task: digits
-base: {epochs: 3}
-axes: {learning_rate: [0.01, 0.1]}
-seeds: 1
-"""
-
-
-def test_a_sweep_into_s3_resumes_reports_and_keeps_its_secret(bucket, tmp_path):
-    uri = f"{bucket}/results/small"
-    (tmp_path / "small.yaml").write_text(SWEEP)
-
-    def run(*arguments):
-        done = subprocess.run(
-            [RAYSWEEP, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout + done.stderr
-
-    train = "run", "small.yaml", "--address", "local", "--store", uri
-    said = run(*train)
-    assert "trained 2 trials" in said
-    said += run(*train)
-    assert "every trial of it is in the store already" in said
-    said += run(*train, "--set", "axes.learning_rate=[0.01,0.1,0.2]")
-    assert f"trained 1 trial; {uri} holds 3 of 3" in said
-    (tmp_path / "report.html").unlink()
-    said += run("report", uri)
-    assert f"report: {tmp_path / 'report.html'}" in said
-    said += run("status", uri)
-    assert "3 trials planned: 3 completed" in said
-
-    store = Store(uri)
-    assert len(finished_in(store)) == 3
-    assert len(set(keys(store))) == len(keys(store)) == 9
-    assert set(store.read("trials")["attempt"].to_pylist()) == {1}
-    assert not list((tmp_path / "cache").rglob("*.arrows"))
-    page = (tmp_path / "report.html").read_text()
-    stored = b"".join(objects(bucket).values())
-    assert b"learning_rate" in stored  # the record's spec: it was read
-    assert SECRET not in said
-    assert SECRET not in page
-    assert SECRET.encode() not in stored
-
-
-INTERRUPTED = """
-name: long
-task: odd_tasks:lingering
-base: {epochs: 12, batch_size: 20}
+task: odd_tasks:late
+base: {epochs: 6, batch_size: 20}
+axes: {width: [8]}
 seeds: 1
 checkpoints: {every_epochs: 1, every_minutes: null, folder: %s}
 """
 
 
-def test_a_killed_sweep_goes_on_from_its_checkpoint_in_s3(bucket, tmp_path):
-    shelf = f"{bucket}/checkpoints"
-    (tmp_path / "long.yaml").write_text(INTERRUPTED % shelf)
+def test_a_killed_sweep_in_s3_goes_on_from_its_checkpoint_reports_and_keeps_its_secret(
+    own_ray, bucket, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOLD", str(tmp_path / "hold"))
+    (tmp_path / "hold").touch()  # the trial waits in epoch 5
+    uri = f"{bucket}/results/small"
+    file = tmp_path / "small.yaml"
+    file.write_text(SWEEP % f"{bucket}/checkpoints")
     (tmp_path / "odd_tasks.py").write_bytes((HERE / "odd_tasks.py").read_bytes())
-
-    def command(name):
-        return [RAYSWEEP, "run", "long.yaml", "--address", "local", "--store", f"{bucket}/{name}"]
+    train = "run", "small.yaml", *own_ray, "--store", uri
 
     def kept():
-        names = [Path(name) for name in listed(bucket)[1] if name.endswith(".pt")]
-        return [name for name in names if int(name.stem.rpartition("-")[2]) >= 3]
+        return [Path(name) for name in listed(bucket)[1] if name.endswith(".pt")]
 
-    with started(*command("killed"), cwd=tmp_path) as process:
-        wait_for(kept, 200)
+    with started(*train, cwd=tmp_path) as process:
+        wait_for(lambda: [path for path in kept() if path.stem.endswith("-4")], process)
+        left = below(process.pid)
         process.kill()
+    wait_for(lambda: not any(alive(pid) for pid in left if not command_line(pid).endswith("Agent")))
     assert all("checkpoints" in path.parts for path in kept())
-    for name in ("killed", "whole"):
-        done = subprocess.run(
-            command(name), cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+    (tmp_path / "hold").unlink()
+
+    said = ""
+    for words in (train, ("status", uri), ("report", uri)):
+        done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    assert live_rows(f"{bucket}/killed").equals(live_rows(f"{bucket}/whole"))
-    (_, first, start), (_, second, again) = attempts(f"{bucket}/killed")
-    assert (first, start, second) == (1, 1, 2)
-    assert again > 3
+        said += done.stdout + done.stderr
+    assert f"trained 1 trial; {uri} holds 1 of 1" in said
+    assert "1 trials planned: 1 completed" in said
+    assert said.count(f"report: {tmp_path / 'report.html'}") == 3
+
+    assert [(attempt, start) for _, attempt, start in attempts(uri)] == [(1, 1), (2, 5)]
+    sweep = recipes.read(str(file), [], None)
+    assert live_rows(uri).equals(rows_alone(sweep), null_equal=True)
     assert not kept()  # of trials that have ended
+    assert len(finished_in(Store(uri))) == 1
+    assert not list((tmp_path / "cache").rglob("*.arrows"))
+    page = (tmp_path / "report.html").read_text()
+    stored = b"".join(objects(bucket).values())
+    assert b"batch_size" in stored  # the record's spec: it was read
+    assert SECRET not in said
+    assert SECRET not in page
+    assert SECRET.encode() not in stored

@@ -87,7 +87,6 @@ def assert_close(a, b, *, but=()):
                 np.testing.assert_allclose(value, other[key], rtol=2e-4, atol=1e-5, err_msg=key)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3])
 @pytest.mark.parametrize(
     "fields",
@@ -109,7 +108,6 @@ def test_two_or_three_workers_train_what_one_trains(world_size, fields, tmp_path
     assert [other for other, _ in others] == [[]] * (world_size - 1)  # rank 0 alone emits
 
 
-@pytest.mark.slow
 def test_batch_norm_statistics_are_those_of_rank_0_on_every_worker(tmp_path):
     # With unlike buffers the ranks would evaluate unlike models, and their shares of the
     # validation set would not add up to what one model gives.

@@ -2,7 +2,6 @@
 
 import numpy as np
 import polars as pl
-import pytest
 from scipy import stats
 from test_averaging import K, rows
 
@@ -31,14 +30,13 @@ def of(found, component):
     return found.row(by_predicate=pl.col("component") == component, named=True)
 
 
-@pytest.mark.slow
-def test_each_component_is_unbiased_with_the_finite_set_taken_off():
+def test_each_component_is_unbiased_with_the_finite_set_taken_off(simulation):
     sds = {"configuration": 0.08, "seed": 0.05, "epoch": 0.05}
     slope = stats.norm.pdf(1.2 / np.sqrt(1.09)) / np.sqrt(1.09)  # of accuracy on the level
     found = {name: [] for name in [*sds, "validation set"]}
     covered = []
     for number in range(40):
-        rng = np.random.default_rng([1, number])
+        rng = simulation([1, number])
         told = variance_components(*sweep(rng, config=0.08, seed=0.05, jitter=0.05, num_configs=5,
                                           num_seeds=3))  # fmt: skip
         for name, values in found.items():

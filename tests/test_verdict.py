@@ -198,7 +198,7 @@ def test_what_the_seeds_share_of_the_validation_set_takes_degrees_of_freedom():
     assert judge(pop_df=100.0)["optimizer_p"] == judge()["optimizer_p"]  # hf_df is fewer
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("simulation")
 def test_five_seeds_on_one_small_set_seldom_look_moved_by_the_optimizer():
     scenario = Scenario(num_val=200, num_seeds=5, jitter=at_margin(0.0), shared=0.5,
                         num_train_eval=1)  # fmt: skip
@@ -208,7 +208,7 @@ def test_five_seeds_on_one_small_set_seldom_look_moved_by_the_optimizer():
     assert share(hits, 2000)["low"] <= 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("simulation")
 @pytest.mark.parametrize("number", [i for i, known in enumerate(CLASSES) if known.enough])
 def test_trials_of_known_class_are_given_it_where_the_data_are_enough(number):
     known = CLASSES[number]

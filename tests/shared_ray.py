@@ -1,0 +1,51 @@
+"""The Ray that all tests of tier ray share: started as a person does, in a folder of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from commands import free_port, wait_for
+from process_tree import below, kill_all
+
+
+class SharedRay(NamedTuple):
+    """A Ray that runs on this machine."""
+
+    address: str
+    environment: dict[str, str]
+    """In which a process finds it without an address."""
+    hold: Path
+    """While there is a file, the tasks `held` and `late` wait."""
+
+
+@contextmanager
+def start_ray() -> Iterator[SharedRay]:
+    """`ray start --head` with two CPUs; ended by its own process id."""
+    # Not where other programs look for a Ray that runs here; and sockets want a short path.
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    # Without this Ray asks for a token, where this machine has one.
+    environment = {**os.environ, "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
+    environment["HOLD"] = str(folder / "hold")
+    environment.pop("RAY_ADDRESS", None)
+    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
+    command += ["--port=0", "--dashboard-port=0", f"--ray-client-server-port={free_port()}"]
+    command += ["--num-cpus=2", "--object-store-memory=500000000", "--disable-usage-stats"]
+    log, noted = folder / "start.log", folder / "ray" / "ray_current_cluster"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
+        )
+    try:
+        wait_for(lambda: "Ray runtime started" in log.read_text(), process, log.read_text)
+        yield SharedRay(noted.read_text().strip(), environment, folder / "hold")
+    finally:
+        # Asked to end, it would wait half a minute for an actor of Ray's own.
+        kill_all([process.pid, *below(process.pid)])
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
