@@ -137,16 +137,20 @@ def test_a_trial_may_be_killed_again_and_again():
     assert told(resumed) == told(outcome)
 
 
-def run_in_group(group, fields, found, killed_after):
-    rows, outcome, kept = run(
-        everything,
-        fields,
-        group=group,
-        wrap=DistributedDataParallel,
-        found=found if group.rank == 0 else None,
-        killed_after=killed_after,
-    )
-    return rows, told(outcome) if outcome else None, kept
+def resume_in_group(group, fields):
+    """(rows, outcome) of a trial whole; of one that is killed after epoch 2; of that one's rest."""
+    ends: list[Any] = []
+    for killed_after, from_first in ((None, False), (2, False), (None, True)):
+        rows, outcome, kept = run(
+            everything,
+            fields,
+            group=group,
+            wrap=DistributedDataParallel,
+            found=ends[-1][2][2] if from_first and group.rank == 0 else None,
+            killed_after=killed_after,
+        )
+        ends.append((rows, told(outcome) if outcome else None, kept))
+    return ends
 
 
 def test_two_workers_resume_bit_equal_from_what_the_first_one_kept(tmp_path):
@@ -154,12 +158,9 @@ def test_two_workers_resume_bit_equal_from_what_the_first_one_kept(tmp_path):
         "epochs": 6, "batch_size": 17, "dropout": 0.4, "optimizer": "adam",
         "learning_rate": 0.03, "early_stopping": PATIENT, "precision": "bf16",
     }  # fmt: skip
-    (whole, outcome, _), (silent, _, nothing) = in_group(
-        2, run_in_group, fields, None, None, folder=tmp_path
-    )
-    assert (silent, nothing) == ([], {})
-    (before, _, kept), _ = in_group(2, run_in_group, fields, None, 2, folder=tmp_path)
-    (after, resumed, _), _ = in_group(2, run_in_group, fields, kept[2], None, folder=tmp_path)
+    first, second = in_group(2, resume_in_group, fields, folder=tmp_path)
+    (whole, outcome, _), (before, _, _), (after, resumed, _) = first
+    assert [(rows, kept) for rows, _, kept in second] == [([], {})] * 3
     assert after[0]["epoch"] == 3
     assert before + after == whole
     assert resumed == outcome

@@ -112,7 +112,7 @@ def sweep_files(draw):
 @example("[" * 5000)
 @example("{a: " * 5000)
 @example("".join(f"k{n}: 1\n" for n in range(4_000)))
-@cases(short=60, long=3000)
+@cases(short=30, long=3000)
 def test_a_sweep_file_that_is_nearly_right_is_a_sweep_or_refused(text):
     outcome(lambda: used(parse_yaml(text, source="sweep.yaml")))
     outcome(lambda: parse_scalars(text, source="hparams.yaml"))
@@ -158,7 +158,7 @@ SETTINGS = st.one_of(st.builds(lambda path, value: f"{path}={value}", PATHS, SNI
 @example([], "9" * 5000)
 @example(["axes.x." + "a." * 3000 + "b=1"], None)
 @example(["axes.dropout." + "a." * 3000 + "b=1"], None)
-@cases(short=60, long=3000)
+@cases(short=30, long=3000)
 def test_any_settings_and_seeds_give_a_sweep_or_are_refused(settings, seeds):
     outcome(lambda: recipes.read("digits", settings, seeds))
 

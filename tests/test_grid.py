@@ -1,17 +1,17 @@
 """Identity: a trial is its content, so wider grids and later runs keep its id."""
 
 import shutil
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from groups import CONTEXT
 
 from raysweep import spec as spec_module
 from raysweep.errors import InputError
 from raysweep.grid import Identity, Traits, expand
 from raysweep.spec import Hyperparameters, SweepSpec
+from raysweep.tasks import find_task
 
 PLAIN = Traits(batch_norm=False, random=False)
 
@@ -127,20 +127,20 @@ def test_a_models_shape_decides_alone_whether_the_number_of_workers_counts():
     assert one[1] != two[1]
 
 
+def digest_of(reference, folder):
+    return find_task(reference, folder).digest
+
+
 def test_editing_a_tasks_source_changes_its_digest(tmp_path):
     here = Path(__file__).parent
     shutil.copy(here / "odd_tasks.py", tmp_path / "mine.py")
     (tmp_path / "layers.py").write_text("WIDTH = 1\n")
     with open(tmp_path / "mine.py", "a") as file:
         file.write("import layers\n")
-    code = (
-        "from pathlib import Path; from raysweep.tasks import find_task;"
-        f"print(find_task('mine:odd', Path({str(tmp_path)!r})).digest)"
-    )
 
     def digest():
-        run = [sys.executable, "-c", code]
-        return subprocess.run(run, capture_output=True, text=True, check=True, cwd="/").stdout
+        with CONTEXT.Pool(1) as fresh:  # a process that has imported neither
+            return fresh.apply(digest_of, ("mine:odd", tmp_path))
 
     first = digest()
     assert digest() == first

