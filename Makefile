@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := raysweep analysis tests benchmarks docs/measure
-# Those that need no Ray take all cores; those that share one, and those that make their own, are
-# two queues side by side. A test that uses none of the libraries' threads leaves the cores to others.
+# Tests that need no Ray: a process for each core, so each process uses one thread. Tests that share
+# a Ray, and those that make their own: two queues side by side.
 PURE := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 ON_RAY := $(BIN)/python -m pytest -n 2 --dist loadgroup $(RERUNS)
 

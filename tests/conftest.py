@@ -33,6 +33,8 @@ TIER_OF = {
     "own_ray": "cluster",
 }
 torch.set_num_threads(1)
+# Ray's processes that train are nice by default: beside a busy program they would hardly get on.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
 
 
 def tier(item):

@@ -97,7 +97,7 @@ def trainers(class_name):
     return [(a.pid, a.node_id) for a in mine if a.class_name.endswith(class_name)]
 
 
-def run_disturbed(spec, store, disturb, *, after_epoch=3, num_trials=1):
+def run_disturbed(spec, store, disturb, *, after_epoch, num_trials=1):
     """The result of a sweep that is disturbed once, when that many trials have a checkpoint of
     that epoch or a later one."""
     done, results, errors = threading.Event(), [], []
@@ -109,7 +109,7 @@ def run_disturbed(spec, store, disturb, *, after_epoch=3, num_trials=1):
             errors.append(error)
         done.set()
 
-    thread = threading.Thread(target=sweep)
+    thread = threading.Thread(target=sweep, daemon=True)
     thread.start()
     while not done.is_set():
         names = [path.stem.split("-") for path in (store / "resume").glob("*.pt")]

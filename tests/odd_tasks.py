@@ -69,21 +69,6 @@ class Pause(nn.Module):
         return x
 
 
-class Lingering(nn.Module):
-    """Dropout and batch norm, and a nap at every training step."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(64, width), nn.BatchNorm1d(width), nn.Dropout(0.2), nn.Linear(width, 10)
-        )
-
-    def forward(self, x):
-        if self.training:
-            time.sleep(0.02)
-        return self.layers(x)
-
-
 class Held(Unlucky):
     """Waits at every training step while the file that HOLD names exists."""
 
@@ -177,7 +162,6 @@ faulty = Task(load_odd, lambda trial, data: Faulty(trial.width))
 asserting = Task(load, lambda trial, data: Asserting(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
 patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
-lingering = Task(load_odd, lambda trial, data: Lingering(trial.width))
 late = Task(load_odd, lambda trial, data: Late(trial.width))
 held = Task(load, lambda trial, data: Held(trial.width))
 pairs = Task(load_pairs, build)

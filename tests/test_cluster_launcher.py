@@ -141,6 +141,7 @@ def test_ray_up_submit_and_down_on_two_nodes(tmp_path):
     home.mkdir()
     private_home(home)
     environment = {"PATH": f"{VENV}/bin:{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": str(home)}
+    environment["RAY_worker_niceness"] = "0"  # as in conftest.py
     done = subprocess.run(
         [*NAMESPACES, "bash", "-c", SETUP + COMMANDS],
         cwd=ROOT,
