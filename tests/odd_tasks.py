@@ -78,6 +78,21 @@ class Held(Unlucky):
         return self.layer(x)
 
 
+class Narrow(nn.Module):
+    """At width 4 it waits at every training step while the file that HOLD names exists. Wider ones
+    cost more, so they train before it."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layers, self.width = nn.Sequential(nn.Linear(64, width), nn.Linear(width, 10)), width
+
+    def forward(self, x):
+        narrow = self.training and self.width == 4
+        while narrow and os.path.exists(os.environ.get("HOLD", "")):
+            time.sleep(0.02)
+        return self.layers(x)
+
+
 class Late(nn.Module):
     """Dropout and batch norm; from its training step 21 on, which is in epoch 5 at a batch size of
     20, it waits while the file that HOLD names exists."""
@@ -162,6 +177,7 @@ faulty = Task(load_odd, lambda trial, data: Faulty(trial.width))
 asserting = Task(load, lambda trial, data: Asserting(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
 patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
+narrow = Task(load, lambda trial, data: Narrow(trial.width))
 late = Task(load_odd, lambda trial, data: Late(trial.width))
 held = Task(load, lambda trial, data: Held(trial.width))
 pairs = Task(load_pairs, build)

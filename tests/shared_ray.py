@@ -21,7 +21,7 @@ class SharedRay(NamedTuple):
     environment: dict[str, str]
     """In which a process finds it without an address."""
     hold: Path
-    """While there is a file, the tasks `held` and `late` wait."""
+    """While there is a file, the odd tasks wait that look for it."""
 
 
 @contextmanager

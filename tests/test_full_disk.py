@@ -92,11 +92,11 @@ def test_a_flush_onto_a_full_disk_leaves_no_torn_file(small_disk):
     assert len(keys(store)) == 199
 
 
-SLOW = """
-name: slow
-task: odd_tasks:slow
+SWEEP = """
+name: small
+task: odd_tasks:narrow
 base: {epochs: 10, batch_size: 100}
-axes: {width: [4, 8, 16]}
+axes: {width: [4, 400, 800]}
 seeds: 2
 """
 
@@ -105,12 +105,14 @@ def test_a_sweep_stops_when_its_disk_is_full_and_goes_on_when_there_is_room(
     shared_ray, small_disk, tmp_path
 ):
     shutil.copy(HERE / "odd_tasks.py", tmp_path)
-    (tmp_path / "sweep.yaml").write_text(SLOW)
+    (tmp_path / "sweep.yaml").write_text(SWEEP)
     store = Store(small_disk / "store")
     words = ["run", "sweep.yaml", "--address", shared_ray.address, "--store", store.root]
+    shared_ray.hold.touch()  # trials of width 4 wait
     with started(*words, cwd=tmp_path) as process:
         wait_for(lambda: list(store.wal_folder.glob("*-trials.arrows")), process)
         ballast = fill(small_disk)
+        shared_ray.hold.unlink()
         said, _ = process.communicate()
     assert process.returncode == 1, said
     (error,) = [line for line in said.splitlines() if line.startswith("raysweep: ")]

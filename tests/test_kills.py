@@ -38,15 +38,25 @@ def unique(store):
     return all(len(t) == len({tuple(r.values()) for r in t}) for t in (keys, ends))
 
 
+@pytest.fixture
+def hold(shared_ray):
+    """While there is this file, trials of width 4 wait."""
+    shared_ray.hold.touch()
+    yield shared_ray.hold
+    shared_ray.hold.unlink(missing_ok=True)
+
+
 @pytest.mark.usefixtures("local_ray")
-def test_a_recorder_that_is_killed_goes_on_without_loss_or_duplicates(make_spec, tmp_path):
-    spec = make_spec(task="odd_tasks:slow", base={"epochs": 6}, axes={"width": [8, 16]})
+def test_a_recorder_that_is_killed_goes_on_without_loss_or_duplicates(make_spec, tmp_path, hold):
+    spec = make_spec(task="odd_tasks:narrow", base={"epochs": 6}, axes={"width": [4, 400]})
     store, killed = Store(tmp_path / "killed"), []
 
     def strike(progress):
         # At a few moments: early, between the ends of trials, and twice in a row.
         if len(killed) < 3 and progress.done >= len(killed):
             killed.append(kill_recorder(store.root))
+        if len(killed) == 3:
+            hold.unlink(missing_ok=True)
 
     result = run_sweep(spec, store, show=strike)
     assert len(set(killed)) == 3
@@ -69,10 +79,10 @@ def test_a_recorder_is_started_with_little_however_many_trials_there_are(make_sp
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_recorder_that_dies_too_often_stops_the_sweep_with_a_whole_store(
-    make_spec, tmp_path, monkeypatch
+    make_spec, tmp_path, monkeypatch, hold
 ):
     monkeypatch.setattr(sweep_module, "RECORDER_RESTARTS", 1)
-    spec, store = make_spec(task="odd_tasks:slow", seeds=3), Store(tmp_path)
+    spec, store = make_spec(task="odd_tasks:narrow", axes={"width": [4, 400]}), Store(tmp_path)
 
     def strike(progress):
         if progress.done:
@@ -82,8 +92,9 @@ def test_a_recorder_that_dies_too_often_stops_the_sweep_with_a_whole_store(
         run_sweep(spec, store, show=strike)
     assert "\n" not in str(stopped.value)
     wait_until_free(store.folder)  # in this process, which lives
+    hold.unlink()
     done = run_sweep(spec, store)
-    assert done.trained + done.skipped == 6
+    assert done.trained + done.skipped == 4
     assert unique(store)
     epochs = store.read("epochs", ["trial_id", "attempt", "epoch"]).to_pylist()
     for end in store.read("trials", ["trial_id", "attempt"]).to_pylist():
@@ -92,14 +103,14 @@ def test_a_recorder_that_dies_too_often_stops_the_sweep_with_a_whole_store(
 
 @pytest.fixture
 def slow_sweep(tmp_path):
-    """(the words that run a sweep, its store); with changes to its base."""
+    """(the words that run a sweep of six trials, its store); it takes minutes by default."""
     store = Store(tmp_path / "store")
 
-    def make(*, epochs, workers=1):
+    def make(*, task="slow", epochs=400, workers=1):
         shutil.copy(HERE / "odd_tasks.py", tmp_path)
         (tmp_path / "sweep.yaml").write_text(
-            f"name: slow\ntask: odd_tasks:slow\nbase: {{epochs: {epochs}, batch_size: 100}}\n"
-            f"axes: {{width: [4, 8, 16]}}\nseeds: 2\nresources: {{workers: {workers}}}\n"
+            f"name: s\ntask: odd_tasks:{task}\nbase: {{epochs: {epochs}, batch_size: 100}}\n"
+            f"axes: {{width: [4, 400, 800]}}\nseeds: 2\nresources: {{workers: {workers}}}\n"
         )
         return ["run", "sweep.yaml", "--store", "store"], store
 
@@ -112,9 +123,9 @@ def logs(store, pattern):
 
 
 def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_for_its_end(
-    shared_ray, slow_sweep, tmp_path
+    shared_ray, slow_sweep, tmp_path, hold
 ):
-    words, store = slow_sweep(epochs=8)
+    words, store = slow_sweep(task="narrow", epochs=8)
     words += ["--address", shared_ray.address]
     with started(*words, cwd=tmp_path) as process:
         wait_for(logs(store, "*-trials.arrows"), process)
@@ -129,6 +140,7 @@ def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_
     finished = {trial for batch in logged for trial in batch["trial_id"].to_pylist()}
     finished |= set(store.read("trials")["trial_id"].to_pylist())
     assert 0 < len(finished) < 6
+    hold.unlink()
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     trials = Counter(store.read("trials")["trial_id"].to_pylist())
@@ -145,7 +157,7 @@ def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_
 
 
 def test_a_killed_driver_takes_the_ray_with_it_that_it_had_started(own_ray, slow_sweep, tmp_path):
-    words, store = slow_sweep(epochs=400)
+    words, store = slow_sweep()
     with started(*words, *own_ray, cwd=tmp_path) as process:
         wait_for(logs(store, "*-epochs.arrows"), process)
         left = below(process.pid)
@@ -162,7 +174,7 @@ def test_a_killed_driver_takes_the_ray_with_it_that_it_had_started(own_ray, slow
 def test_a_signal_stops_whatever_goes_on_and_leaves_no_process(
     own_ray, slow_sweep, tmp_path, workers, phase
 ):
-    words, store = slow_sweep(epochs=400, workers=workers)
+    words, store = slow_sweep(workers=workers)
     with started(*words, *own_ray, cwd=tmp_path) as process:
         if phase == "ray":
             wait_for(lambda: len(below(process.pid)) > 1, process)  # the first of Ray's processes
