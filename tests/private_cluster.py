@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def serve_cluster() -> None:
 
     # The head has no CPUs: trials train on nodes that can be killed.
     head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port()}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     nodes: dict[str, Any] = {}
     print(ANSWER + json.dumps(cluster.address), flush=True)
     for line in sys.stdin:
@@ -50,20 +50,21 @@ def serve_cluster() -> None:
         elif "leave" in asked:
             nodes[asked["leave"]].kill_raylet()
         else:
-            node = add_patiently(cluster, **asked["add"])
+            options: dict[str, Any] = asked["add"]
+            with contextlib.chdir(options.pop("cwd", ".")):
+                node = patiently(lambda options=options: cluster.add_node(**options))
             nodes[node.node_id] = node
             answer = node.node_id
         print(ANSWER + json.dumps(answer), flush=True)
     cluster.shutdown()
 
 
-def add_patiently(cluster: Any, *, cwd: str = ".", **options: Any) -> Any:
-    """Ray gives a node 30 s to start, which a busy machine may not manage at once."""
-    with contextlib.chdir(cwd):
-        for _ in range(4):
-            with contextlib.suppress(Exception):
-                return cluster.add_node(**options)
-    raise RuntimeError("no node could be added")
+def patiently(start: Callable[[], Any]) -> Any:
+    """What starts a node: Ray gives it 30 s, which a busy machine may not manage at once."""
+    for _ in range(4):
+        with contextlib.suppress(Exception):
+            return start()
+    raise RuntimeError("no node could be started")
 
 
 @dataclass

@@ -23,6 +23,12 @@ def below(pid: int) -> list[int]:
     return found
 
 
+def of_folder(folder: Path) -> list[int]:
+    """Every process whose command line names a folder, whatever has become of its parent."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if str(folder) in command_line(pid)]
+
+
 def command_line(pid: int) -> str:
     """What a process calls itself; empty if it is gone."""
     with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from commands import free_port, wait_for
-from process_tree import below, kill_all
+from process_tree import below, kill_all, of_folder
 
 
 class SharedRay(NamedTuple):
@@ -33,19 +33,36 @@ def start_ray() -> Iterator[SharedRay]:
     environment = {**os.environ, "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
     environment["HOLD"] = str(folder / "hold")
     environment.pop("RAY_ADDRESS", None)
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
-    command += ["--port=0", "--dashboard-port=0", f"--ray-client-server-port={free_port()}"]
-    command += ["--num-cpus=2", "--object-store-memory=500000000", "--disable-usage-stats"]
-    log, noted = folder / "start.log", folder / "ray" / "ray_current_cluster"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
-        )
+    process = _started(folder / "start.log", environment)
     try:
-        wait_for(lambda: "Ray runtime started" in log.read_text(), process, log.read_text)
-        yield SharedRay(noted.read_text().strip(), environment, folder / "hold")
+        address = (folder / "ray" / "ray_current_cluster").read_text().strip()
+        yield SharedRay(address, environment, folder / "hold")
     finally:
-        # Asked to end, it would wait half a minute for an actor of Ray's own.
-        kill_all([process.pid, *below(process.pid)])
-        process.wait()
+        _end(process, folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(log: Path, environment: dict[str, str]) -> subprocess.Popen:
+    """The process that holds it, once it is there. Ray gives its own processes 30 s to start, which
+    a busy machine may not manage at once."""
+    for _ in range(4):
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block"]
+        command += ["--port=0", "--dashboard-port=0", f"--ray-client-server-port={free_port()}"]
+        command += ["--num-cpus=2", "--object-store-memory=500000000", "--disable-usage-stats"]
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
+            )
+        try:
+            wait_for(lambda: "Ray runtime started" in log.read_text(), process, log.read_text)
+            return process
+        except AssertionError:
+            _end(process, log.parent)
+    raise RuntimeError(f"Ray does not start: {log.read_text()[-2000:]}")
+
+
+def _end(process: subprocess.Popen, folder: Path) -> None:
+    # Asked to end, it would wait half a minute for an actor of Ray's own; and where it failed to
+    # start, it has left what it had started.
+    kill_all([process.pid, *below(process.pid), *of_folder(folder)])
+    process.wait()

@@ -67,7 +67,8 @@ mount --bind ~/passwd /etc/passwd
 
 COMMANDS = """
 ray get-auth-token --generate > /dev/null
-ray up -y ~/config.yaml
+# Ray gives a head 30 s to start, which a busy machine may not manage at once.
+ray up -y ~/config.yaml || ray up -y ~/config.yaml || ray up -y ~/config.yaml
 ray exec ~/config.yaml 'python ~/wait.py'
 ray rsync-up ~/config.yaml ~/mine/ '~/sweeps/'
 ray submit ~/config.yaml raysweep/main.py -- run sweeps/my_sweep.yaml
