@@ -34,7 +34,9 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--short", action="store_true", help="tiny sizes: does the harness work?")
-    parser.add_argument("--address", default="local", help="of a Ray; each starts its own if not")
+    parser.add_argument(
+        "--address", default="local", help="of a Ray that runs; by default each starts its own"
+    )
     return parser
 
 

@@ -36,7 +36,7 @@ def grid(num_trials: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
 
 def points(num_trials: int) -> list[Point]:
     """The trials of a sweep of that size."""
-    all_of_them = itertools.product(range(num_trials), *grid(num_trials))
+    all_of_them = itertools.product(range(num_trials), RATES, SIZES)
     return [(rate, size, seed) for seed, rate, size in itertools.islice(all_of_them, num_trials)]
 
 

@@ -96,6 +96,14 @@ def shared_ray():
         yield started
 
 
+@pytest.fixture
+def hold(shared_ray):
+    """While there is this file, odd tasks that look for it wait in the shared Ray."""
+    shared_ray.hold.touch()
+    yield shared_ray.hold
+    shared_ray.hold.unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session")
 def local_ray(shared_ray):
     """This process, connected to the shared Ray; sweeps in it use the connection."""

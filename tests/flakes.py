@@ -23,7 +23,7 @@ def one_round(results: Path, asked: list[str]) -> tuple[int, list[str]]:
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if code not in (0, 1):
         sys.exit(f"pytest ended with code {code}")
-    cases = [  # our own file
+    cases = [
         case for case in ElementTree.parse(results).iter("testcase") if case.find("skipped") is None
     ]
     bad = [

@@ -85,7 +85,7 @@ class PrivateCluster:
         return node
 
     def remove_node(self, node: str) -> None:
-        """A node goes with all its processes, at once."""
+        """A node goes with all its processes; Ray is told."""
         self.nodes.remove(node)
         self._ask({"remove": node})
 

@@ -211,7 +211,7 @@ def test_a_checkpoint_is_due_every_k_epochs_or_when_minutes_have_passed():
 
 @pytest.mark.usefixtures("local_ray")
 def test_a_killed_process_costs_its_trial_only_what_came_after_its_checkpoint(
-    shared_ray, make_spec, tmp_path
+    hold, make_spec, tmp_path
 ):
     spec = make_spec(
         task="odd_tasks:late",
@@ -221,11 +221,10 @@ def test_a_killed_process_costs_its_trial_only_what_came_after_its_checkpoint(
         probes={"ema_half_life": 0.5},
         checkpoints={"every_epochs": 1, "every_minutes": None},
     )
-    shared_ray.hold.touch()  # both wait in epoch 5
 
     def disturb():
-        kill(trainers("ImplicitFunc")[0][0])
-        shared_ray.hold.unlink()
+        kill(trainers("ImplicitFunc")[0][0])  # both wait in epoch 5
+        hold.unlink()
 
     result = run_disturbed(spec, tmp_path / "disturbed", disturb, after_epoch=4, num_trials=2)
     assert (result.trained, result.failures) == (2, ())

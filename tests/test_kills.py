@@ -38,14 +38,6 @@ def unique(store):
     return all(len(t) == len({tuple(r.values()) for r in t}) for t in (keys, ends))
 
 
-@pytest.fixture
-def hold(shared_ray):
-    """While there is this file, trials of width 4 wait."""
-    shared_ray.hold.touch()
-    yield shared_ray.hold
-    shared_ray.hold.unlink(missing_ok=True)
-
-
 @pytest.mark.usefixtures("local_ray")
 def test_a_recorder_that_is_killed_goes_on_without_loss_or_duplicates(make_spec, tmp_path, hold):
     spec = make_spec(task="odd_tasks:narrow", base={"epochs": 6}, axes={"width": [4, 400]})
@@ -128,7 +120,8 @@ def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_
     words, store = slow_sweep(task="narrow", epochs=8)
     words += ["--address", shared_ray.address]
     with started(*words, cwd=tmp_path) as process:
-        wait_for(logs(store, "*-trials.arrows"), process)
+        # A trial that ends 10 s after the last one goes into a segment at once.
+        wait_for(lambda: logs(store, "*-trials.arrows")() or store.read("trials").num_rows, process)
         second = run(*words, cwd=tmp_path)
         assert second.returncode == 2
         assert f"another sweep is writing to store: pid {process.pid} on " in second.stderr
