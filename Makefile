@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` reads you a report on real data, `make test` runs every test.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := raysweep analysis tests benchmarks docs/measure
+SOURCES := raysweep analysis tests benchmarks
 # Tests that need no Ray: a process for each core, so each process uses one thread. Tests that share
 # a Ray, and those that make their own: two queues side by side.
 PURE := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
@@ -29,13 +29,13 @@ test: setup ## Run every test
 	$(ON_RAY) -m "ray or cluster"
 
 fuzz: setup ## Thousands of odd sweep files, settings, curves and stores
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --hypothesis-seed=0 --hypothesis-show-statistics tests/test_fuzz_*.py
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest --hypothesis-seed=0 --hypothesis-show-statistics tests/*/test_fuzz_*.py
 
 chaos: setup ## 50 random kills of a sweep's processes and nodes, and the comparison
-	$(BIN)/python tests/chaos.py --kills 50 --seed 0
+	$(BIN)/python benchmarks/chaos.py --kills 50 --seed 0
 
 flakes: setup ## The tests that use a Ray, three times beside busy loops: what fails now and then?
-	$(BIN)/python tests/flakes.py
+	$(BIN)/python -m tests.support.flakes
 
 check: lint ## What lint does, and the tests that need nothing but Python and torch
 	$(PURE) -m pure

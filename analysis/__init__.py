@@ -4,12 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.report import write_report
+    from analysis.page.report import write_report
     from analysis.results import Analysis, analyze
 
 __all__ = ["Analysis", "analyze", "write_report"]
 
-_HOMES = {"Analysis": "results", "analyze": "results", "write_report": "report"}
+_HOMES = {"Analysis": "results", "analyze": "results", "write_report": "page.report"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,10 +11,23 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 # What the matrices are made of; the last two may be missing.
 COLUMNS = (
-    "trial_id", "epoch", "lr", "val_n", "val_accuracy", "val_loss", "val_nll_at_temperature",
-    "train_eval_n", "train_eval_accuracy", "train_eval_loss", "flip_to_wrong", "flip_to_right",
-    "val_block_n", "val_block_correct", "val_block_loss_sum", "val_block_nll_sum",
-)  # fmt: skip
+    "trial_id",
+    "epoch",
+    "lr",
+    "val_n",
+    "val_accuracy",
+    "val_loss",
+    "val_nll_at_temperature",
+    "train_eval_n",
+    "train_eval_accuracy",
+    "train_eval_loss",
+    "flip_to_wrong",
+    "flip_to_right",
+    "val_block_n",
+    "val_block_correct",
+    "val_block_loss_sum",
+    "val_block_nll_sum",
+)
 ROWS_AT_ONCE = 60_000  # bounds the memory of the block arrays to some tens of megabytes
 
 

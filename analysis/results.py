@@ -7,48 +7,68 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis import (
-    best_epoch,
-    censoring,
-    fluctuation,
-    frames,
-    harm,
-    overfitting,
-    prechelt,
-    recovery,
-    sources,
-)
-from analysis.axes import Axis, axes_of, points
-from analysis.causes import Causes, causes
+from analysis.causes.effects import contrasts
+from analysis.causes.pooled import Causes, causes
 from analysis.curves import Curves, curves
-from analysis.late import late_trend, of_mean_curves
-from analysis.paired import contrasts
-from analysis.sources import Source
-from analysis.stats import mean_interval, pooled_df
-from analysis.verdict import COLUMNS, verdict
+from analysis.measures import best_epoch, harm, overfitting
+from analysis.measures import jitter as fluctuation
+from analysis.measures.late import late_trend, of_mean_curves
+from analysis.sources import censoring
+from analysis.sources import frames as sources
+from analysis.sources import store as frames
+from analysis.sources.axes import Axis, axes_of, points
+from analysis.sources.frames import Source
+from analysis.stats.intervals import mean_interval, pooled_df
+from analysis.verdicts.labels import COLUMNS, verdict
 from raysweep.errors import InputError
 from raysweep.spec import nested_fields
-from raysweep.store import Store
+from raysweep.store.files import Store
 
 # What `Analysis.trials` has at least; a column that nothing could be estimated of is null.
 TRIAL_COLUMNS: dict[str, pl.DataType] = {
     **dict.fromkeys(("trial_id", "config_id"), pl.String()),
     **dict.fromkeys(("seed", "num_epochs", "num_usable_epochs"), pl.Int64()),
     **dict.fromkeys(
-        ("hf_sd", "hf_sd_low", "hf_sd_high", "hf_df", "trend_ratio", "plateau_sd", "pop_var",
-         "pop_var_low", "pop_var_high", "fin_sd", "finite_share", "finite_share_low",
-         "finite_share_high", "p_no_population_movement", "churn", "gap", "gap_low", "gap_high",
-         "gap_slope"),
+        (
+            "hf_sd",
+            "hf_sd_low",
+            "hf_sd_high",
+            "hf_df",
+            "trend_ratio",
+            "plateau_sd",
+            "pop_var",
+            "pop_var_low",
+            "pop_var_high",
+            "fin_sd",
+            "finite_share",
+            "finite_share_low",
+            "finite_share_high",
+            "p_no_population_movement",
+            "churn",
+            "gap",
+            "gap_low",
+            "gap_high",
+            "gap_slope",
+        ),
         pl.Float64(),
     ),
     **dict.fromkeys(("peak_epoch", "tied_from_epoch"), pl.Int64()),
     **dict.fromkeys(
-        ("drop", "drop_low", "drop_high", "harm_p", "loss_rise", "refined_loss_rise",
-         "best_naive", "best_nested", "optimism"),
+        (
+            "drop",
+            "drop_low",
+            "drop_high",
+            "harm_p",
+            "loss_rise",
+            "refined_loss_rise",
+            "best_naive",
+            "best_nested",
+            "optimism",
+        ),
         pl.Float64(),
     ),
     **dict.fromkeys(("noise", "overfit", "status", "reason"), pl.String()),
-}  # fmt: skip
+}
 MAX_CLASS_COUNTS = 5_000_000  # classes times epochs of all trials
 # Of the verdict; a sentence for each label, and `reason` with all of them.
 LABELS = ("status", "noise", "overfit", "status_reason", "noise_reason", "overfit_reason", "reason")
@@ -82,10 +102,10 @@ class Analysis:
         are null unless it completed
     configurations: one row per planned configuration, pooled over its completed seeds
     epochs: one live row per trial, epoch and weights_kind
-    contrasts: paired differences between the levels of each axis (see analysis.paired)
-    causes: what pools all trials: attribution, ranking, replay and more (see analysis.causes)
+    contrasts: paired differences between the levels of each axis (see analysis.causes.effects)
+    causes: what pools all trials: attribution, ranking, replay and more (analysis.causes.pooled)
     quality: check, count, detail
-    stores: where bits and class counts can be read with analysis.frames; none for curves
+    stores: where bits and class counts can be read with analysis.sources.store; none for curves
     """
 
     record: dict[str, Any]
@@ -101,12 +121,12 @@ class Analysis:
 
     @property
     def effects(self) -> pl.DataFrame:
-        """Which axis explains how much of each response (see analysis.attribution)."""
+        """Which axis explains how much of each response (see analysis.causes.attribution)."""
         return self.causes.attribution
 
     @property
     def stopping(self) -> pl.DataFrame:
-        """Early-stopping rules replayed on the stored curves (see analysis.replay)."""
+        """Early-stopping rules replayed on the stored curves (see analysis.causes.replay)."""
         return self.causes.stopping
 
 
@@ -115,8 +135,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
 
     Args:
         source: a store or its folder; a tidy Polars frame, lazy or not, or the path of one (.csv,
-            .parquet), with a row per trial and epoch and the columns of analysis.columns; or a
-            sequence of stores, or of frames.
+            .parquet), with a row per trial and epoch and the columns of
+            analysis.sources.columns; or a sequence of stores, or of frames.
         config: of a frame, the columns that are hyperparameters; by default all columns that are
             not known and constant within every trial.
 
@@ -246,8 +266,6 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
             fluctuation.components(group),
             overfitting.measures(group, sizes),
             best_epoch.measures(group),
-            prechelt.measures(group),
-            recovery.measures(group),
             harm.harm(group),
             late_trend(group),
         ]
@@ -361,6 +379,11 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
             .alias(f"gap_{end}")
             for end in ("low", "high")
         )
-        .drop("gap_set_var", "gap_set_df", "gap_one_low", "gap_one_high",
-              *[f"{name}_{part}" for name in names for part in ("var", "df")])
-    )  # fmt: skip
+        .drop(
+            "gap_set_var",
+            "gap_set_df",
+            "gap_one_low",
+            "gap_one_high",
+            *[f"{name}_{part}" for name in names for part in ("var", "df")],
+        )
+    )

@@ -28,9 +28,10 @@ def write(num_trials: int, epochs: int, root: str) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from raysweep.grid import Identity, Traits, Trial, expand
+    from raysweep.planning.grid import Identity, Trial, expand
     from raysweep.spec import SweepSpec
-    from raysweep.store import EPOCHS, NUM_BLOCKS, TRIALS, Store, StoreWriter
+    from raysweep.store.files import EPOCHS, NUM_BLOCKS, TRIALS, Store, StoreWriter
+    from raysweep.tasks import Traits
 
     def epoch_table(trials: list[Trial], rng: np.random.Generator) -> pa.RecordBatch:
         """Epoch rows of these trials: curves that rise to a level of their configuration's, with

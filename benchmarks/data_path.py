@@ -13,9 +13,9 @@ from problems import SEED, Problem, begun, epochs_in_turn, fresh, problems
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from raysweep.splits import DatasetSplit, Split
 from raysweep.tasks import Arrays
-from raysweep.train import train_epoch
+from raysweep.training.splits import DatasetSplit, Split
+from raysweep.training.train import train_epoch
 
 
 class Pairs(Dataset[tuple[torch.Tensor, int]]):

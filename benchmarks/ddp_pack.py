@@ -49,12 +49,12 @@ def worker_loop(config: dict[str, Any]) -> None:
     from ray import train as ray_train
     from ray.train.torch import get_device, prepare_model
 
-    from raysweep.group import Group
     from raysweep.spec import Hyperparameters
-    from raysweep.splits import place
-    from raysweep.store import EPOCHS
+    from raysweep.store.files import EPOCHS
     from raysweep.tasks import find_task
-    from raysweep.train import train
+    from raysweep.training.group import Group
+    from raysweep.training.splits import place
+    from raysweep.training.train import train
 
     torch.set_num_threads(1)
     context = ray_train.get_context()
@@ -78,7 +78,7 @@ def worker_loop(config: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def ray_started(*, tuned: bool, address: str = "local") -> Iterator[None]:
     """A Ray on this machine. tuned: started as raysweep starts it, else as its own pages say."""
-    from raysweep.cluster import connect
+    from raysweep.cluster.connect import connect
 
     with connect(address, groups=True) if tuned else measure.plain_ray(address, WORKERS):
         yield

@@ -45,10 +45,10 @@ def sweep(num_trials: int) -> dict[str, Any]:
 def plan(num_trials: int) -> None:
     """Plan, and print what each stage took, as JSON."""
     started = time.perf_counter()
-    from raysweep import packs
-    from raysweep.plan import make_plan, speed_of
+    from raysweep.planning import packs
+    from raysweep.planning.plan import make_plan, speed_of
     from raysweep.spec import SweepSpec
-    from raysweep.store import Store
+    from raysweep.store.files import Store
 
     imported = time.perf_counter()
     make_plan(SweepSpec.from_mapping(sweep(100)), Store("none"))  # loads the task and its data
@@ -137,7 +137,8 @@ def tiny_sweep(num_trials: int) -> dict[str, Any]:
 
 def scheduling(sizes: list[int], repeats: int, address: str) -> str:
     """A row per number of trials: the sweep, and what a trial adds to one of two trials."""
-    from raysweep import SweepSpec, cluster, run_sweep
+    from raysweep import SweepSpec, run_sweep
+    from raysweep.cluster import connect as cluster
 
     def run(num_trials: int) -> float:
         spec = SweepSpec.from_mapping(

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from raysweep.group import Group
 from raysweep.spec import Hyperparameters
-from raysweep.splits import Placed, TensorSplit, place
 from raysweep.tasks import Arrays, Data, Task, find_task, load_data
-from raysweep.train import build_optimizer, derive_seed, reset_global_state
+from raysweep.training.group import Group
+from raysweep.training.splits import Placed, TensorSplit, place
+from raysweep.training.train import build_optimizer, derive_seed, reset_global_state
 
 SEED = 0
 

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import measure
 import pyarrow as pa
 
-from raysweep.grid import Trial
-from raysweep.recorder import Recorder
-from raysweep.sender import Sender
+from raysweep.planning.grid import Trial
+from raysweep.recording.client import Sender
+from raysweep.recording.recorder import Recorder
 from raysweep.spec import Hyperparameters
-from raysweep.store import EPOCHS, NUM_BLOCKS, Store
+from raysweep.store.files import EPOCHS, NUM_BLOCKS, Store
 
 MAX_PROCESSES = 8
 UNBOUNDED = 1_000_000

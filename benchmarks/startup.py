@@ -14,7 +14,7 @@ from pathlib import Path
 
 import measure
 
-from raysweep.store import Store
+from raysweep.store.files import Store
 
 RAYSWEEP = Path(sys.executable).parent / "raysweep"
 
@@ -50,8 +50,10 @@ def stages(num_seeds: int, address: str) -> None:
     def mark(name: str) -> None:
         marks.append((name, time.perf_counter()))
 
-    from raysweep import SweepSpec, cluster, sweep
-    from raysweep.plan import make_plan
+    from raysweep import SweepSpec
+    from raysweep.cluster import connect as cluster
+    from raysweep.planning.plan import make_plan
+    from raysweep.running import sweep
 
     mark("imports of torch, Ray and raysweep")
     spec = SweepSpec.from_mapping(

@@ -19,13 +19,13 @@ from problems import SEED, Problem, begun, epochs_in_turn, fresh, problems, seco
 from torch import nn
 from torch.nn import functional
 
-from raysweep.checkpoints import Keeper, to_bytes
-from raysweep.evaluation import evaluate
-from raysweep.folder import Folder
-from raysweep.schema import packed
-from raysweep.shelf import Shelf
 from raysweep.spec import Checkpoints, Probes
-from raysweep.train import derive_seed, train, train_epoch
+from raysweep.store.folder import Folder
+from raysweep.store.resume import Shelf
+from raysweep.store.schema import packed
+from raysweep.training.checkpoints import Keeper, to_bytes
+from raysweep.training.evaluation import evaluate
+from raysweep.training.train import derive_seed, train, train_epoch
 
 ROWS_PER_BATCH = 50  # epoch rows that leave for the recorder together
 NO_PROBE = Probes(
@@ -99,9 +99,14 @@ def our_train(chosen: Problem) -> list[dict[str, Any]]:
         emitted.append(time.perf_counter())
 
     train(
-        chosen.fields, SEED, chosen.task, chosen.data, chosen.placed,
-        group=chosen.group, emit=emit,
-    )  # fmt: skip
+        chosen.fields,
+        SEED,
+        chosen.task,
+        chosen.data,
+        chosen.placed,
+        group=chosen.group,
+        emit=emit,
+    )
     return [{**row, "emitted": at} for row, at in zip(rows, emitted, strict=True)]
 
 
@@ -212,10 +217,16 @@ def probes(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     def epochs(which: Probes) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         train(
-            chosen.fields, SEED, chosen.task, chosen.data, chosen.placed,
-            probes=which, group=chosen.group, emit=rows.append,
+            chosen.fields,
+            SEED,
+            chosen.task,
+            chosen.data,
+            chosen.placed,
+            probes=which,
+            group=chosen.group,
+            emit=rows.append,
             clock=time.process_time if on_cpu else time.perf_counter,
-        )  # fmt: skip
+        )
         return [row for row in rows if row["weights_kind"] == "raw"]
 
     def mean(inner: Iterable[float]) -> float:
@@ -254,9 +265,15 @@ def checkpoint(chosen: Problem, repeats: int) -> dict[str, list[float]]:
             taken: dict[str, list[float]] = {"state as bytes": [], "with its file": []}
             rule = Checkpoints(every_epochs=1, every_minutes=None)
             train(
-                chosen.fields, SEED, chosen.task, chosen.data, chosen.placed,
-                group=chosen.group, emit=rows.append, keeper=Timed(rule, {}, chosen.group, put),
-            )  # fmt: skip
+                chosen.fields,
+                SEED,
+                chosen.task,
+                chosen.data,
+                chosen.placed,
+                group=chosen.group,
+                emit=rows.append,
+                keeper=Timed(rule, {}, chosen.group, put),
+            )
             found = {"training pass": training_passes(chosen, rows), **taken}
             for name, values in found.items():
                 figures.setdefault(name, []).append(1e3 * statistics.median(values))

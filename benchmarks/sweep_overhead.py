@@ -47,8 +47,8 @@ def digits() -> tuple[Any, Any, Any]:
     """(task, data, the data on the CPU): once per process."""
     import torch
 
-    from raysweep.splits import place
     from raysweep.tasks import find_task, load_data
+    from raysweep.training.splits import place
 
     if not _DIGITS:
         torch.set_num_threads(1)
@@ -61,7 +61,7 @@ def digits() -> tuple[Any, Any, Any]:
 def train_in_process(point: Point, epochs: int) -> list[dict[str, Any]]:
     """raysweep's own training loop, without raysweep around it."""
     from raysweep.spec import Hyperparameters
-    from raysweep.train import train
+    from raysweep.training.train import train
 
     rows: list[dict[str, Any]] = []
     rate, size, seed = point
@@ -75,7 +75,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from raysweep.store import EPOCHS as SCHEMA
+    from raysweep.store.files import EPOCHS as SCHEMA
 
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), "rows.parquet")
 

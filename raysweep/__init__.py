@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from raysweep.running.sweep import run_sweep
     from raysweep.spec import SweepSpec
-    from raysweep.sweep import run_sweep
 
 __all__ = ["SweepSpec", "run_sweep"]
 
@@ -12,7 +12,7 @@ __all__ = ["SweepSpec", "run_sweep"]
 def __getattr__(name: str) -> Any:
     # Lazy: reading a store or printing --help must not import Ray and torch.
     if name == "run_sweep":
-        from raysweep.sweep import run_sweep
+        from raysweep.running.sweep import run_sweep
 
         return run_sweep
     if name == "SweepSpec":

@@ -13,11 +13,11 @@ import typer
 from raysweep.errors import InputError, RaysweepError
 
 if TYPE_CHECKING:
-    from raysweep.budget import Budget
-    from raysweep.plan import Plan
+    from raysweep.planning.budget import Budget
+    from raysweep.planning.plan import Plan
+    from raysweep.running.sweep import Result
     from raysweep.spec import SweepSpec
-    from raysweep.store import Store
-    from raysweep.sweep import Result
+    from raysweep.store.files import Store
 
 # Everything heavier than typer is imported where it is used: --help must not wait for torch.
 
@@ -65,9 +65,9 @@ def run(
 ) -> None:
     """Train what is missing of a sweep, then write its report."""
     from raysweep import forecast, recipes
-    from raysweep.budget import Budget
-    from raysweep.plan import make_plan
-    from raysweep.store import Store
+    from raysweep.planning.budget import Budget
+    from raysweep.planning.plan import make_plan
+    from raysweep.store.files import Store
 
     budget = Budget(max_hours, max_trials)
     budget.check()
@@ -98,7 +98,7 @@ def run(
 @app.command()
 def status(store: Annotated[str, typer.Argument(help="Folder or URI of the results.")]) -> None:
     """Say how far the latest sweep of a store has come."""
-    from raysweep.store import Store
+    from raysweep.store.files import Store
 
     place = Store.existing(store)
     sweeps, damaged = place.sweeps(), place.damaged()
@@ -147,11 +147,12 @@ def report(
     ] = None,
 ) -> None:
     """Write the report of a store's latest sweep again, or of curves that other tools logged."""
-    from raysweep.store import Store
+    from raysweep.store.files import Store
 
     _analysis()
-    from analysis import analyze, importers, write_report
-    from analysis.sources import Table
+    from analysis import analyze, write_report
+    from analysis.sources import importers
+    from analysis.sources.frames import Table
 
     curves = [s for s in sources if "://" not in s and importers.is_foreign(Path(s))]
     if len(curves) < len(sources) and (columns or config or epoch_zero):
@@ -236,8 +237,8 @@ def _train(
 ) -> "Result":
     from rich.console import Console
 
-    from raysweep.progress import Display
-    from raysweep.sweep import run_sweep
+    from raysweep.running.progress import Display
+    from raysweep.running.sweep import run_sweep
 
     if not plan.left:
         _say("every trial of it is in the store already")
@@ -278,8 +279,8 @@ def _grid_line(spec: "SweepSpec", plan: "Plan") -> str:
 def _power_statement(spec: "SweepSpec") -> str:
     """Which difference in jitter this sweep can find, said before it costs anything."""
     _analysis()
-    from analysis.contrasts import planned_df
-    from analysis.stats import detectable_ratio
+    from analysis.stats.intervals import detectable_ratio
+    from analysis.stats.trend import planned_df
 
     base = spec.base
     df = planned_df(

@@ -1,13 +1,15 @@
 """What a sweep will do, said before anything starts: where, in which packs, for how long."""
 
-from raysweep import capacity, cluster, packs, preflight
-from raysweep.budget import Budget
-from raysweep.grid import Trial
-from raysweep.plan import Plan, speed_of
-from raysweep.progress import duration
+from raysweep.cluster import capacity, preflight
+from raysweep.cluster import connect as cluster
+from raysweep.planning import packs
+from raysweep.planning.budget import Budget
+from raysweep.planning.grid import Trial
+from raysweep.planning.plan import Plan, speed_of
+from raysweep.running.progress import duration
+from raysweep.running.sweep import plan_packs
 from raysweep.spec import Scheduler
-from raysweep.store import Store
-from raysweep.sweep import plan_packs
+from raysweep.store.files import Store
 
 
 def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> list[str]:

@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from private_cluster import private_cluster
-from shared_ray import start_ray
 
-from raysweep.plan import make_plan
+from raysweep.planning.plan import make_plan
 from raysweep.spec import SweepSpec
-from raysweep.splits import place
-from raysweep.store import Store
+from raysweep.store.files import Store
 from raysweep.tasks import find_task, load_data
+from raysweep.training.splits import place
+from tests.support.private_cluster import private_cluster
+from tests.support.shared_ray import start_ray
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "support"
 TIERS = ("pure", "page", "simulation", "ray", "cluster")
 TIER_OF = {
     "browser": "page",
@@ -107,7 +107,7 @@ def hold(shared_ray):
 @pytest.fixture(scope="session")
 def local_ray(shared_ray):
     """This process, connected to the shared Ray; sweeps in it use the connection."""
-    from raysweep import cluster
+    from raysweep.cluster import connect as cluster
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     modules = [HERE / "odd_tasks.py"]

@@ -19,7 +19,6 @@ from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysweep.errors import InputError
-from raysweep.grid import Traits
 from raysweep.spec import Hyperparameters
 
 SHIPPED = ("digits", "few_digits", "noisy_digits", "fashion_mnist")
@@ -61,6 +60,13 @@ class Task(NamedTuple):
 
     load: Callable[[Path | None], Data]
     build: Callable[[Hyperparameters, Data], nn.Module]
+
+
+class Traits(NamedTuple):
+    """What of training depends on how a batch is divided between workers."""
+
+    batch_norm: bool
+    random: bool  # dropout that the trial's own `dropout` does not set, or augmentation
 
 
 class TaskSource(NamedTuple):
@@ -202,8 +208,9 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
         elif data.digest is None:
             raise InputError(f"task {source.reference}: a Dataset needs Data(digest=...)")
     for name, examples, beside in (
-        ("train_eval", data.train_eval, "train"), ("val_clusters", data.val_clusters, "validation")
-    ):  # fmt: skip
+        ("train_eval", data.train_eval, "train"),
+        ("val_clusters", data.val_clusters, "validation"),
+    ):
         if examples is None:
             continue
         length = len(examples) if isinstance(examples, np.ndarray) else num_examples(examples)

@@ -1,0 +1,1 @@
+"""How far the method can be trusted: simulated truth, cut-offs, measured error rates."""

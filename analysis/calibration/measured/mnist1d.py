@@ -1,0 +1,244 @@
+"""Measures the decomposition on real training, against 20,000 fresh examples as the population.
+
+    python -m analysis.calibration.measured.mnist1d
+
+MNIST-1D (Greydanus and Kobak 2020, arXiv 2011.14439) is generated here after its recipe, so that
+fresh examples can be had. Each trial trains a small MLP; its correctness on the 20,000 examples is
+kept for every epoch. Validation sets are then drawn from them with replacement: the 20,000 *are*
+the population, and the truth is known exactly.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import nn
+
+from analysis.measures.decomposition import (
+    block_gram,
+    population_limits,
+    split_of_bits,
+    split_of_blocks,
+)
+from analysis.stats.trend import contrast_variance, segments
+
+Floats = NDArray[np.float64]
+SEED = 20260102
+NUM_BLOCKS = 20
+LENGTH = 72  # of a signal before it is sampled at 40 points
+
+# The ten signals of the data set, at 12 points each.
+TEMPLATES = np.array(
+    [
+        [5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5],
+        [5, 3, 3, 3.4, 3.8, 4.2, 4.6, 5, 5.4, 5.8, 5, 5],
+        [5, 6, 6.5, 6.5, 6, 5.25, 4.75, 4, 3.5, 3.5, 4, 5],
+        [5, 6, 6.5, 6.5, 6, 5, 5, 6, 6.5, 6.5, 6, 5],
+        [5, 4.4, 3.8, 3.2, 2.6, 2.6, 5, 5, 5, 5, 5, 5],
+        [5, 3, 3, 3, 3, 5, 6, 6.5, 6.5, 6, 4.5, 5],
+        [5, 4, 3.5, 3.25, 3, 3, 3, 3, 3.25, 3.5, 4, 5],
+        [5, 7, 7, 6.6, 6.2, 5.8, 5.4, 5, 4.6, 4.2, 5, 5],
+        [5, 4, 3.5, 3.5, 4, 5, 5, 4, 3.5, 3.5, 4, 5],
+        [5, 4, 3.5, 3.5, 4, 5, 5, 5, 5, 4.7, 4.3, 5],
+    ]
+)
+
+
+class Setting(NamedTuple):
+    """What a trial is trained with."""
+
+    learning_rate: float
+    batch_size: int
+    dropout: float
+
+
+SETTINGS = (
+    Setting(0.03, 50, 0.0),
+    Setting(0.1, 50, 0.0),
+    Setting(0.1, 200, 0.0),
+    Setting(0.3, 200, 0.0),
+    Setting(0.1, 50, 0.3),
+    Setting(0.1, 100, 0.1),
+    Setting(0.3, 200, 0.3),
+    Setting(0.03, 200, 0.0),
+)
+
+
+class Result(NamedTuple):
+    """Of one trial. Variances are squared fractions; the estimates are means over sets."""
+
+    setting: Setting
+    accuracy: float  # of the population, at the end
+    truth: float  # the population's own variance
+    observed: float  # s^2 of a validation set: what a curve shows
+    binomial: float  # s^2 less p (1 - p) / n
+    from_blocks: float
+    from_bits: float
+    finite_share: float  # of the observed variance
+    rejected: float  # share of sets with p < 0.05 for "population accuracy does not move"
+    covered: float  # share of sets whose limits of pop_var hold the truth
+
+
+def examples(num: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
+    """Signals (num, 40), not standardised, and their classes."""
+    digit = rng.integers(10, size=num)
+    x = TEMPLATES - TEMPLATES.mean(axis=1, keepdims=True)
+    x = x / x.std(axis=1, keepdims=True)
+    x = (x - x[:, :1])[digit] / 6
+    out = np.empty((num, 40))
+    for i in range(num):
+        padded = np.append(x[i] + 1e-8, np.zeros(36 + rng.integers(25)))
+        signal = np.interp(np.linspace(0, 1, LENGTH), np.linspace(0, 1, len(padded)), padded)
+        signal = np.roll(signal * (1 + 0.4 * (rng.random() - 0.5)), rng.integers(48))
+        noise = ndimage.gaussian_filter(0.25 * rng.standard_normal(LENGTH), 2)
+        signal = np.where(signal != 0, signal, noise) + 0.02 * rng.standard_normal(LENGTH)
+        signal -= 0.75 * (rng.random() - 0.5) * np.linspace(-0.5, 0.5, LENGTH)
+        out[i] = np.interp(np.linspace(0, 1, 40), np.linspace(0, 1, LENGTH), signal)
+    return out, digit
+
+
+def correctness(
+    setting: Setting,
+    train: tuple[torch.Tensor, torch.Tensor],
+    population: tuple[torch.Tensor, torch.Tensor],
+    num_epochs: int,
+    seed: int,
+) -> NDArray[np.bool_]:
+    """Which example of the population is right at each epoch, (num_epochs, num)."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Linear(40, 100),
+        nn.ReLU(),
+        nn.Dropout(setting.dropout),
+        nn.Linear(100, 100),
+        nn.ReLU(),
+        nn.Dropout(setting.dropout),
+        nn.Linear(100, 10),
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=setting.learning_rate, momentum=0.9)
+    x, y = train
+    right = np.empty((num_epochs, len(population[1])), bool)
+    for epoch in range(num_epochs):
+        model.train()
+        for batch in torch.randperm(len(y)).split(setting.batch_size):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad():
+            right[epoch] = (model(population[0]).argmax(dim=1) == population[1]).numpy()
+    return right
+
+
+def measure(
+    setting: Setting,
+    right: NDArray[np.bool_],
+    num_val: int,
+    num_sets: int,
+    rng: np.random.Generator,
+) -> Result:
+    """The estimates of one trial over many validation sets. Args: right: (T, population)."""
+    num_epochs, size = right.shape
+    labels = segments(np.ones((1, num_epochs)))
+    truth, hf_df = contrast_variance(right.mean(axis=1)[None], labels)
+    weight = np.full((1, NUM_BLOCKS), 1 / NUM_BLOCKS)
+    rows: list[list[float]] = []
+    for _ in range(num_sets):
+        seen = right[:, rng.integers(size, size=num_val)]
+        accuracy = seen.mean(axis=1)
+        blocks = seen.reshape(num_epochs, NUM_BLOCKS, -1).mean(axis=2)
+        by_blocks = split_of_blocks(block_gram(blocks[None], weight, labels), weight, hf_df)
+        by_bits = split_of_bits(seen, labels[0], hf_df[0])
+        s2, v = by_blocks.total_var[0], by_blocks.finite_var[0]
+        low, high = population_limits(s2[None], v[None], by_blocks.total_df)
+        p = accuracy[labels[0] >= 0]
+        rows.append(
+            [
+                s2,
+                s2 - float(np.mean(p * (1 - p))) / num_val,
+                s2 - v,
+                by_bits.total_var[0] - by_bits.finite_var[0],
+                v,
+                by_blocks.movement_p[0] < 0.05,
+                low[0] < truth[0] < high[0],
+            ]
+        )
+    s2, binomial, from_blocks, from_bits, v, rejected, covered = np.mean(rows, axis=0)
+    return Result(
+        setting,
+        right[-1].mean(),
+        truth[0],
+        s2,
+        binomial,
+        from_blocks,
+        from_bits,
+        v / s2,
+        rejected,
+        covered,
+    )
+
+
+def trained(
+    settings: Sequence[Setting], num_population: int, num_epochs: int
+) -> list[NDArray[np.bool_]]:
+    """correctness() of one trial of each setting, trained on the same 4,000 examples."""
+    torch.set_num_threads(1)
+    x, y = examples(4000 + num_population, np.random.default_rng(SEED))
+    x = (x - x[:4000].mean()) / x[:4000].std()
+    signals, digits = torch.tensor(x, dtype=torch.float32), torch.tensor(y)
+    train, population = (signals[:4000], digits[:4000]), (signals[4000:], digits[4000:])
+    return [
+        correctness(setting, train, population, num_epochs, SEED + number)
+        for number, setting in enumerate(settings)
+    ]
+
+
+def relative_errors(found: Sequence[Result]) -> dict[str, float]:
+    """Mean over trials of |estimate / truth - 1|."""
+    return {
+        name: float(np.mean([abs(getattr(one, name) / one.truth - 1) for one in found]))
+        for name in ("from_blocks", "from_bits", "observed", "binomial")
+    }
+
+
+def main() -> None:
+    """A Markdown table for each size of the validation set."""
+    write = sys.stdout.write
+    trials = trained(SETTINGS, num_population=20_000, num_epochs=60)
+    for num_val, num_sets in ((200, 4000), (1000, 1000), (5000, 400)):
+        rng = np.random.default_rng([SEED, num_val])
+        found = [
+            measure(setting, right, num_val, num_sets, rng)
+            for setting, right in zip(SETTINGS, trials, strict=True)
+        ]
+        write(f"**MNIST-1D, n = {num_val:,}; variances in pp²; {num_sets:,} sets a trial**\n\n")
+        write(
+            "| learning rate | batch | dropout | accuracy | truth | from blocks | from bits |"
+            " s² (naive) | s² - p(1-p)/n | finite share | p < 0.05 | coverage |\n"
+        )
+        write("|" + " ---: |" * 12 + "\n")
+        for one in found:
+            variances = (one.truth, one.from_blocks, one.from_bits, one.observed, one.binomial)
+            cells = [
+                f"{one.setting.learning_rate:g}",
+                str(one.setting.batch_size),
+                f"{one.setting.dropout:g}",
+                f"{one.accuracy:.3f}",
+                *[f"{1e4 * value:.3f}" for value in variances],
+                f"{one.finite_share:.2f}",
+                f"{one.rejected:.2f}",
+                f"{one.covered:.2f}",
+            ]
+            write("| " + " | ".join(cells) + " |\n")
+        errors = relative_errors(found)
+        write("\nMean relative error: " + ", ".join(f"{k} {v:.1%}" for k, v in errors.items()))
+        write("\n\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What each knob did: paired contrasts of every level of an axis against its first level.
+
+Trials are paired over the seed and over all other axes. They share one validation set, whose error
+therefore cancels in a difference and is not added to it.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from analysis.sources.axes import Axis, short
+from analysis.stats.intervals import mean_interval, sd_ratio
+
+# Differences, level minus reference; `jitter` besides them is a ratio of two SDs.
+DIFFERENCES = (
+    "final_accuracy",  # mean of the last window
+    "kept_accuracy",  # of the weights that training leaves: restored ones, else the last window
+    "chosen_accuracy",  # restored, else the best epoch, which is too good by its luck
+    "gap",
+    "drop",
+    "loss_rise",
+    "num_epochs",
+)
+# Never a marginal effect of the batch size: it acts with the learning rate, and how it does depends
+# on the scaling rule.
+CONDITIONS = {"batch_size": ("learning_rate", "lr_scaling"), "lr_scaling": ("batch_size",)}
+MAX_SLICES = 12  # beyond, effects within a slice are not listed one by one
+
+SCHEMA = {
+    "axis": pl.String,
+    "level": pl.String,
+    "reference": pl.String,
+    "scope": pl.String,  # pooled: over the slices of the other axes; slice: within one
+    "given": pl.String,  # the other axes' levels that hold, "" for none
+    "response": pl.String,
+    "estimate": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "num_pairs": pl.Int64,
+    "num_slices": pl.Int64,
+}
+
+
+def contrasts(
+    trials: pl.DataFrame,
+    configurations: pl.DataFrame,
+    points: pl.DataFrame,
+    axes: Sequence[Axis],
+) -> pl.DataFrame:
+    """One row per axis, level, scope, condition and response; columns as SCHEMA.
+
+    Args: trials: completed ones with the columns of DIFFERENCES; configurations: config_id,
+        hf_var, hf_df pooled over seeds; points: config_id and the axes' labels.
+    """
+    jitter = configurations.select("config_id", "hf_var", "hf_df").join(points, on="config_id")
+    parts = [pl.DataFrame(schema=SCHEMA)]
+    names = [axis.name for axis in axes]
+    labelled = trials.select("config_id", "seed", *DIFFERENCES).join(points, on="config_id")
+    for axis in axes:
+        others = [name for name in names if name != axis.name]
+        held = [name for name in CONDITIONS.get(axis.name, ()) if name in others]
+        for level in axis.labels[1:]:
+            pairs = _pairs(labelled, axis, level, [*others, "seed"], DIFFERENCES)
+            slices = _pairs(jitter, axis, level, others, ("hf_var", "hf_df"))
+            num_slices = pairs.select(others).n_unique() if others else 1
+            scopes = [("pooled", held)]
+            if held != others and 1 < num_slices <= MAX_SLICES:
+                scopes.append(("slice", others))
+            for scope, by in scopes:
+                found = [_differences(pairs, others, by), _jitter(slices, by)]
+                parts.append(
+                    pl.concat(found).select(
+                        pl.lit(axis.name).alias("axis"),
+                        pl.lit(level).alias("level"),
+                        pl.lit(axis.labels[0]).alias("reference"),
+                        pl.lit(scope).alias("scope"),
+                        *[pl.col(name) for name in list(SCHEMA)[4:]],
+                    )
+                )
+    return pl.concat(parts)
+
+
+def _pairs(
+    rows: pl.DataFrame, axis: Axis, level: str, on: list[str], values: Sequence[str]
+) -> pl.DataFrame:
+    """Rows of a level beside those of the first level: `<value>` and `<value>_0`."""
+    keep = [*on, *values]
+    ours = rows.filter(pl.col(axis.name) == level).select(keep)
+    theirs = rows.filter(pl.col(axis.name) == axis.labels[0]).select(keep)
+    theirs = theirs.rename({name: f"{name}_0" for name in values})
+    if on:
+        return ours.join(theirs, on=on, how="inner").sort(on)
+    return ours.join(theirs, how="cross")
+
+
+def _given(by: Sequence[str]) -> pl.Expr:
+    if not by:
+        return pl.lit("").alias("given")
+    words = [pl.lit(short(name) + " ") + pl.col(name).cast(pl.String) for name in by]
+    return pl.concat_str(words, separator=" · ").alias("given")
+
+
+def _differences(pairs: pl.DataFrame, others: list[str], by: list[str]) -> pl.DataFrame:
+    """Mean paired differences with Student's limits."""
+    change = [(pl.col(name) - pl.col(f"{name}_0")).cast(pl.Float64) for name in DIFFERENCES]
+    long = pairs.select(*by, _given(others).alias("slice"), *change).unpivot(
+        index=[*by, "slice"], variable_name="response", value_name="difference"
+    )
+    stats = (
+        long.drop_nulls("difference")
+        .group_by(*by, "response", maintain_order=True)
+        .agg(
+            pl.col("difference").mean().alias("estimate"),
+            (pl.col("difference").std() / pl.len().sqrt()).alias("se"),
+            pl.len().cast(pl.Int64).alias("num_pairs"),
+            pl.col("slice").n_unique().cast(pl.Int64).alias("num_slices"),
+        )
+    )
+    # Pairs that agree to the last example tell nothing about their spread: no limits then.
+    stats = stats.with_columns(pl.when(pl.col("se") > 1e-12).then(pl.col("se")))
+    low, high = mean_interval(
+        stats["estimate"].to_numpy(), stats["se"].to_numpy(), stats["num_pairs"].to_numpy() - 1
+    )
+    return (
+        stats.with_columns(
+            _given(by),
+            pl.Series("low", low, pl.Float64).fill_nan(None),
+            pl.Series("high", high, pl.Float64).fill_nan(None),
+        )
+        .sort(*by, "response", maintain_order=True)
+        .select(list(SCHEMA)[4:])
+    )
+
+
+def _jitter(slices: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    """Ratio of the jitters: SDs around the trend, each pooled over the seeds of a slice."""
+    usable = slices.drop_nulls().filter((pl.col("hf_var") > 0) & (pl.col("hf_var_0") > 0))
+    rows: list[dict[str, object]] = []
+    usable = usable.sort(by, maintain_order=True) if by else usable
+    for _, group in usable.with_columns(_given(by)).group_by("given", maintain_order=True):
+        columns = [group[name].to_numpy() for name in ("hf_var", "hf_df", "hf_var_0", "hf_df_0")]
+        ratio, low, high = sd_ratio(*columns)
+        rows.append(
+            {
+                "given": group["given"][0],
+                "response": "jitter",
+                "estimate": ratio,
+                "low": low,
+                "high": high,
+                "num_pairs": group.height,
+                "num_slices": group.height,
+            }
+        )
+    return pl.DataFrame(rows, schema={name: SCHEMA[name] for name in list(SCHEMA)[4:]})
+
+
+def is_clear() -> pl.Expr:
+    """Whether the interval leaves out "no change": 1 for the jitter, 0 for a difference."""
+    nothing = pl.when(pl.col("response") == "jitter").then(1.0).otherwise(0.0)
+    return ((pl.col("low") > nothing) | (pl.col("high") < nothing)).fill_null(False)

@@ -1,0 +1,1 @@
+"""A row per trial: what a curve shows, each number with its interval."""

@@ -1,0 +1,315 @@
+"""Harm: does the accuracy end below its peak, or the loss above its minimum, for sure?
+
+The statistic is the largest mean of a window of epochs minus the last one (of minus the loss where
+it is the loss). It is never negative, so a flat noisy curve has one too: its cut-off comes from a
+table of flat curves with autocorrelated noise. With three seeds or more the peak is chosen on
+other seeds and other validation blocks than it is read on, and then no table is needed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from analysis.curves import ROWS_AT_ONCE, Curves, padded
+from analysis.measures.cutoffs import Cutoffs, shipped
+from analysis.measures.overfitting import MIN_WINDOW, block_variance, window
+from analysis.stats.intervals import pooled_df
+from analysis.stats.trend import MIN_POINTS, quadratic_residuals, usable_segments
+
+Floats = NDArray[np.float64]
+LEVEL = 0.05  # of the test and of each one-sided limit
+MAX_CORRELATION = 0.95
+MIN_SEEDS = 3  # for the cross-fitted test
+# Each seed's peak is chosen by all the others, so the falls of two seeds are correlated. With
+# this factor on the variance of their mean the test keeps its level for 3 to 10 seeds (simulated).
+LEAVE_ONE_OUT = 2.0
+
+# What falls: the accuracy, or minus a loss. The name of the effect and of its p-value.
+KINDS = {
+    "accuracy": ("drop", "harm_p"),
+    "loss": ("loss_rise", "loss_harm_p"),
+    "refined": ("refined_loss_rise", "refined_harm_p"),
+}
+
+
+@dataclass(frozen=True)
+class Fall:
+    """A fall from the largest window mean to the last one, with one-sided 95 % limits; all (N,)."""
+
+    fall: Floats
+    low: Floats
+    high: Floats
+    p: Floats
+
+
+def harm(trials: Curves, cutoffs: Cutoffs | None = None) -> pl.DataFrame:
+    """One row per trial, each on its own: the test of one seed.
+
+    drop, drop_low, drop_high, harm_p: of the accuracy, a fraction. loss_rise and refined_loss_rise
+    with their limits, loss_harm_p, refined_harm_p: the same of the losses, rises as a share of the
+    smallest window mean. Limits are one-sided 95 %. Null with fewer than MIN_POINTS usable epochs,
+    with fewer than two windows, or where the metric is missing in an epoch.
+    """
+    table = cutoffs or shipped()
+    used = usable_segments(trials) >= 0
+    parts = {kind: of_curve(values, used, table) for kind, values in _falling(trials).items()}
+    lowest = _lowest(trials, window(trials.num_epochs))
+    return _frame("trial_id", trials.trial_ids, parts, lowest)
+
+
+def _falling(trials: Curves) -> dict[str, Floats]:
+    return {
+        "accuracy": trials.val_accuracy,
+        "loss": -trials.val_loss,
+        "refined": -trials.refined_loss,
+    }
+
+
+def _lowest(trials: Curves, width: int) -> dict[str, Floats]:
+    """The smallest window means of the losses, which rises are shares of."""
+    return {
+        "loss": -_largest(window_means(-trials.val_loss, width)),
+        "refined": -_largest(window_means(-trials.refined_loss, width)),
+    }
+
+
+def _largest(means: Floats) -> Floats:
+    return np.where(np.isnan(means), -np.inf, means).max(axis=1)
+
+
+def window_means(values: Floats, width: int) -> Floats:
+    """(N, T) -> (N, T - width + 1); NaN where an epoch of the window is missing."""
+    return np.lib.stride_tricks.sliding_window_view(values, width, axis=1).mean(axis=-1)
+
+
+def of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> Fall:
+    """The fall of each curve by itself.
+
+    Args: values: (N, T); used: (N, T) epochs that tell the noise.
+    """
+    num_epochs = values.shape[1]
+    width = window(num_epochs)
+    sd, correlation = noise(values, used & np.isfinite(values), width)
+    fall = largest_fall(values, width)
+    se = sd * np.sqrt(2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.where((fall == 0) & (se == 0), 0.0, fall / se)
+    p = cutoffs.p_value(z, num_epochs, correlation)
+    critical = cutoffs.critical(LEVEL, num_epochs, correlation)
+    pair = cutoffs.at(cutoffs.pair, num_epochs, correlation)
+    return Fall(fall, np.maximum(fall - critical * se, 0), fall + pair * se, p)
+
+
+def largest_fall(values: Floats, width: int) -> Floats:
+    """The largest window mean minus the last; NaN with fewer than two windows. (N, T) -> (N,)."""
+    means = window_means(values, width)
+    complete = np.isfinite(values).all(axis=1) & (values.shape[1] >= 2 * width)
+    return np.where(complete, _largest(means) - means[:, -1], np.nan)
+
+
+def noise(values: Floats, used: NDArray[np.bool_], width: int) -> tuple[Floats, Floats]:
+    """SD of the window means around a quadratic, and lag-1 autocorrelation of the epochs around it.
+
+    Around a quadratic and not an isotonic fit, to which a fall is noise. Of the window means
+    themselves, as a lag-1 autocorrelation says too little about them where noise of several kinds
+    adds up; not below what independent epochs would give. The correlation has the bias taken off
+    that a fit of three coefficients gives it, roughly, and lies in [0, MAX_CORRELATION]; the table
+    is made with the same estimates, so they need not be right.
+
+    Args: values, used: (N, T). Returns: (N,), (N,); NaN with fewer than MIN_POINTS used epochs.
+    """
+    num = used.sum(axis=1)
+    residual = quadratic_residuals(np.nan_to_num(values), used)
+    square = (residual**2).sum(axis=1)
+    product = (residual[:, 1:] * residual[:, :-1]).sum(axis=1)
+    r = np.divide(product, square, out=np.zeros_like(square), where=square > 0)
+    r = np.clip((r * num + 3) / np.maximum(num - 6, 1), 0, MAX_CORRELATION)
+    whole = np.lib.stride_tricks.sliding_window_view(used, width, axis=1).all(axis=-1)
+    of_means = np.where(whole, window_means(residual, width) ** 2, 0.0).sum(axis=1)
+    of_means = of_means / np.maximum(whole.sum(axis=1), 1)
+    degrees = np.maximum(num - 3, 1)
+    variance = np.maximum(of_means * num, square / width) / degrees
+    return np.where(num >= MIN_POINTS, np.sqrt(variance), np.nan), r
+
+
+def harm_of_seeds(
+    raw: pl.DataFrame, trials: pl.DataFrame, cutoffs: Cutoffs | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The same of configurations, pooled over their seeds.
+
+    One seed: as the trial. Two: the test of one seed on the mean of their curves up to the end of
+    the shorter one. Three or more: see of_seeds.
+
+    Args: raw: epochs of raw weights, as frames.read gives them; trials: trial_id, config_id of
+        those to use.
+    Returns: trial_id, drop_crossfit (null below three seeds); and config_id with harm()'s columns.
+    """
+    table = cutoffs or shipped()
+    lengths = raw.group_by("trial_id").agg(pl.col("epoch").max().alias("length"))
+    plan = (
+        trials.join(lengths, on="trial_id", how="inner")
+        .sort("config_id", "trial_id")
+        .with_columns(
+            pl.len().over("config_id").alias("num_seeds"),
+            pl.col("length").min().over("config_id").alias("shortest"),
+            pl.col("length").max().over("config_id").alias("longest"),
+        )
+        .sort("num_seeds", "shortest", "longest", "config_id", "trial_id")
+    )
+    none = Curves.of_accuracy(np.empty((0, 2 * MIN_WINDOW)))
+    of_trials = [pl.DataFrame(schema={"trial_id": pl.String, "drop_crossfit": pl.Float64})]
+    of_configs = [harm(none, table).rename({"trial_id": "config_id"})]
+    shapes = plan.group_by("num_seeds", "shortest", "longest", maintain_order=True)
+    for (num_seeds, _, longest), group in shapes:
+        assert isinstance(num_seeds, int)
+        assert isinstance(longest, int)
+        size = num_seeds * max(1, ROWS_AT_ONCE // (num_seeds * longest))
+        for chunk in group.iter_slices(size):
+            ends = chunk["length"].to_numpy().reshape(-1, num_seeds)
+            found, crossfit = of_seeds(padded(raw, chunk["trial_id"], longest), ends, table)
+            ids = chunk["config_id"].unique(maintain_order=True)
+            of_configs.append(
+                found.with_columns(ids.alias("config_id")).select(of_configs[0].columns)
+            )
+            of_trials.append(
+                pl.DataFrame({"trial_id": chunk["trial_id"], "drop_crossfit": crossfit})
+            )
+    return _clean(pl.concat(of_trials)), _clean(pl.concat(of_configs))
+
+
+def of_seeds(
+    trials: Curves, ends: NDArray[np.int64], cutoffs: Cutoffs
+) -> tuple[pl.DataFrame, Floats]:
+    """Harm of C configurations with S seeds each, and each trial's cross-fitted drop (C * S,).
+
+    With three seeds or more and blocks, the peak window is the best one of the *other seeds* on
+    *one half of the blocks*, the fall is read on this seed and the other half, and the two halves
+    are averaged. So neither a seed's luck nor that of the shared validation set makes a fall.
+    Student's t of the mean adds the spread over seeds and that over blocks. Without blocks (of
+    imported curves, say) the peak is chosen on the other seeds, the noise of the mean curve stands
+    for what the shared validation set does, and the test of one seed on the mean curve has to
+    agree: a wander that all seeds share makes peaks that the other seeds see as well.
+
+    Args: trials: in the order of configurations, then seeds; ends: (C, S) their last epochs.
+    """
+    C, S = ends.shape
+    shortest = int(ends.min())
+    width = window(shortest)
+    used = usable_segments(trials) >= 0
+    blocks = {
+        "accuracy": trials.block_accuracy,
+        "loss": -trials.block_loss,
+        "refined": -trials.block_refined,
+    }
+    weight = trials.block_weight.reshape(C, S, -1)[:, 0]
+    crossfit = np.full((C, S), np.nan)
+    parts: dict[str, Fall] = {}
+    for kind, values in _falling(trials).items():
+        by_block = blocks[kind]
+        mean = values.reshape(C, S, -1)[:, :, :shortest].mean(axis=1)
+        in_all = np.all(used.reshape(C, S, -1)[:, :, :shortest], axis=1)
+        on_mean = of_curve(mean, np.asarray(in_all), cutoffs)
+        if S < MIN_SEEDS or shortest < 2 * width:
+            parts[kind] = on_mean
+        elif by_block.shape[2] > 1:
+            falls = _crossfit(by_block.reshape(C, S, -1, by_block.shape[2]), weight, ends, width)
+            parts[kind] = _over_seeds_and_blocks(falls, weight)
+            if kind == "accuracy":
+                crossfit = (falls * weight[:, None]).sum(axis=2)
+        else:
+            per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, width)
+            average, variance, df = _over_seeds(per_seed[..., 0])
+            sd = noise(mean, np.asarray(in_all) & np.isfinite(mean), width)[0]
+            num_windows = np.maximum(np.asarray(in_all).sum(axis=1) / width - 1, 1)
+            by_t = _of_t(average, *pooled_df([(variance, df), (2 * sd**2, num_windows)]))
+            parts[kind] = _both(by_t, on_mean)
+    lowest = {
+        kind: values.reshape(C, S).mean(axis=1) for kind, values in _lowest(trials, width).items()
+    }
+    ids = trials.trial_ids[::S]
+    return _frame("config_id", ids, parts, lowest), crossfit.ravel()
+
+
+def _crossfit(values: Floats, weight: Floats, ends: NDArray[np.int64], width: int) -> Floats:
+    """Falls from a peak that other seeds and other blocks chose. (C, S, T, K) -> (C, S, K).
+
+    With one block there are no other blocks: the other seeds choose on the same one.
+
+    Args: weight: (C, K) shares of the blocks; ends: (C, S).
+    """
+    C, S, T, K = values.shape
+    total = np.zeros((C, S, T + 1, K))
+    np.cumsum(values, axis=2, out=total[:, :, 1:])
+    means = (total[:, :, width:] - total[:, :, :-width]) / width  # (C, S, W, K), NaN past the end
+    last = (ends - width)[:, :, None]
+    falls = np.empty((C, S, K))
+    half = np.arange(K) % 2
+    for read in (np.flatnonzero(half == 0), np.flatnonzero(half == 1)):
+        chosen_on = np.setdiff1d(np.arange(K), read) if K > 1 else np.arange(K)
+        score = (means[..., chosen_on] * weight[:, None, None, chosen_on]).sum(axis=3)
+        known = np.isfinite(score)
+        filled = np.where(known, score, 0.0)
+        others = filled.sum(axis=1, keepdims=True) - filled
+        num_others = known.sum(axis=1, keepdims=True) - known
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(known & (num_others > 0), others / num_others, -np.inf)
+        peak = np.argmax(mean, axis=2)[:, :, None]
+        of_half = means[..., read]
+        at_peak = np.take_along_axis(of_half, peak[..., None], axis=2)[:, :, 0]
+        at_end = np.take_along_axis(of_half, last[..., None], axis=2)[:, :, 0]
+        falls[..., read] = at_peak - at_end
+    return falls
+
+
+def _over_seeds(per_seed: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean, its variance and degrees of freedom. Args: (C, S)."""
+    S = per_seed.shape[1]
+    variance = LEAVE_ONE_OUT * per_seed.var(axis=1, ddof=1) / S
+    return per_seed.mean(axis=1), variance, np.full(len(per_seed), S - 1.0)
+
+
+def _over_seeds_and_blocks(falls: Floats, weight: Floats) -> Fall:
+    """Student's t of the mean, whose variance is that over seeds plus that over blocks.
+
+    Two t tests that both have to pass, each with one of the two variances, are not the same: where
+    the two are alike, each test knows half of the variance. Args: (C, S, K), (C, K).
+    """
+    mean, over_seeds, seeds_df = _over_seeds((falls * weight[:, None]).sum(axis=2))
+    over_blocks, num_blocks = block_variance(falls.mean(axis=1), weight)
+    return _of_t(mean, *pooled_df([(over_seeds, seeds_df), (over_blocks, num_blocks - 1)]))
+
+
+def _of_t(mean: Floats, variance: Floats, df: Floats) -> Fall:
+    """One-sided: p of a mean of 0 or less. 0 without any spread where the mean is above 0."""
+    se = np.sqrt(variance)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = np.where((mean == 0) & (se == 0), 0.0, mean / se)
+    half = stats.t.isf(LEVEL, df) * se
+    return Fall(mean, mean - half, mean + half, stats.t.sf(t, df))
+
+
+def _both(one: Fall, other: Fall) -> Fall:
+    """Harm only where both say so; the upper limit is that of `one`."""
+    return Fall(one.fall, np.minimum(one.low, other.low), one.high, np.maximum(one.p, other.p))
+
+
+def _frame(
+    key: str, ids: list[str], parts: dict[str, Fall], lowest: dict[str, Floats]
+) -> pl.DataFrame:
+    columns: dict[str, object] = {key: pl.Series(ids, dtype=pl.String)}
+    for kind, (name, p_name) in KINDS.items():
+        scale = lowest.get(kind, np.ones(len(ids)))
+        scale = np.where(np.isfinite(scale) & (scale > 0), scale, np.nan)
+        found = parts[kind]
+        columns[name] = found.fall / scale
+        columns[f"{name}_low"] = found.low / scale
+        columns[f"{name}_high"] = found.high / scale
+        columns[p_name] = found.p
+    return _clean(pl.DataFrame(columns))
+
+
+def _clean(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))

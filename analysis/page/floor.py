@@ -1,0 +1,130 @@
+"""What a larger validation set would do to the jitter: an extrapolation, and said to be one."""
+
+from typing import Any
+
+import polars as pl
+
+from analysis.measures.decomposition import examples_needed
+from analysis.page import section_charts
+from analysis.page.commands import run_again
+from analysis.page.figures import Figure
+from analysis.page.findings import MARGINS
+from analysis.results import Analysis
+from analysis.words import fixed, pp, with_limits
+
+FACTORS = (1, 2, 5, 10)
+
+
+def larger_sets(row: dict[str, Any], num_val: int) -> pl.DataFrame:
+    """Jitter of one configuration by the size of its validation set.
+
+    The finite-set part goes with 1 / size and the population's stays, so the variance at factor f
+    is (1 - 1/f) of the population's plus 1/f of the observed. The limits mix in the same way:
+    those of the observed jitter at f = 1, those of the population's part beyond all f.
+
+    Args: row: hf_sd and pop_var with limits, as fractions. Returns: factor, num_val, jitter,
+        jitter_low, jitter_high (pp; from 0).
+    """
+    table = pl.DataFrame({"factor": FACTORS}).with_columns(
+        (pl.col("factor") * num_val).alias("num_val")
+    )
+
+    def mixed(observed: float | None, population: float | None) -> pl.Expr:
+        if observed is None or population is None:
+            return pl.lit(None, pl.Float64)
+        share = 1 / pl.col("factor")
+        variance = (1 - share) * population + share * observed**2
+        return 100 * variance.clip(lower_bound=0).sqrt()
+
+    return table.with_columns(
+        mixed(row["hf_sd" + end], row["pop_var" + end]).alias("jitter" + end)
+        for end in ("", "_low", "_high")
+    )
+
+
+def figure(analysis: Analysis) -> Figure | None:
+    """The best configuration drawn (without scores that of median jitter), all in the table; None
+    where no jitter is known."""
+    known = analysis.configurations.drop_nulls("hf_sd")
+    if not known.height:
+        return None
+    title = "What a larger validation set would give"
+    split = known.drop_nulls(["pop_var", "fin_sd"]).sort("hf_sd", maintain_order=True)
+    if not split.height:
+        return Figure(
+            name="floor",
+            title=title,
+            finding="The jitter can't be split into the network's and the validation set's part.",
+            how="That takes validation blocks and flips of predictions at every epoch, and enough "
+            "of both.",
+            description="",
+            charts=[],
+            data={},
+            table=pl.DataFrame(),
+            notes=[
+                "raysweep records the blocks by itself; more epochs give more flips: "
+                f"{run_again(analysis, '--set', f'base.epochs={_twice(analysis)}')}. For curves "
+                "of other tools, give the columns `val_block_correct` and `val_block_n`."
+            ],
+        )
+    row, of = _drawn(analysis, split)
+    num_val = int(analysis.trials["n_val"].max() or 0)  # pyright: ignore[reportArgumentType]
+    data = larger_sets(row, num_val).with_columns(pl.col("^jitter.*$").round(4))
+    last = data.row(-1, named=True)
+    floor = 100 * max(row["pop_var"], 0) ** 0.5
+    limits = ""
+    if last["jitter_low"] is not None:
+        limits = f" ({last['jitter_low']:.2f} to {last['jitter_high']:.2f})"
+    every = pl.concat(
+        larger_sets(one, num_val).with_columns(
+            pl.lit(one["point"]).alias("configuration"), pl.col("^jitter.*$").clip(0)
+        )
+        for one in split.iter_rows(named=True)
+    )
+    notes = []
+    if row["churn"]:
+        needed = examples_needed(row["churn"], MARGINS.drop)
+        notes.append(
+            f"To see a difference of {pp(MARGINS.drop, 1)} pp between two neighbouring epochs as "
+            f"two standard errors takes about {needed:,} validation examples, since "
+            f"{pp(row['churn'], 1)} % of the predictions flip from one to the next; epochs further "
+            "apart flip more of them and take more."
+        )
+    return Figure(
+        name="floor",
+        title=title,
+        finding=f"With {last['num_val']:,} validation examples instead of {num_val:,} the jitter "
+        f"would be {last['jitter']:.2f} pp{limits} instead of {pp(row['hf_sd'])} pp{of}.",
+        how="An extrapolation, not a measurement: the validation set's part is taken to shrink as "
+        "one over its size, while the network's own movement stays. Band: 95 % limits. Dashed: "
+        "what no validation set takes away. The numbers hold every configuration.",
+        description="Line of the expected jitter at 1, 2, 5 and 10 times the validation set.",
+        charts=[section_charts.larger_sets(data, floor)],
+        data={"larger": data},
+        table=every.select(
+            "configuration",
+            pl.col("num_val").alias("validation examples"),
+            with_limits(*[fixed(pl.col("jitter" + end), 2) for end in ("", "_low", "_high")]).alias(
+                "jitter, pp"
+            ),
+        ),
+        notes=notes,
+    )
+
+
+def _drawn(analysis: Analysis, split: pl.DataFrame) -> tuple[dict[str, Any], str]:
+    """The configuration that is drawn, and which one it is in words."""
+    if split.height == 1:
+        return split.row(0, named=True), ""
+    best = analysis.causes.ranking.sort("rank", maintain_order=True)["config_id"]
+    known = split.filter(pl.col("config_id").is_in(best.head(1).implode()))
+    if known.height:
+        row = known.row(0, named=True)
+        return row, f" (the best configuration, {row['point']})"
+    row = split.row((split.height - 1) // 2, named=True)
+    return row, f" ({row['point']}, the median of {split.height} by jitter)"
+
+
+def _twice(analysis: Analysis) -> int:
+    epochs = analysis.trials["num_epochs"].max()
+    return max(40, 2 * int(epochs or 0))  # pyright: ignore[reportArgumentType]

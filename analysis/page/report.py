@@ -1,0 +1,265 @@
+"""An analysis -> one HTML page that needs nothing but itself. The only writer here."""
+
+import base64
+import functools
+import gzip
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+import vl_convert
+
+from analysis.page import best as best_section
+from analysis.page import causes as cause_section
+from analysis.page import cautions as caution
+from analysis.page import charts, findings, knobs
+from analysis.page import floor as floor_section
+from analysis.page import stopping as stopping_section
+from analysis.page import verdict as verdict_section
+from analysis.page.curves import curve_figure
+from analysis.page.figures import Figure, effects, maps, measures
+from analysis.page.thresholds import thresholds
+from analysis.results import Analysis, analyze
+from analysis.sources.axes import label, title
+from analysis.words import fixed
+from raysweep.errors import InputError
+from raysweep.store.files import Store
+
+VEGA_LITE = "6.4"
+MAX_TABLE_ROWS = 500
+_PAGE_COLOURS = {
+    charts.VALIDATION: "--blue",
+    charts.TRAINING: "--orange",
+    charts.FINITE: "--amber",
+    charts.BEST: "--green",
+}
+_FIXED_COLUMNS = {
+    "jitter, pp": ("hf_sd", 2),
+    "of it the validation set, %": ("finite_share", 0),
+    "gap, pp": ("gap", 1),
+    "fall from the peak, pp": ("drop", 1),
+    "rise of the loss, %": ("loss_rise", 1),
+    "final accuracy, %": ("final_accuracy", 2),
+    "best epoch (naive), %": ("best_naive", 2),
+}
+
+
+def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Path:
+    """Write the report of a store's latest sweep; the same store gives the same bytes.
+
+    Raises: InputError when there is no store, no finished trial, or no folder for the page.
+    """
+    analysis = source if isinstance(source, Analysis) else analyze(source)
+    path = Path(path)
+    page = render(analysis).encode()
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_bytes(page)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise InputError(f"the report can't be written to {path}: {error.strerror}") from error
+    return path
+
+
+def render(analysis: Analysis) -> str:
+    """The whole page."""
+    made = [
+        verdict_section.figure(analysis),
+        best_section.figure(analysis),
+        maps(analysis),
+        curve_figure(analysis),
+        measures(analysis),
+        floor_section.figure(analysis),
+        effects(analysis),
+        cause_section.figure(analysis),
+        stopping_section.figure(analysis),
+    ]
+    drawn = [caution.warned(figure, analysis) for figure in made if figure is not None]
+    frames = {name: frame for figure in drawn for name, frame in figure.data.items()}
+    data, num_unfinite = columns_of(frames)
+    specs = [
+        {
+            "name": figure.name,
+            "charts": [_spec(chart.to_dict(validate=False), figure) for chart in figure.charts],
+            "choosable": len(figure.choices) > len(figure.panels) > 0,
+        }
+        for figure in drawn
+    ]
+    package = files("analysis.page")
+    scripts = [bundle(), package.joinpath("report.js").read_text("utf-8")]
+    shown = {config_id for figure in drawn for config_id, _ in figure.choices}
+    words = {
+        row["config_id"]: findings.configuration(row, findings.num_val(analysis))
+        for row in analysis.configurations.iter_rows(named=True)
+        if row["config_id"] in shown
+    }
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(package.joinpath("report.html.j2").read_text("utf-8"))
+    return template.render(
+        record=analysis.record,
+        analysis=analysis,
+        subtitle=subtitle(analysis),
+        answer=findings.answer(analysis),
+        summary=findings.summary(analysis),
+        knobs=_knob_tables(analysis),
+        figures=drawn,
+        words=words,
+        points=dict(analysis.points.select("config_id", "point").iter_rows()),
+        tables={figure.name: _rows(figure.table) for figure in drawn},
+        shown={figure.name: _rows(figure.shown) for figure in drawn if figure.shown is not None},
+        configurations=_rows(configuration_table(analysis)),
+        quality=analysis.quality.rows(),
+        num_unfinite=num_unfinite,
+        provenance=provenance(analysis),
+        max_rows=MAX_TABLE_ROWS,
+        thresholds=thresholds(int(analysis.epochs["epoch"].max() or 1)),  # pyright: ignore[reportArgumentType]
+        style=package.joinpath("report.css").read_text("utf-8"),
+        scripts=scripts,
+        policy=_policy(scripts),
+        data=base64.b64encode(gzip.compress(_json(data).encode(), mtime=0)).decode(),
+        specs=_themed(_json({"figures": specs, "words": words})),
+    )
+
+
+@functools.cache
+def bundle() -> str:
+    """Vega, Vega-Lite and vega-embed as one script that defines `vegaEmbed`."""
+    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # pyright: ignore[reportCallIssue]
+
+
+def columns_of(frames: Mapping[str, pl.DataFrame]) -> tuple[dict[str, Any], int]:
+    """Frames as column lists, with null for what is not finite, and how many of those."""
+    num_unfinite = 0
+    data: dict[str, dict[str, list[Any]]] = {}
+    for name, frame in frames.items():
+        data[name] = {}
+        for column in frame:
+            values = column.to_list()
+            if column.dtype.is_float():
+                num_unfinite += sum(v is not None and not math.isfinite(v) for v in values)
+                values = [v if v is not None and math.isfinite(v) else None for v in values]
+            data[name][column.name] = values
+    return data, num_unfinite
+
+
+def _spec(spec: dict[str, Any], figure: Figure) -> dict[str, Any]:
+    spec.pop("config", None)  # the page has its own theme
+    spec["description"] = figure.description
+    return spec
+
+
+def _json(value: Any) -> str:
+    """JSON that can stand in a script element: nothing in it ends the element."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _themed(specs: str) -> str:
+    """Chart colours as the page's variables, which are lighter in the dark."""
+    for colour, variable in _PAGE_COLOURS.items():
+        specs = specs.replace(f'"{colour}"', f'"var({variable})"')
+    return specs
+
+
+def _knob_tables(analysis: Analysis) -> list[dict[str, Any]]:
+    """The knobs grouped by what is asked of them, so that each group is one table."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in knobs.rows(analysis):
+        groups.setdefault(tuple(row["heads"]), []).append(row)
+    return [{"heads": heads, "rows": rows} for heads, rows in groups.items()]
+
+
+def _policy(scripts: list[str]) -> str:
+    """Nothing is loaded, and only these scripts run."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _rows(table: pl.DataFrame) -> dict[str, Any]:
+    """A table for the template; columns without any value are left out."""
+    kept = [column.name for column in table if column.null_count() < len(column)]
+    shown = table.select(kept).head(MAX_TABLE_ROWS)
+    return {"columns": kept, "rows": shown.rows(), "num_rows": table.height}
+
+
+def configuration_table(analysis: Analysis) -> pl.DataFrame:
+    """One row per configuration: its levels, seeds and estimates, as text."""
+    axes = [axis.name for axis in analysis.axes]
+    rows = analysis.points.join(
+        analysis.configurations.drop(axes, "point", strict=False),
+        on="config_id",
+        maintain_order="left",
+    ).with_columns(pl.col("finite_share").clip(0, 1))
+    number = {
+        words: fixed(100 * pl.col(name), digits) for words, (name, digits) in _FIXED_COLUMNS.items()
+    }
+    levels = [pl.col(axis.name).cast(pl.String).alias(axis.title) for axis in analysis.axes]
+    return rows.select(
+        *(levels or [pl.col("point").alias("configuration")]),
+        pl.format("{} of {}", "num_completed", "num_seeds").alias("seeds"),
+        *[expression.alias(words) for words, expression in number.items()],
+        pl.col("mean_epochs").round(1).alias("epochs"),
+    )
+
+
+def subtitle(analysis: Analysis) -> str:
+    """What was trained, in one line."""
+    spec, num_points = analysis.record["spec"], analysis.points.height
+    num_seeds = len(spec["seeds"])
+    grid = f"{num_points} configuration{'s' * (num_points != 1)}"
+    num_trials = len(analysis.record["trials"])
+    if num_trials == num_points * num_seeds:
+        grid += f" × {num_seeds} seed{'s' * (num_seeds != 1)}"
+    else:
+        grid += f", {num_trials} trials"
+    return " · ".join(filter(None, [spec["task"], grid, _sizes(analysis)]))
+
+
+def _sizes(analysis: Analysis) -> str:
+    found = (("n_train", "training"), ("n_val", "validation"))
+    sizes = [(analysis.trials[column].max(), words) for column, words in found]
+    known = " and ".join(f"{size:,} {words}" for size, words in sizes if size)
+    return f"{known} examples" if known else ""
+
+
+def provenance(analysis: Analysis) -> list[tuple[str, str]]:
+    """What made these numbers."""
+    record, trials = analysis.record, analysis.trials
+    spec = record["spec"]
+    nodes = [
+        f"{node['host']}: {node['cpus']:g} CPUs, {node['gpus']:g} GPUs, "
+        f"{node['memory_bytes'] / 2**30:.0f} GiB"
+        for node in record["hardware"]["nodes"]
+    ]
+    base = {name: value for name, value in spec["base"].items() if name not in spec["axes"]}
+    entries = [
+        ("command", " ".join(record.get("command", []))),
+        ("task", str(spec["task"])),
+        ("examples", _sizes(analysis)),
+        ("validation set", ", ".join(sorted(set(trials["val_digest"].drop_nulls())))),
+        ("held fixed", ", ".join(f"{title(name)} {label(value)}" for name, value in base.items())),
+        ("seeds", ", ".join(str(seed) for seed in spec["seeds"])),
+        ("versions", ", ".join(f"{k} {v}" for k, v in sorted(record["versions"].items()))),
+        ("git commit", record.get("git_commit") or "not a git checkout"),
+        ("nodes", "; ".join(nodes)),
+        ("started", str(record.get("started_at", ""))),
+        ("training time", f"{trials['seconds'].sum():.0f} s in all trials"),
+    ]
+    if not record["versions"]:
+        # Curves that others logged tell what they vary, and nothing of where they come from.
+        entries = [entry for entry in entries if entry[0] in ("examples", "held fixed")]
+    return [entry for entry in entries if entry[1]]

@@ -1,0 +1,226 @@
+"""What `analyze` takes -> frames: a store, a tidy frame of curves, or several of either united."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import polars as pl
+
+from analysis.sources import censoring, tables, tidy
+from analysis.sources import store as frames
+from analysis.sources.store import KEY, Frames
+from raysweep.errors import InputError
+from raysweep.spec import Hyperparameters
+from raysweep.store.files import Store
+
+
+class Table(NamedTuple):
+    """A tidy frame and what to call it."""
+
+    name: str
+    curves: pl.DataFrame
+
+
+One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame | Table
+Source: TypeAlias = One | Sequence[One]
+
+
+def opened(source: Source) -> list[Store | Table]:
+    """Stores, and tidy frames with what they are called.
+
+    Raises: InputError when something is not there.
+    """
+    one = isinstance(source, One)
+    parts = [_open(source)] if one else [_open(part) for part in source]
+    if not parts:
+        raise InputError("nothing to analyze: the list of sources is empty")
+    return parts
+
+
+def _open(source: One) -> Store | Table:
+    if isinstance(source, Store | Table):
+        return source
+    if isinstance(source, pl.DataFrame):
+        return Table("curves", source)
+    if isinstance(source, pl.LazyFrame):
+        return Table("curves", source.collect())
+    if "://" in str(source):
+        return Store.existing(source)
+    path = Path(source)
+    if path.is_file() or path.suffix.lower() in tables.SUFFIXES:
+        return Table(path.stem, tables.read(path))
+    return Store.existing(path)
+
+
+def read(parts: Sequence[Store | Table], *, config: Sequence[str] | None = None) -> Frames:
+    """The frames of all parts together.
+
+    Args: config: the columns of tidy frames that are hyperparameters, see tidy.read.
+
+    Raises: InputError when a part is not valid, or can't be united with the others.
+    """
+    stores = [part for part in parts if isinstance(part, Store)]
+    given = [part for part in parts if isinstance(part, Table)]
+    if stores and given:
+        raise InputError(
+            "stores and frames of curves can't be analyzed together: write a report of each, or "
+            "make one frame of all"
+        )
+    if given:
+        return tidy.read(_stacked(given), name=_joined(t.name for t in given), config=config)
+    if config is not None:
+        raise InputError("a store knows its hyperparameters: `config` is for frames of curves")
+    return united([frames.read(store) for store in stores])
+
+
+def _stacked(given: Sequence[Table]) -> pl.DataFrame:
+    """Rows of several tidy frames under each other. Raises: InputError on a shared trial_id."""
+    if len(given) == 1:
+        return given[0].curves
+    owner: dict[Any, str] = {}
+    for number, table in enumerate(given, 1):
+        name = f"{table.name} (no. {number})"
+        if "trial_id" not in table.curves.columns:
+            raise InputError(f"{name} has no column 'trial_id'")
+        for trial_id in table.curves["trial_id"].cast(pl.String).unique(maintain_order=True):
+            if trial_id in owner:
+                raise InputError(f"trial {trial_id!r} is in {owner[trial_id]} and in {name}")
+            owner[trial_id] = name
+    try:
+        return pl.concat(
+            [table.curves.with_columns(pl.col("trial_id").cast(pl.String)) for table in given],
+            how="diagonal_relaxed",
+        )
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"the columns of the frames don't go together: {error}") from error
+
+
+def united(parts: Sequence[Frames]) -> Frames:
+    """The trials of several stores as if they were of one sweep; configurations by config_id.
+
+    A trial that is in several counts once: a completed attempt before another, then the first.
+    Axes are all fields in which the configurations differ.
+
+    Raises: InputError when the stores are of different tasks, or hold two configurations with the
+        same hyperparameters (other data, or another version of the training).
+    """
+    if len(parts) == 1:
+        return parts[0]
+    record = _merged_record([part.record for part in parts])
+    order = {trial_id: place for place, (trial_id, *_) in enumerate(record["trials"])}
+    rank = {"completed": 0, "diverged": 1, "stopped": 2, "failed": 3}
+    trials = (
+        pl.concat(part.trials.with_columns(pl.lit(n).alias("part")) for n, part in enumerate(parts))
+        .with_columns(
+            pl.col("status").replace_strict(rank, return_dtype=pl.Int64).alias("rank"),
+            pl.col("trial_id").replace_strict(order, return_dtype=pl.Int64).alias("place"),
+        )
+        .sort("place", "rank", "part")
+        .unique("trial_id", keep="first", maintain_order=True)
+    )
+    source_of = trials.select("trial_id", "part")
+    epochs = pl.concat(
+        part.epochs.join(source_of.filter(pl.col("part") == n), on="trial_id", how="semi")
+        for n, part in enumerate(parts)
+    ).sort(KEY)
+    trials = trials.drop("part", "rank", "place")
+    return Frames(record, trials, epochs, _merged_quality(parts, record, trials))
+
+
+def _merged_record(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    specs = [record["spec"] for record in records]
+    tasks = _distinct(spec["task"] for spec in specs)
+    if len(tasks) > 1:
+        raise InputError(
+            f"stores of different tasks can't be compared: {', '.join(map(str, tasks))}. Analyze "
+            "them apart"
+        )
+    whole: dict[str, dict[str, Any]] = {}
+    for record in records:
+        for config_id, point in record["configurations"].items():
+            whole.setdefault(config_id, {**record["spec"]["base"], **point})
+    names = [n for n in Hyperparameters.model_fields if any(n in w for w in whole.values())]
+    levels = {name: _distinct(values.get(name) for values in whole.values()) for name in names}
+    axes = {name: _ordered(values) for name, values in levels.items() if len(values) > 1}
+    configurations = {
+        config_id: {name: values.get(name) for name in axes} for config_id, values in whole.items()
+    }
+    points = [repr(point) for point in configurations.values()]
+    if len(set(points)) < len(points):
+        twice = next(point for point in points if points.count(point) > 1)
+        raise InputError(
+            f"two configurations have the same hyperparameters, {twice}, and another task file, "
+            "data set, world size or version: analyze the stores apart"
+        )
+    place = {
+        config_id: [axes[name].index(value) for name, value in point.items()]
+        for config_id, point in configurations.items()
+    }
+    trials = {trial[0]: trial for record in records for trial in record["trials"]}
+    planned = sorted(trials.values(), key=lambda trial: (place[trial[1]], trial[2]))
+    nodes = _distinct(node for record in records for node in record["hardware"]["nodes"])
+    words = (" ".join(record.get("command", [])) for record in records)
+    versions = {
+        name: _joined(r["versions"].get(name) for r in records)
+        for name in dict.fromkeys(n for r in records for n in r["versions"])
+    }
+    return {
+        "spec": {
+            "name": _joined(spec["name"] for spec in specs),
+            "task": tasks[0],
+            "base": {name: values[0] for name, values in levels.items() if len(values) == 1},
+            "axes": axes,
+            "seeds": sorted({seed for _, _, seed in planned}),
+        },
+        "trials": planned,
+        "configurations": configurations,
+        "versions": versions,
+        "git_commit": _joined(record.get("git_commit") for record in records) or None,
+        "hardware": {"nodes": nodes},
+        "command": [_joined(words, "; ")],
+        "started_at": _joined((record.get("started_at") for record in records), "; "),
+    }
+
+
+def _merged_quality(
+    parts: Sequence[Frames], record: dict[str, Any], trials: pl.DataFrame
+) -> pl.DataFrame:
+    """Counts of the united trials; whatever else was found, added up."""
+    planned = record["trials"]
+    detail = f"{len(record['configurations'])} configurations of {len(parts)} stores"
+    found = [("trials planned", len(planned), detail)]
+    for status in ("completed", "diverged", "failed"):
+        number = trials.filter(pl.col("status") == status).height
+        found.append((f"trials {status}", number, ""))
+    found.append(censoring.check(trials))
+    found.append(("trials missing", len(planned) - trials.height, ""))
+    shared = sum(len(part.record["trials"]) for part in parts) - len(planned)
+    found.append(("trials that are in several stores", shared, "counted once"))
+    digests = trials["val_digest"].drop_nulls().n_unique()
+    if digests > 1:
+        found.append(("validation sets", digests, "their own errors do not cancel between them"))
+    counted = [name for name, *_ in found]
+    rest = pl.concat(part.quality for part in parts).filter(~pl.col("check").is_in(counted))
+    rest = rest.group_by("check", maintain_order=True).agg(
+        pl.col("count").sum(),
+        pl.col("detail").filter(pl.col("detail") != "").unique(maintain_order=True).str.join("; "),
+    )
+    kept = [row for row in found if row[1] or row[0] in counted[:2]]
+    return pl.concat([pl.DataFrame(kept, schema=rest.schema, orient="row"), rest])
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    """In the order of appearance; values may be lists and dicts."""
+    return list({repr(value): value for value in values}.values())
+
+
+def _ordered(values: list[Any]) -> list[Any]:
+    """Numbers ascending, off first; anything else in the order of appearance."""
+    numbers = [value for value in values if isinstance(value, int | float)]
+    if len(numbers) + (None in values) < len(values):
+        return values
+    return [None] * (None in values) + sorted(numbers)
+
+
+def _joined(words: Iterable[Any], separator: str = ", ") -> str:
+    return separator.join(dict.fromkeys(str(word) for word in words if word))

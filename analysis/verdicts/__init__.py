@@ -1,0 +1,1 @@
+"""Labels, the reasons for them, and what to turn."""

@@ -1,0 +1,1 @@
+"""The Ray that a sweep runs on: connected, checked before the start, watched meanwhile."""

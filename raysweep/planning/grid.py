@@ -1,0 +1,111 @@
+"""From a sweep to its trials: the product of the axes and the seeds, each with its identity."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from raysweep.errors import InputError
+from raysweep.spec import Hyperparameters, Probes, SweepSpec
+from raysweep.tasks import Traits
+
+
+class Trial(NamedTuple):
+    """One configuration with one seed. Ids are content digests, equal in every store."""
+
+    trial_id: str
+    config_id: str
+    point: dict[str, Any]  # the axes' values
+    hyperparameters: Hyperparameters
+    seed: int
+    probes: Probes = Probes()  # what is measured beside its training; no part of its identity
+
+
+class Identity(NamedTuple):
+    """What besides its fields makes a trial what it is."""
+
+    task: str  # module:object
+    task_digest: str
+    data_digest: str
+    n_train: int
+    traits: Mapping[tuple[int, int], Traits]  # by the model's shape
+
+
+def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
+    """All trials of a sweep, in the order of its axes, seeds innermost.
+
+    Raises: InputError when a point can't be trained at all.
+    """
+    trials: list[Trial] = []
+    for point in points(spec):
+        fields = spec.base.model_copy(update=point)
+        check_trainable(fields, spec.resources.workers, identity)
+        config_id = fields.digest(
+            task=identity.task,
+            task_digest=identity.task_digest,
+            data_digest=identity.data_digest,
+            world_size=identity_world_size(fields, spec.resources.workers, identity),
+        )
+        for seed in spec.seeds:
+            content = f"{config_id} seed {seed}".encode()
+            trial_id = hashlib.blake2b(content, digest_size=6).hexdigest()
+            trials.append(Trial(trial_id, config_id, point, fields, seed))
+    return trials
+
+
+def listed(trials: Sequence[Trial]) -> dict[str, Any]:
+    """A sweep's trials, as its entry in sweeps/ names them."""
+    return {
+        "trials": [[trial.trial_id, trial.config_id, trial.seed] for trial in trials],
+        "configurations": {
+            trial.config_id: {
+                name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+                for name, value in trial.point.items()
+            }
+            for trial in trials
+        },
+    }
+
+
+def points(spec: SweepSpec) -> Iterator[dict[str, Any]]:
+    """The grid: one mapping of axis to value per configuration."""
+    for values in itertools.product(*spec.axes.values()):
+        yield dict(zip(spec.axes, values, strict=True))
+
+
+def shapes(spec: SweepSpec) -> list[Hyperparameters]:
+    """A point of the grid for each shape of its models."""
+    first = spec.base.model_copy(update=next(points(spec)))
+    widths, depths = (spec.axes.get(name, (getattr(first, name),)) for name in ("width", "depth"))
+    return [
+        first.model_copy(update={"width": width, "depth": depth})
+        for width, depth in itertools.product(widths, depths)
+    ]
+
+
+def identity_world_size(fields: Hyperparameters, workers: int, identity: Identity) -> int:
+    """The world size where it can change results, and 1 where training promises equality."""
+    traits = identity.traits[fields.shape]
+    return workers if fields.dropout > 0 or traits.random or traits.batch_norm else 1
+
+
+def check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -> None:
+    """Raises: InputError naming the value and what is allowed."""
+    size, n_train = fields.batch_size, identity.n_train
+    if size < workers:
+        raise InputError(
+            f"batch_size = {size} is smaller than the number of workers, {workers}: "
+            "every worker needs a share of a global batch"
+        )
+    if size > n_train:
+        raise InputError(f"batch_size = {size} is larger than the training set: {n_train} examples")
+    if fields.warmup_epochs >= fields.epochs:
+        raise InputError(
+            f"warmup_epochs = {fields.warmup_epochs:g} leaves nothing of {fields.epochs} epochs"
+        )
+    smallest = min(size, n_train % size or size) // workers
+    if identity.traits[fields.shape].batch_norm and smallest < 2:
+        raise InputError(
+            f"batch_size = {size} leaves a worker {smallest} of the last batch's "
+            f"{n_train % size or size} examples; batch norm needs 2 or more"
+        )

@@ -1,0 +1,87 @@
+"""Which trials share a warm worker group: longest first, few enough that start-up vanishes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from raysweep.planning.grid import Trial
+from raysweep.spec import Hyperparameters
+
+# A pack is worth its start when that takes at most this share of its time.
+MAX_START_SHARE = 0.05
+
+
+class Speed(NamedTuple):
+    """What a trial's time is made of, in seconds."""
+
+    per_step: float
+    per_example: Mapping[tuple[int, int], float]  # by the model's shape
+
+    def seconds(self, fields: Hyperparameters, n_train: int) -> float:
+        """Estimated time of a whole trial."""
+        steps = -(-n_train // fields.batch_size)
+        an_epoch = steps * self.per_step + n_train * self.per_example[fields.shape]
+        return fields.epochs * an_epoch
+
+
+def plan(
+    trials: Sequence[Trial],
+    seconds: Callable[[Trial], float],
+    *,
+    slots: int,
+    start_s: float,
+    longest_first: bool = True,
+) -> list[list[Trial]]:
+    """Packs in the order in which they are to start.
+
+    Guided self-scheduling: each pack takes half of what every slot would still get, so the first
+    packs are large, the last ones small, and all slots end together. No pack is so small that its
+    start weighs more than MAX_START_SHARE, unless slots would stay empty; a trial that is long
+    enough by that rule is a pack of its own.
+
+    Args: slots: packs that train at the same time; start_s: what a pack's start costs;
+        longest_first: else in the order given.
+    """
+    ordered = sorted(trials, key=seconds, reverse=True) if longest_first else trials
+    remaining = total = sum(map(seconds, ordered))
+    worth_a_start = start_s / MAX_START_SHARE
+    packs: list[list[Trial]] = []
+    size = target = 0.0
+    for trial in ordered:
+        cost = seconds(trial)
+        if not packs or size >= target * (1 - 1e-9):
+            packs.append([])
+            half_of_what_is_left = remaining / (2 * slots)
+            size, target = 0.0, max(half_of_what_is_left, min(worth_a_start, total / slots))
+            if cost >= worth_a_start > 0:
+                target = cost
+        packs[-1].append(trial)
+        size += cost
+        remaining -= cost
+    return packs
+
+
+def done_within(
+    packs: Sequence[Sequence[Trial]],
+    seconds: Callable[[Trial], float],
+    slots: int,
+    limit_s: float,
+) -> int:
+    """Estimated number of trials that have ended after `limit_s`."""
+    free, ended = [0.0] * max(1, slots), 0
+    for pack in packs:
+        first = min(range(len(free)), key=free.__getitem__)
+        for trial in pack:
+            free[first] += seconds(trial)
+            ended += free[first] <= limit_s
+    return ended
+
+
+def makespan(
+    packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
+) -> float:
+    """Estimated wall time of all packs, each taken by the slot that is free first."""
+    free = [0.0] * max(1, slots)
+    for pack in packs:
+        first = min(range(len(free)), key=free.__getitem__)
+        free[first] += sum(map(seconds, pack))
+    return max(free)

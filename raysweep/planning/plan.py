@@ -1,0 +1,98 @@
+"""Everything that is known before anything starts: the trials, what is done, what is left."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from raysweep.errors import InputError, shown
+from raysweep.planning.grid import Identity, Trial, expand, shapes
+from raysweep.planning.packs import Speed
+from raysweep.spec import SweepSpec
+from raysweep.store.files import Store
+from raysweep.store.finished import finished_in
+from raysweep.tasks import (
+    Data,
+    TaskSource,
+    data_digest,
+    find_task,
+    flops_per_example,
+    load_data,
+    num_examples,
+    traits,
+    validation_digest,
+)
+
+# What a core and a GPU do in practice, in floating-point operations a second, and what a step
+# costs beside them: orders of magnitude, to pack trials by and to say roughly how long it takes.
+CPU_FLOPS, CPU_STEP_S = 2e10, 3e-4
+GPU_FLOPS, GPU_STEP_S = 2e13, 3e-4
+
+
+class Plan(NamedTuple):
+    """A sweep that can be trained."""
+
+    spec: SweepSpec
+    source: TaskSource
+    data: Data
+    identity: Identity
+    trials: list[Trial]
+    done: frozenset[str]  # ids that the store holds already
+    val_digest: str
+
+    @property
+    def left(self) -> list[Trial]:
+        """The trials that are still to be trained."""
+        return [trial for trial in self.trials if trial.trial_id not in self.done]
+
+    @property
+    def n_train(self) -> int:
+        """Number of training examples."""
+        return num_examples(self.data.train)
+
+    @property
+    def n_val(self) -> int:
+        """Number of validation examples."""
+        return num_examples(self.data.validation)
+
+
+def make_plan(spec: SweepSpec, store: Store) -> Plan:
+    """Load the task and its data, expand the grid, look up what is done.
+
+    Raises: InputError for whatever could never be trained.
+    """
+    source = find_task(spec.task, spec.folder)
+    folder = None
+    if spec.data is not None:
+        folder = (spec.folder or Path()) / os.path.expanduser(spec.data)
+        if not os.path.isdir(folder):  # where Path would raise at a name that is too long
+            raise InputError(f"data = {shown(spec.data)}: there is no folder {folder}")
+    data = load_data(source, folder)
+    n_train = num_examples(data.train)
+    identity = Identity(
+        task=source.reference,
+        task_digest=source.digest,
+        data_digest=data_digest(data),
+        n_train=n_train,
+        traits={fields.shape: traits(source.task, data, fields) for fields in shapes(spec)},
+    )
+    trials = expand(spec, identity)
+    num_epochs = sum(trial.hyperparameters.epochs for trial in trials)
+    probes = spec.probes.settled(num_examples(data.validation), num_epochs)
+    trials = [trial._replace(probes=probes) for trial in trials]
+    done = finished_in(store, pruned=spec.scheduler is not None) & {
+        trial.trial_id for trial in trials
+    }
+    return Plan(spec, source, data, identity, trials, frozenset(done), validation_digest(data))
+
+
+def speed_of(plan: Plan) -> Speed:
+    """How long training is likely to take, from the size of each model that the sweep builds."""
+    resources = plan.spec.resources
+    on_gpu = resources.gpus_per_worker > 0
+    rate = GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else CPU_FLOPS
+    rate *= resources.workers * (1 if on_gpu else max(1.0, resources.cpus_per_worker))
+    per_example = {
+        fields.shape: flops_per_example(plan.source.task, plan.data, fields) / rate
+        for fields in shapes(plan.spec)
+    }
+    return Speed(GPU_STEP_S if on_gpu else CPU_STEP_S, per_example)

@@ -1,0 +1,1 @@
+"""The one process that writes a store, and the workers' line to it."""

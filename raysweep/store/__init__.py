@@ -1,0 +1,1 @@
+"""What lies on a disk or in an object store; no Ray, no torch."""

@@ -1,0 +1,1 @@
+"""One trial: torch, without Ray."""

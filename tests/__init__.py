@@ -1,0 +1,1 @@
+"""The tests, by package; what they share is in tests/support."""

@@ -1,0 +1,68 @@
+"""A sweep that stands still says why, goes on when it can, and ends when it never will."""
+
+import subprocess
+import sys
+
+import ray
+
+from raysweep.cluster import watchdog
+from raysweep.recording.state import Progress
+from raysweep.running.sweep import run_sweep
+from tests.support.commands import run
+
+HOG = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+@ray.remote(num_cpus=float(sys.argv[2]))
+class Hog:
+    def sit(self): return "sits"
+hog = Hog.remote()
+print(ray.get(hog.sit.remote()), flush=True)
+time.sleep(600)
+"""
+
+GROUPS = """
+name: none
+task: digits
+base: {epochs: 1}
+axes: {learning_rate: [0.01, 0.1]}
+seeds: 1
+resources: {workers: 2}
+"""
+
+
+def test_a_group_that_never_starts_ends_the_sweep_with_the_reason(nodes, tmp_path):
+    nodes.add_node(num_cpus=2, env_vars={"GLOO_SOCKET_IFNAME": "nosuch0"})  # workers can't meet
+    (tmp_path / "sweep.yaml").write_text(GROUPS)
+    done = run("run", "sweep.yaml", "--address", nodes.address, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "a group of 2 workers failed 3 times before any trial began: RuntimeError: " in last
+    assert last.endswith("Unable to find address for: nosuch0 (while the group was set up)")
+
+
+def test_cpus_that_another_job_holds_are_named_and_the_sweep_goes_on_when_they_are_free(
+    local_ray, make_spec, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(watchdog, "QUIET_S", 2.0)
+    cpus = ray.cluster_resources()["CPU"]
+    command = [sys.executable, "-c", HOG, local_ray.address, str(cpus)]
+    notices: list[str] = []
+
+    def show(progress: Progress) -> None:
+        if progress.notice and not notices:
+            notices.append(progress.notice)
+            hog.kill()
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as hog:
+        try:
+            assert hog.stdout is not None
+            assert hog.stdout.readline().strip() == "sits"
+            result = run_sweep(make_spec(), tmp_path, show=show)
+        finally:
+            hog.kill()
+    assert result.trained == 4
+    (notice,) = notices
+    assert "4 trials wait for 1 x (1 CPU)" in notice
+    assert f"0 of {cpus:g} CPUs free" in notice
+    assert f"(process {hog.pid} on " in notice

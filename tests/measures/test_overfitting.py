@@ -1,0 +1,288 @@
+"""Gap, fall from the peak, rise of the loss: against simulations whose truth is known."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from analysis import analyze
+from analysis.calibration.simulate import Scenario, ar1
+from analysis.calibration.simulate import simulate as simulate_population
+from analysis.curves import Curves, curves
+from analysis.measures.harm import harm, harm_of_seeds
+from analysis.measures.overfitting import measures, window
+from analysis.page import findings
+from analysis.results import _means
+from analysis.sources.store import derive
+from tests.support.simulated import (
+    Curve,
+    Sweep,
+    correctness,
+    early_stopping_like,
+    levels,
+    population_accuracy,
+    spec,
+)
+
+
+def epochs_frame(trial_id, right, train_right, losses=None):
+    """The columns that the curves need, of one trial."""
+    block = np.arange(right.shape[1]) % 20
+    size = np.bincount(block, minlength=20).tolist()
+    losses = np.ones(len(right)) if losses is None else losses
+    return pl.DataFrame(
+        {
+            "trial_id": trial_id,
+            "weights_kind": "raw",
+            "epoch": np.arange(1, len(right) + 1),
+            "lr": 0.1,
+            "val_n": right.shape[1],
+            "val_correct": right.sum(axis=1),
+            "val_loss_sum": losses * right.shape[1],
+            "train_eval_n": train_right.shape[1],
+            "train_eval_correct": train_right.sum(axis=1),
+            "train_eval_loss_sum": 1.0,
+            "val_block_n": [size] * len(right),
+            "val_block_correct": [
+                np.bincount(block, weights=row, minlength=20).astype(int).tolist() for row in right
+            ],
+            "val_block_loss_sum": None,
+            "val_nll_at_temperature": None,
+            "flip_to_wrong": 0,
+            "flip_to_right": 0,
+        },
+        schema_overrides={
+            "epoch": pl.Int32,
+            "val_block_loss_sum": pl.List(pl.Float64),
+            "val_nll_at_temperature": pl.Float64,
+        },
+    )
+
+
+def simulate(curve, *, num_seeds, num_val, num_epochs, rng):
+    """(epochs, trials, population accuracies (S, T)): seeds share one validation set."""
+    margins, train_margins = rng.standard_normal(num_val), rng.standard_normal(400)
+    parts, truth = [], []
+    for seed in range(num_seeds):
+        level = levels(curve, num_epochs, rng)
+        right = correctness(curve, level, margins, rng)
+        train_right = correctness(curve, level + curve.gap, train_margins, rng)
+        parts.append(epochs_frame(f"t{seed}", right, train_right))
+        truth.append(population_accuracy(curve, level))
+    trials = pl.DataFrame({"trial_id": [f"t{s}" for s in range(num_seeds)], "config_id": "c"})
+    return derive(pl.concat(parts)), trials, np.array(truth)
+
+
+def both(group, num_train):
+    """What the two modules measure of each trial."""
+    sizes = np.full(len(group.trial_ids), float(num_train))
+    return measures(group, sizes).join(harm(group), on="trial_id")
+
+
+def test_a_hand_made_curve_gives_the_numbers_that_a_hand_would():
+    accuracy = np.array([50, 60, 70, 80, 90, 90, 90, 80, 80, 80, 70, 70, 70])
+    right = np.arange(100)[None] < accuracy[:, None]
+    losses = np.array([2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1.5, 1.5, 1.5])
+    epochs = derive(epochs_frame("a", right, np.ones((13, 50), bool), losses))
+    (group,) = curves(epochs)
+    row = both(group, 50).row(0, named=True)
+    assert window(13) == 3
+    assert row["drop"] == pytest.approx(0.2)
+    assert row["drop_low"] <= 0.2 <= row["drop_high"]
+    assert row["loss_rise"] == pytest.approx(0.5)
+    assert (row["best_naive"], row["peak_epoch"]) == (0.9, 5)
+    assert row["final_accuracy"] == pytest.approx(0.7)
+    assert row["gap"] == pytest.approx(1 - np.mean([0.8, 0.7, 0.7, 0.7]))  # last third: 4 epochs
+
+
+def test_too_few_epochs_for_two_windows_give_no_fall():
+    right = np.random.default_rng(0).random((5, 100)) < 0.8
+    (group,) = curves(derive(epochs_frame("a", right, right)))
+    row = both(group, 100).row(0, named=True)
+    assert row["drop"] is None
+    assert row["loss_rise"] is None
+    assert row["final_accuracy"] is not None
+
+
+def test_without_blocks_the_gap_has_no_limits():
+    """The validation set's error is then unknown, and is not left out in silence."""
+    right = np.random.default_rng(0).random((20, 100)) < 0.8
+    epochs = derive(epochs_frame("a", right, right)).with_columns(
+        pl.lit(None, pl.List(pl.Int64)).alias("val_block_n")
+    )
+    (group,) = curves(epochs)
+    row = measures(group, np.array([100.0])).row(0, named=True)
+    assert row["gap"] == pytest.approx(0)
+    assert row["gap_low"] is None
+    assert row["gap_high"] is None
+
+
+def test_a_seed_without_a_value_adds_no_degree_of_freedom():
+    right = np.random.default_rng(0).random((20, 100)) < 0.8
+    (group,) = curves(derive(epochs_frame("a", right, right)))
+    one = measures(group, np.array([100.0])).with_columns(
+        pl.lit("c").alias("config_id"),
+        pl.lit(20).alias("num_epochs"),
+        pl.col("final_accuracy").alias("kept_accuracy"),
+        pl.col("best_naive").alias("chosen_accuracy"),
+    )
+    seeds = pl.concat(
+        [one.with_columns(pl.lit(best).alias("best_naive")) for best in (0.1, 0.2, None)],
+        how="vertical_relaxed",
+    )
+    row = _means(seeds).row(0, named=True)
+    assert row["best_naive_high"] - row["best_naive"] == pytest.approx(12.706 * 0.05, rel=1e-4)
+
+
+def test_a_sure_rise_of_the_loss_is_over_confidence_and_no_fall():
+    row = {
+        "point": "a",
+        "gap": 0.1,
+        "drop": 0.0,
+        "drop_low": -0.1,
+        "drop_high": 0.1,
+        "train_drop": 0.0,
+        "loss_rise_low": 0.04,
+        "overfit": "over-confident",
+    }
+    said = " ".join(findings.overfitting(pl.DataFrame([row, row | {"point": "b"}])))
+    assert "In 2 the validation loss ends more than 3 % above its minimum" in said
+    assert "The harm is largest" not in said
+
+
+@pytest.mark.parametrize("wander", [0.0, 0.7])
+def test_a_fall_on_a_flat_curve_rarely_looks_sure(wander, simulation):
+    """drop_low > 0 claims a fall: at most 5 % of flat curves, white or slowly wandering."""
+    curve = Curve(speed=5.0, process=0.04, wander=wander)
+    claims = 0
+    for seed in range(200):
+        rng = simulation([10, seed])
+        epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=60, rng=rng)
+        (group,) = curves(epochs)
+        claims += harm(group)["drop_low"][0] > 0
+    assert claims / 200 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+
+
+@pytest.mark.parametrize("fall", [0.0, 0.3])
+def test_the_crossfitted_fall_is_unbiased_and_its_interval_covers(fall, simulation):
+    """With and without a true fall, over seeds that share a small validation set."""
+    curve = Curve(speed=1.0, process=0.04, wander=0.3, fall=fall, peak=15)
+    clean = Curve(speed=1.0, process=0.0, fall=fall, peak=15)
+    level = levels(clean, 60, simulation(0))
+    trend = population_accuracy(curve, level)
+    means = np.convolve(trend, np.ones(7) / 7, mode="valid")
+    truth = means.max() - means[-1]
+    found, covered, naive = [], 0, []
+    for seed in range(150):
+        rng = simulation([11, seed])
+        epochs, trials, _ = simulate(curve, num_seeds=4, num_val=300, num_epochs=60, rng=rng)
+        per_trial, pooled = harm_of_seeds(epochs, trials)
+        assert per_trial.height == 4
+        row = pooled.row(0, named=True)
+        found.append(row["drop"])
+        covered += row["drop_low"] < truth < row["drop_high"]
+        naive.append(pl.concat(harm(g) for g in curves(epochs))["drop"].mean())
+    assert np.mean(found) == pytest.approx(truth, abs=0.004)
+    # Each limit is a one-sided 95 % one.
+    assert covered / 150 > 0.9 - 2 * np.sqrt(0.1 * 0.9 / 150)
+    assert np.mean(naive) > np.mean(found) + 0.002  # what choosing the peak on itself adds
+
+
+def test_the_interval_of_the_gap_covers_the_populations_gap(simulation):
+    curve = Curve(speed=1.0, process=0.03, gap=0.5)
+    covered = 0
+    for seed in range(150):
+        rng = simulation([12, seed])
+        epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=45, rng=rng)
+        (group,) = curves(epochs)
+        # The training subset is a sample too: of a training set that is much larger.
+        row = measures(group, np.array([1e6])).row(0, named=True)
+        mean = levels(Curve(speed=1.0, process=0.0), 45, rng)[-15:]
+        target = np.mean(population_accuracy(curve, mean + 0.5) - population_accuracy(curve, mean))
+        covered += row["gap_low"] < target < row["gap_high"]
+    assert covered / 150 > 0.95 - 2.5 * np.sqrt(0.05 * 0.95 / 150)
+
+
+def test_restored_weights_stand_beside_the_last_ones(tmp_path):
+    store = early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4, peak=22, gap=0.9))
+    trials = analyze(store).trials
+    stopped = trials.filter("stopped_early")
+    assert stopped.height == 5
+    assert (stopped["kept_accuracy"] == stopped["restored_accuracy"]).all()
+    assert (stopped["num_epochs"] < 60).all()
+    whole = trials.filter(~pl.col("stopped_early"))
+    assert (whole["kept_accuracy"] == whole["final_accuracy"]).all()
+    assert (whole["chosen_accuracy"] == whole["best_naive"]).all()
+
+
+def test_seeds_that_stopped_at_different_epochs_are_still_crossfitted(tmp_path):
+    store = early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4, peak=22, gap=0.9))
+    analysis = analyze(store)
+    assert analysis.trials.filter("stopped_early")["num_epochs"].n_unique() > 1
+    assert analysis.trials["drop_crossfit"].null_count() == 0
+
+
+def test_one_seed_has_its_own_limits(tmp_path):
+    sweep = Sweep(spec("one", axes={}, seeds=1, epochs=40))
+    row = analyze(sweep.write(tmp_path, lambda trial: Curve())).configurations.row(0, named=True)
+    assert row["drop"] >= 0
+    assert row["drop_low"] <= row["drop"] <= row["drop_high"]
+    assert row["gap_low"] < row["gap"] < row["gap_high"]
+    assert row["final_accuracy_low"] is None  # one seed says nothing about others
+
+
+def test_the_slope_of_the_gap_is_that_of_a_straight_line():
+    time = np.arange(30)
+    found = measures(
+        Curves.of_accuracy(
+            np.full((1, 30), 0.8), train_accuracy=0.8 + 0.002 * time[None], train_n=np.ones(1)
+        ),
+        np.ones(1),
+    ).row(0, named=True)
+    assert found["gap_slope"] == pytest.approx(0.002)
+    assert found["gap_slope_low"] == pytest.approx(0.002)
+    short = measures(Curves.of_accuracy(np.full((1, 12), 0.8)), np.ones(1))
+    assert short["gap_slope"][0] is None
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3])
+@pytest.mark.parametrize("num_epochs", [20, 60])
+def test_the_limits_of_the_gaps_slope_cover_it(num_epochs, correlation):
+    noise = 0.01 * ar1(np.random.default_rng(0), (1500, num_epochs), correlation).astype(float)
+    trained = np.broadcast_to(0.9 + 0.001 * np.arange(num_epochs), noise.shape)
+    sizes = np.full(1500, 1000.0)
+    made = Curves.of_accuracy(0.9 + noise, train_accuracy=trained, train_n=sizes)
+    found = measures(made, sizes)
+    assert found["gap_slope"].to_numpy().mean() == pytest.approx(0.001, abs=3e-4)
+    covered = ((found["gap_slope_low"] <= 0.001) & (found["gap_slope_high"] >= 0.001)).mean()
+    assert isinstance(covered, float)
+    assert 0.91 < covered < 0.99
+
+
+def test_a_rise_of_the_loss_is_split_into_confidence_and_discrimination():
+    """The loss doubles from its minimum; refined, it ends a tenth higher."""
+    loss = np.concatenate([np.full(10, 1.0), np.full(10, 2.0)])[None]
+    refined = np.concatenate([np.full(10, 0.9), np.full(10, 1.1)])[None]
+    curve = Curves.of_accuracy(np.full((1, 20), 0.8), val_loss=loss, refined_loss=refined)
+    row = both(curve, 1).row(0, named=True)
+    assert row["loss_rise"] == pytest.approx(1.0)
+    assert row["calibration_rise"] == pytest.approx(0.8)
+    assert row["refined_loss_rise"] == pytest.approx(0.2 / 0.9)
+    assert (row["loss_min_epoch"], row["refined_min_epoch"]) == (3, 3)
+    unrefined = Curves.of_accuracy(np.full((1, 20), 0.8), val_loss=loss)
+    row = both(unrefined, 1).row(0, named=True)
+    assert row["loss_rise"] == pytest.approx(1.0)
+    assert row["calibration_rise"] is None
+    assert row["refined_loss_rise"] is None
+
+
+def test_over_confidence_raises_the_loss_and_not_the_refined_loss():
+    world = Scenario(num_epochs=40, over_confidence=2.0, num_val=1000, num_train_eval=20)
+    made = simulate_population(world, 40, np.random.default_rng(1))
+    found = both(made.curves, 1_000_000)
+    means = [
+        found[name].to_numpy().mean()
+        for name in ("loss_rise", "calibration_rise", "refined_loss_rise")
+    ]
+    assert means[0] > 0.25
+    assert means[1] > 0.85 * means[0]
+    assert means[2] < 0.1

@@ -1,0 +1,66 @@
+"""The sections on what pools all trials, on sweeps whose truth is known."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from analysis import analyze
+from analysis.page import best as best_section
+from analysis.page import causes as cause_section
+from analysis.page import floor as floor_section
+from analysis.page import stopping as stopping_section
+from tests.support.simulated import Curve, Sweep, early_stopping_like, spec
+
+
+@pytest.fixture(scope="module")
+def two_good(tmp_path_factory):
+    """Of four widths the last two are as good, the first two far worse."""
+    sweep = Sweep(spec("x", axes={"width": [8, 16, 32, 64]}, epochs=40, seeds=3), num_val=1000)
+    finals = {8: 0.3, 16: 0.6, 32: 1.6, 64: 1.6}
+    return analyze(
+        sweep.write(tmp_path_factory.mktemp("two"), lambda trial: Curve(final=finals[trial.width]))
+    )
+
+
+def whole(figure):
+    assert figure is not None
+    return " ".join([figure.finding, figure.how, *figure.notes])
+
+
+def test_the_tied_set_is_named_and_no_other(two_good):
+    said = " ".join(best_section.sentences(two_good))
+    assert "width 32" in said
+    assert "width 64" in said
+    assert "1 other of 4 can't be told from the best" in said
+    assert "width 8" not in said
+    assert "too good" in said
+
+
+def test_the_only_knob_explains_all_and_missing_probes_are_named(two_good):
+    text = whole(cause_section.figure(two_good))
+    assert "Width explains" in text
+    assert "--set probes.ema_half_life=2" in text
+    assert "--seeds 6`" in text
+
+
+def test_a_larger_set_leaves_the_networks_own_jitter():
+    row = {
+        "hf_sd": 0.005,
+        "hf_sd_low": 0.004,
+        "hf_sd_high": 0.006,
+        "pop_var": 9e-6,
+        "pop_var_low": 4e-6,
+        "pop_var_high": 16e-6,
+    }
+    table = floor_section.larger_sets(row, 500)
+    assert table["num_val"].to_list() == [500, 1000, 2500, 5000]
+    expected = 100 * np.sqrt(9e-6 + 16e-6 / np.array([1, 2, 5, 10]))
+    np.testing.assert_allclose(table["jitter"].to_numpy(), expected)
+    assert table.select((pl.col("jitter_low") < pl.col("jitter")).all()).item()
+
+
+def test_trials_that_stopped_themselves_are_counted(tmp_path):
+    analysis = analyze(early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4)))
+    text = whole(stopping_section.figure(analysis))
+    assert "5 of 10 trials stopped early themselves" in text
+    assert "cross-fitted" in text

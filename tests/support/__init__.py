@@ -1,0 +1,1 @@
+"""What tests share: processes, a Ray, clusters, odd tasks, simulated stores."""
