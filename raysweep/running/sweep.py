@@ -138,6 +138,7 @@ def _train(asked: _Invoked) -> Result:
         beside.submit(importlib.import_module, "ray.tune")
         with cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected:
             asked.signals.take()
+            asked.signals.check()
             nodes = connected.nodes
             growing = not connected.started_here and cluster.autoscaled()
             slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
@@ -241,8 +242,7 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
                 search.max_concurrent = watchdog.slots
             asked.show(seen._replace(notice=notice))
         out_of_time = thread.is_alive()
-        if signals.received:
-            signals.stop()
+        signals.check()
         _halt(halt, thread, recorder)
         ray.get(recorder.close.remote())
         progress: Progress = ray.get(recorder.progress.remote())
