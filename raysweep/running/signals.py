@@ -35,11 +35,13 @@ class Signals:
         self._store = store
         self.received: list[int] = []
         self.raising = True
+        # What is ignored when a sweep starts stays so: `nohup` means it.
+        self._numbers = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
     def take(self) -> None:
         """Be told of them from now on. Ray's core takes SIGTERM when it starts: take it back."""
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in self._numbers:
                 signal.signal(number, self.note)
 
     def note(self, number: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from raysweep.running.signals import InterruptedSweepError, taken_over
+from raysweep.running.signals import SIGNALS, InterruptedSweepError, taken_over
 from raysweep.store.files import Store
 
 STRUCK = """
@@ -55,6 +55,20 @@ def test_an_error_that_something_swallowed_is_raised_at_the_next_look(tmp_path):
             signal.raise_signal(signal.SIGHUP)
         with pytest.raises(InterruptedSweepError):
             signals.check()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_was_ignored_before_stays_ignored(tmp_path, number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with taken_over(Store(tmp_path)) as signals:
+            signal.raise_signal(number)
+            signals.take()  # as after the start of Ray
+            signal.raise_signal(number)
+            assert signals.received == []
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_ray_takes_no_signal_over_while_it_starts(tmp_path):
