@@ -5,12 +5,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import raysweep
 from raysweep.errors import InputError, RaysweepError
+from raysweep.installed import load_analysis, needs_run
 
 if TYPE_CHECKING:
     from raysweep.planning.budget import Budget
@@ -31,6 +32,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Is it noise or overfitting? Train a grid with replicate seeds on Ray, and read a report.",
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        _say(f"raysweep {raysweep.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 @app.command()
@@ -64,10 +81,11 @@ def run(
     ] = False,
 ) -> None:
     """Train what is missing of a sweep, then write its report."""
-    from raysweep import forecast, recipes
-    from raysweep.planning.budget import Budget
-    from raysweep.planning.plan import make_plan
-    from raysweep.store.files import Store
+    with needs_run("raysweep run"):
+        from raysweep import forecast, recipes
+        from raysweep.planning.budget import Budget
+        from raysweep.planning.plan import make_plan
+        from raysweep.store.files import Store
 
     budget = Budget(max_hours, max_trials)
     budget.check()
@@ -149,7 +167,7 @@ def report(
     """Write the report of a store's latest sweep again, or of curves that other tools logged."""
     from raysweep.store.files import Store
 
-    _analysis()
+    load_analysis()
     from analysis import analyze, write_report
     from analysis.sources import importers
     from analysis.sources.frames import Table
@@ -210,7 +228,7 @@ def run_command_line(arguments: Sequence[str]) -> None:
 def _report_if_any(store: "Store") -> None:
     """Write the report, where one trial at least was trained to its end."""
     try:
-        report = _analysis().write_report(store, store.report)
+        report = load_analysis().write_report(store, store.report)
     except InputError as error:
         _say(f"no report yet: {error}")
     else:
@@ -278,7 +296,7 @@ def _grid_line(spec: "SweepSpec", plan: "Plan") -> str:
 
 def _power_statement(spec: "SweepSpec") -> str:
     """Which difference in jitter this sweep can find, said before it costs anything."""
-    _analysis()
+    load_analysis()
     from analysis.stats.intervals import detectable_ratio
     from analysis.stats.trend import planned_df
 
@@ -308,19 +326,6 @@ def _tell_failures(result: "Result") -> None:
     for error, logs in by_error.items():
         trials = f"{len(logs)} of {result.planned} trials failed"
         _say(f"{trials}: {error}; log: {result.store.root}/{logs[0]}", err=True)
-
-
-def _analysis() -> ModuleType:
-    """Our analysis package. Raises: InputError when another one of that name comes first."""
-    import analysis
-
-    ours, found = Path(__file__).parent.parent, Path(str(analysis.__file__)).parent.parent
-    if found != ours:
-        raise InputError(
-            f"Python finds another package called 'analysis', in {found}; raysweep needs its own. "
-            "Run from another folder, or rename that package"
-        )
-    return analysis
 
 
 def _pair(setting: str) -> tuple[str, str]:

@@ -92,15 +92,17 @@ def run_sweep(
     """Train what the store lacks of a sweep, or as much of it as the budget allows.
 
     Args:
+        spec: what to train.
         store: a folder; `results/<name>` by default.
         address: of a Ray cluster; by default one that runs here, else one started for the sweep.
         show: called about twice a second while the sweep runs.
         tell: given a line when there is something to wait for before the sweep starts.
         plan: of `make_plan`, where it is at hand.
         command: what is noted as the origin of this invocation.
-        max_hours: after that, training stops as at a signal, and what is left is left.
+        max_hours: hours, after which training stops as at a signal, and what is left is left.
         max_trials: so many of what is left; the first seeds of all configurations come first.
 
+    Returns: the store, and how many trials were trained, skipped, left and failed.
     Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
     """
     began, budget = time.monotonic(), Budget(max_hours, max_trials)
