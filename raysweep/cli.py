@@ -96,7 +96,7 @@ def run(
     if dry_run:
         for line in forecast.forecast(plan, place, address, budget):
             _say(line)
-        _say(_power_statement(spec))
+        _say(_power_statement(plan))
         return
     result = _train(spec, place, plan, address, budget)
     if result.trained + result.skipped:
@@ -294,20 +294,16 @@ def _grid_line(spec: "SweepSpec", plan: "Plan") -> str:
     return f"{axes}, {total}{done}" if axes else total + done
 
 
-def _power_statement(spec: "SweepSpec") -> str:
+def _power_statement(plan: "Plan") -> str:
     """Which difference in jitter this sweep can find, said before it costs anything."""
     load_analysis()
     from analysis.stats.intervals import detectable_ratio
     from analysis.stats.trend import planned_df
+    from raysweep.schedule import recorded_rates
 
-    base = spec.base
-    df = planned_df(
-        base.epochs,
-        num_seeds=len(spec.seeds),
-        warmup_epochs=base.warmup_epochs,
-        schedule=base.schedule,
-        step_epochs=base.step_epochs,
-    )
+    spec, base = plan.spec, plan.spec.base
+    steps_per_epoch = -(-plan.n_train // base.batch_size)
+    df = planned_df(recorded_rates(base, steps_per_epoch), num_seeds=len(spec.seeds))
     if df < 1:
         return "power: too few epochs for any statement about jitter"
     total, half = detectable_ratio(df), detectable_ratio(df, finite_share=0.5)

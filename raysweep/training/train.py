@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from raysweep.schedule import learning_rate
 from raysweep.spec import EarlyStopping, Hyperparameters, Probes
 from raysweep.tasks import Data, Task
 from raysweep.training.checkpoints import Keeper, load_weights, weights
@@ -72,21 +73,6 @@ def seed_torch(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
-
-
-def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of one step, counted from 0."""
-    full = fields.effective_learning_rate()
-    epoch = step / steps_per_epoch
-    if epoch < fields.warmup_epochs:
-        # A warm-up need not end with a step: its last one may be only a part of one.
-        return full * min(1.0, (step + 1) / (fields.warmup_epochs * steps_per_epoch))
-    if fields.schedule == "step":
-        return full * fields.step_factor ** (int(epoch) // fields.step_epochs)
-    if fields.schedule == "cosine":
-        done = (epoch - fields.warmup_epochs) / (fields.epochs - fields.warmup_epochs)
-        return full * 0.5 * (1 + math.cos(math.pi * done))
-    return full
 
 
 def autocast(fields: Hyperparameters, device: torch.device) -> AbstractContextManager[Any]:

@@ -16,7 +16,7 @@ from raysweep.training import splits
 from raysweep.training.evaluation import evaluate
 from raysweep.training.group import ALONE, Group
 from raysweep.training.splits import at_once, deal_blocks, place
-from raysweep.training.train import Stopper, learning_rate, train
+from raysweep.training.train import Stopper, train
 from tests.support import odd_tasks
 from tests.support.groups import in_group
 from tests.support.odd_tasks import odd, pairs
@@ -259,22 +259,6 @@ def test_patience_counts_epochs_without_an_improvement_of_min_delta():
     assert not stopper.improved(0.0, 0.53)
     assert stopper.out_of_patience
     assert stopper.best_epoch == 3
-
-
-def test_schedules():
-    def rates(steps, **fields):
-        trial = Hyperparameters.model_validate({"learning_rate": 1.0} | fields)
-        return [learning_rate(trial, step, 2) for step in steps]
-
-    assert rates([0, 1, 2, 3, 4], warmup_epochs=2) == [0.25, 0.5, 0.75, 1.0, 1.0]
-    # Whatever part of a step a warm-up ends with, no step is above the full rate.
-    assert rates([0, 1], warmup_epochs=0.1) == [1.0, 1.0]
-    assert rates([0, 1, 2, 3], warmup_epochs=1.25) == pytest.approx([0.4, 0.8, 1.0, 1.0])
-    assert rates([0, 3, 4], schedule="step", step_epochs=2) == pytest.approx([1, 1, 0.1])
-    cosine = rates(range(20), schedule="cosine", epochs=10)
-    assert cosine[0] == 1.0
-    assert cosine[10] == pytest.approx(0.5)
-    assert cosine == sorted(cosine, reverse=True)
 
 
 def test_bf16_trains_nearly_like_fp32_and_is_another_trial(digits):
