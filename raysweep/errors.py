@@ -1,5 +1,8 @@
 """The errors that people see: one clear line each, and the exit code that goes with it."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class RaysweepError(Exception):
     """Something failed while running; the message names the thing and where to look."""
@@ -27,6 +30,12 @@ def shown(value: object, most: int = 120) -> str:
     except (ValueError, RecursionError):  # Python refuses to write out numbers of 4,300 digits
         text = f"a {type(value).__name__} that is too large to show"
     return text if len(text) <= most else text[:most] + "..."
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: a question with the nearest one, or a stop."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else "."
 
 
 def one_line(error: BaseException, where: str) -> str:

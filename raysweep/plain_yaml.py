@@ -18,7 +18,6 @@ class _Loader(yaml.SafeLoader):
     PyYAML follows YAML 1.1, where 010 is eight, 12:30 is 750, 1e-3 a word and `no` is false.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
     bool_values: ClassVar[dict[str, bool]] = {"true": True, "false": False}
 
     def construct_integer(self, node: Any) -> int:
@@ -34,6 +33,7 @@ _CORE = {
     "float": r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
 }
+_Loader.yaml_implicit_resolvers = {}
 for _name, _rule in _CORE.items():  # the first rule that fits counts, so 10 is an integer
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_rule})$"), None)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)

@@ -1,6 +1,5 @@
 """The sweeps that ship, and how a sweep is read: a recipe's name or a file, plus settings."""
 
-import difflib
 import itertools
 import os
 import re
@@ -8,7 +7,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from raysweep.errors import InputError, shown
+from raysweep.errors import InputError, did_you_mean, shown
 from raysweep.plain_yaml import MAX_CHARACTERS, apply_setting, parse_yaml
 from raysweep.spec import MAX_TRIALS, SweepSpec
 
@@ -25,8 +24,7 @@ def names() -> list[str]:
 def text(name: str) -> str:
     """A recipe's YAML, comments included. Raises: InputError naming the nearest recipe."""
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        hint = did_you_mean(name, names())
         raise InputError(
             f"{shown(name)} is neither a recipe nor a file{hint} Recipes: {', '.join(names())}"
         )

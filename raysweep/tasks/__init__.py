@@ -1,7 +1,6 @@
 """What is trained: a task loads data splits and builds a model; this finds and identifies one."""
 
 import ast
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -18,7 +17,7 @@ from torch import nn
 from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from raysweep.errors import InputError
+from raysweep.errors import InputError, did_you_mean
 from raysweep.spec import Hyperparameters
 
 SHIPPED = ("digits", "few_digits", "noisy_digits", "fashion_mnist")
@@ -85,11 +84,9 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
     """
     if ":" not in name:
         if name not in SHIPPED:
-            near = difflib.get_close_matches(name, SHIPPED, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise InputError(
-                f"task {name!r} is unknown{hint} Shipped: {', '.join(SHIPPED)}; "
-                "your own is module:object"
+                f"task {name!r} is unknown{did_you_mean(name, SHIPPED)} "
+                f"Shipped: {', '.join(SHIPPED)}; your own is module:object"
             )
         name = f"raysweep.tasks.{name}:task"
     module_name, _, attribute = name.partition(":")
