@@ -1,22 +1,17 @@
 """The Ray cluster a sweep runs on: attach to a running one, or start one on this machine."""
 
 import contextlib
-import json
 import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
-from ray._private import auto_init_hook
-from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
-from ray._private.worker import global_worker
-from ray.core.generated import autoscaler_pb2
-from ray.experimental.internal_kv import _internal_kv_get
 from ray.util import get_node_ip_address
 
+from raysweep.cluster import ray_internals
 from raysweep.cluster.capacity import Node
 from raysweep.errors import InputError
 
@@ -42,13 +37,7 @@ class Cluster(NamedTuple):
 
 def local_node() -> Node:
     """This machine, as a Ray started on it would see it; nothing is started."""
-    from ray._common.utils import get_system_memory
-    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
-    from ray._private.utils import get_num_cpus
-
-    gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
-    memory = get_system_memory()
-    return Node(os.uname().nodename, get_num_cpus(), gpus, memory, is_head=True)
+    return Node(os.uname().nodename, *ray_internals.machine(), is_head=True)
 
 
 def running_address(address: str | None) -> str | None:
@@ -59,14 +48,11 @@ def running_address(address: str | None) -> str | None:
 
     Raises: InputError when nothing answers at an address that was asked for.
     """
-    from ray._private.services import get_ray_address_from_environment
-
     if ray.is_initialized():
         return ray.get_runtime_context().gcs_address
     if address == "local":
         return None
-    # Typed as if an address were always given; None asks for what runs here.
-    found = get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
+    found = ray_internals.address_of_running(address)
     if found is None or _answers(found):
         return found
     if address is None and "RAY_ADDRESS" not in os.environ:
@@ -107,7 +93,7 @@ def connect(
         yield Cluster(ray.get_runtime_context().gcs_address, False, nodes())
         return
     # While a sweep is being stopped, what is left of Tune must fail rather than start Ray again.
-    auto_init_hook.enable_auto_connect = False
+    ray_internals.never_start_by_itself()
     running = running_address(address)
     environment: dict[str, object] = {}
     if modules:
@@ -169,20 +155,5 @@ def nodes() -> tuple[Node, ...]:
 
 
 def autoscaled() -> bool:
-    """Whether an autoscaler manages the connected cluster: what does not fit now may fit later.
-
-    Ray's monitor reports from every head. Where nobody gave it a configuration, it knows no types
-    of nodes and calls each by its id, node_<id>.
-    """
-    kinds: set[str] = set()
-    status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # of the autoscaler's first version
-    if status:
-        report = json.loads(status).get("autoscaler_report") or {}
-        kinds |= set(report.get("active_nodes", {}))
-        kinds |= {kind for _, kind, *_ in report.get("pending_nodes", [])}
-    client: Any = getattr(global_worker, "gcs_client")  # noqa: B009 - Ray's stubs lack it
-    messages: Any = autoscaler_pb2
-    reply = messages.GetClusterStatusReply.FromString(client.get_cluster_status(timeout_s=5))
-    if reply.autoscaling_state.autoscaler_state_version:  # of the second
-        kinds |= {node.ray_node_type_name for node in reply.cluster_resource_state.node_states}
-    return any(kind and not kind.startswith("node_") for kind in kinds)
+    """Whether an autoscaler manages the connected cluster: what does not fit now may fit later."""
+    return bool(ray_internals.node_types())

@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.cluster import capacity, preflight
 from raysweep.cluster import connect as cluster
+from raysweep.cluster.ray_internals import remove_group
 from raysweep.cluster.watchdog import StuckSweepError, Watchdog
 from raysweep.errors import InputError, RaysweepError, StorageError, one_line
 from raysweep.planning import packs
@@ -30,7 +31,7 @@ from raysweep.recording.state import Failure, Progress
 from raysweep.running.gate import Turnstile
 from raysweep.running.record import sweep_record
 from raysweep.running.signals import Signals, taken_over
-from raysweep.running.tuning import remove_group, tune_packs
+from raysweep.running.tuning import tune_packs
 from raysweep.running.worker import Assignment
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store.files import Store

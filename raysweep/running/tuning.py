@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._raylet import PlacementGroupID
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
+from raysweep.cluster.ray_internals import remove_group
 from raysweep.planning.grid import Trial
 from raysweep.recording.recorder import MAX_LOST_NODES
 from raysweep.running.retries import ran_out_of_memory
@@ -169,8 +168,3 @@ def _scheduler(rule: Scheduler | None, epochs: int) -> Any:
 
     # With too few trials to compare, Tune would pause one, and start it from its beginning later.
     return Median(**common, min_time_slice=math.inf)  # pyright: ignore[reportArgumentType]
-
-
-def remove_group(placement_group: str) -> None:
-    """Remove a group of workers' placement group, named by its id; its processes end with it."""
-    remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(placement_group)))

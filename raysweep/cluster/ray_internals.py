@@ -1,0 +1,80 @@
+"""What Ray has no public name for. A new release of Ray is checked here and nowhere else."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ray._common.utils import get_system_memory
+from ray._private import auto_init_hook, state
+from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray._private.services import get_ray_address_from_environment
+from ray._private.utils import get_num_cpus
+from ray._private.worker import global_worker
+from ray._raylet import PlacementGroupID
+from ray.core.generated import autoscaler_pb2
+from ray.experimental.internal_kv import _internal_kv_get
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+
+def machine() -> tuple[float, float, float]:
+    """What a Ray started on this machine would hand out.
+
+    Returns: (CPUs, GPUs, bytes of memory).
+    """
+    gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
+    return get_num_cpus(), gpus, get_system_memory()
+
+
+def address_of_running(address: str | None) -> str | None:
+    """The address of a Ray: the one given, else RAY_ADDRESS, else one that `ray start` left here.
+
+    Returns: None where there is none.
+    """
+    # Typed as if an address were always given; None asks for what runs here.
+    return get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
+
+
+def never_start_by_itself() -> None:
+    """From now on a call of Ray without a connection fails, rather than starting a Ray."""
+    auto_init_hook.enable_auto_connect = False
+
+
+def living_actors() -> list[Mapping[str, Any]]:
+    """The actors of all programs on the cluster, with `JobID` and `ActorClassName`."""
+    return list(state.actors(actor_state_name="ALIVE").values())
+
+
+def jobs() -> list[Mapping[str, Any]]:
+    """The programs on the cluster, with `JobID`, `IsDead`, `Entrypoint` and their process."""
+    return state.state.job_table()
+
+
+def free_resources() -> Mapping[str, Mapping[str, float]]:
+    """What every node has to give now: node id -> kind of resource -> amount."""
+    return state.state.available_resources_per_node()
+
+
+def node_types() -> set[str]:
+    """The types of nodes that the cluster's autoscaler manages.
+
+    Ray's monitor reports from every head. Where nobody gave it a configuration, it knows no types
+    of nodes and calls each by its id, node_<id>; those are left out.
+    """
+    kinds: set[str] = set()
+    status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # of the autoscaler's first version
+    if status:
+        report = json.loads(status).get("autoscaler_report") or {}
+        kinds |= set(report.get("active_nodes", {}))
+        kinds |= {kind for _, kind, *_ in report.get("pending_nodes", [])}
+    client: Any = getattr(global_worker, "gcs_client")  # noqa: B009 - Ray's stubs lack it
+    messages: Any = autoscaler_pb2
+    reply = messages.GetClusterStatusReply.FromString(client.get_cluster_status(timeout_s=5))
+    if reply.autoscaling_state.autoscaler_state_version:  # of the second
+        kinds |= {node.ray_node_type_name for node in reply.cluster_resource_state.node_states}
+    return {kind for kind in kinds if kind and not kind.startswith("node_")}
+
+
+def remove_group(placement_group: str) -> None:
+    """Remove a placement group, named by its id; the processes of its workers end with it."""
+    remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(placement_group)))
