@@ -80,7 +80,7 @@ def load_weights(model: nn.Module, saved: Mapping[str, Any]) -> None:
         buffer.copy_(saved["buffers"][name])  # those that a state dict leaves out as well
 
 
-class Keeper:
+class Checkpointer:
     """One trial's checkpoints: when they are due, and on rank 0 where they go.
 
     found: what `from_bytes` returned, the same on all workers, to go on from; None for a trial

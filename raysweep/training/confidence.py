@@ -23,7 +23,7 @@ LAST_STEP, MAX_STEPS = 1e-2, 100
 SHRINKS = 0.9  # a step of Newton's that is no smaller than this times the last gives way to halving
 
 
-class Margins(NamedTuple):
+class LogitMargins(NamedTuple):
     """Logits of a batch of examples, less the largest of each example.
 
     all: shape (num_classes, batch), 0 at the predicted class. true: of the true class, (batch,).
@@ -34,10 +34,10 @@ class Margins(NamedTuple):
 
 
 def as_they_are(
-    batches: Sequence[Margins], device: torch.device
+    batches: Sequence[LogitMargins], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of this worker's share at temperature 1: Brier scores summed over examples, shape (1,), and
-    the confidence in each prediction, shape (share,)."""
+    """Of this worker's shard at temperature 1: Brier scores summed over examples, shape (1,), and
+    the confidence in each prediction, shape (shard,)."""
     brier = torch.zeros(1, dtype=torch.float64, device=device)
     confidence = [torch.zeros(0, device=device)]
     for z, true in batches:
@@ -50,7 +50,7 @@ def as_they_are(
     return brier, torch.cat(confidence)
 
 
-def fit_temperature(batches: Sequence[Margins], n: int, group: Group) -> tuple[float, float]:
+def fit_temperature(batches: Sequence[LogitMargins], n: int, group: Group) -> tuple[float, float]:
     """The temperature at which the validation loss is smallest, and the mean loss there.
 
     The loss is convex in 1 / temperature. Newton's method finds its minimum; where its steps leave
@@ -85,7 +85,7 @@ def fit_temperature(batches: Sequence[Margins], n: int, group: Group) -> tuple[f
     return math.nan, math.nan
 
 
-def _loss_and_derivatives(batch: Margins, inverse: float) -> torch.Tensor:
+def _loss_and_derivatives(batch: LogitMargins, inverse: float) -> torch.Tensor:
     """Sums over examples of the loss at 1 / temperature = `inverse` and of its first and second
     derivative in it: with p = softmax(inverse z), E_p[z] - z_true and Var_p[z]."""
     z, true = batch
@@ -99,11 +99,11 @@ def _loss_and_derivatives(batch: Margins, inverse: float) -> torch.Tensor:
 
 
 def block_losses(
-    batches: Sequence[Margins], temperature: float, blocks: torch.Tensor, num_blocks: int
+    batches: Sequence[LogitMargins], temperature: float, blocks: torch.Tensor, num_blocks: int
 ) -> torch.Tensor:
-    """Of this worker's share: losses at the temperature, summed over each block; (num_blocks,).
+    """Of this worker's shard: losses at the temperature, summed over each block; (num_blocks,).
 
-    Args: blocks: of each example of the share, in order; (share,).
+    Args: blocks: of each example of the shard, in order; (shard,).
     """
     zeros = torch.zeros(0, dtype=torch.float64, device=blocks.device)
     each = [(z / temperature).exp_().sum(0).log() - true / temperature for z, true in batches]

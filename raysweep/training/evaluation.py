@@ -9,15 +9,15 @@ from torch import nn
 from torch.nn import functional
 
 from raysweep.store.files import NUM_BLOCKS
-from raysweep.training.confidence import Margins
+from raysweep.training.confidence import LogitMargins
 from raysweep.training.group import Group
 from raysweep.training.splits import Placed, Split, at_once
 
 
 class PerExample(NamedTuple):
-    """What a model does with this worker's share of a split, in order.
+    """What a model does with this worker's shard of a split, in order.
 
-    correct: bool; loss: cross-entropy without label smoothing. Shape (share,) each.
+    correct: bool; loss: cross-entropy without label smoothing. Shape (shard,) each.
     """
 
     correct: torch.Tensor
@@ -33,9 +33,9 @@ def evaluate(
     split: Split,
     group: Group,
     precision: AbstractContextManager[Any],
-    keep: list[Margins] | None = None,
+    keep: list[LogitMargins] | None = None,
 ) -> PerExample:
-    """Evaluate this worker's share of a split in eval mode.
+    """Evaluate this worker's shard of a split in eval mode.
 
     Args: precision: entered around the model; see `train.autocast`. keep: gets what
         `confidence` needs of each batch.
@@ -44,7 +44,7 @@ def evaluate(
     correct = [torch.zeros(0, dtype=torch.bool, device=group.device)]
     losses = [torch.zeros(0, dtype=torch.float64, device=group.device)]
     with torch.inference_mode():
-        for x, y in split.in_order(group.share(split.n), at_once(split)):
+        for x, y in split.in_order(group.shard(split.n), at_once(split)):
             with precision:
                 logits = model(x)
             # Classes first: with few classes, all that follows is several times as fast.
@@ -54,7 +54,7 @@ def evaluate(
             losses.append(-functional.log_softmax(logits, 0).gather(0, y[None])[0].double())
             if keep is not None:
                 margins = logits - largest
-                keep.append(Margins(margins, margins.gather(0, y[None])[0]))
+                keep.append(LogitMargins(margins, margins.gather(0, y[None])[0]))
     return PerExample(torch.cat(correct), torch.cat(losses))
 
 
@@ -63,13 +63,13 @@ def validation_sums(
 ) -> torch.Tensor:
     """All that is recorded about a validation set, as one vector to be summed over workers.
 
-    Args: before: which examples of this share were right an epoch ago.
+    Args: before: which examples of this shard were right an epoch ago.
     """
-    share = group.share(placed.validation.n)
+    shard = group.shard(placed.validation.n)
     flips = torch.zeros(2, dtype=torch.float64, device=now.loss.device)
     if before is not None:
         flips = torch.stack([(before & ~now.correct).sum(), (~before & now.correct).sum()]).double()
-    correct, blocks = now.correct.double(), placed.val_blocks[share]
+    correct, blocks = now.correct.double(), placed.val_blocks[shard]
     parts = [
         now.sums(),
         now.loss.square().sum().reshape(1),
@@ -78,7 +78,7 @@ def validation_sums(
         _sum_by(blocks, now.loss, NUM_BLOCKS),
     ]
     if placed.val_classes is not None and placed.val_class_n is not None:
-        parts.append(_sum_by(placed.val_classes[share], correct, len(placed.val_class_n)))
+        parts.append(_sum_by(placed.val_classes[shard], correct, len(placed.val_class_n)))
     return torch.cat(parts)
 
 
@@ -111,7 +111,7 @@ def spread_out(
     size = torch.ones(len(correct)) if confidence is None else confidence.nan_to_num(1.0)
     size = size.to(dtype=torch.float64, device=correct.device)
     everyone = torch.zeros(n, dtype=torch.float64, device=correct.device)
-    everyone[group.share(n)] = torch.where(correct, size, -size)
+    everyone[group.shard(n)] = torch.where(correct, size, -size)
     return everyone
 
 

@@ -1,4 +1,4 @@
-"""This process among the workers that train one trial together: shares, sums, broadcasts."""
+"""This process among the workers that train one trial together: shards, sums, broadcasts."""
 
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ class Group(NamedTuple):
     world_size: int = 1
     device: torch.device = torch.device("cpu")
 
-    def share(self, num_items: int) -> slice:
-        """This worker's contiguous share of items; shares differ by one at most, or are empty."""
+    def shard(self, num_items: int) -> slice:
+        """This worker's contiguous shard of items; shards differ by one at most, or are empty."""
         start = num_items * self.rank // self.world_size
         return slice(start, num_items * (self.rank + 1) // self.world_size)
 

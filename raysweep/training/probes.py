@@ -115,7 +115,7 @@ def _statistics(layer: nn.modules.batchnorm._BatchNorm) -> list[torch.Tensor]:
 class GradientNoise:
     """Squared norms of the gradients of a whole batch and of its parts, on every `every`-th step.
 
-    The parts of a batch are the workers' shares; of one worker, its two halves. A part's gradient
+    The parts of a batch are the workers' shards; of one worker, its two halves. A part's gradient
     takes one more backward pass through the same graph: the same dropout masks and batch-norm
     statistics, and the gradient that training uses stays what it was. A last batch that is smaller
     than the others is left out.
@@ -125,8 +125,8 @@ class GradientNoise:
     def __init__(self, every: int, batch_size: int, group: Group = ALONE) -> None:
         self._every, self._size, self._group = every, batch_size, group
         self._num_parts = max(2, group.world_size)
-        shares = [Group(rank, self._num_parts).share(batch_size) for rank in range(self._num_parts)]
-        self._sizes = [share.stop - share.start for share in shares]
+        shards = [Group(rank, self._num_parts).shard(batch_size) for rank in range(self._num_parts)]
+        self._sizes = [shard.stop - shard.start for shard in shards]
         self._part = torch.zeros(0)
         self._part_size = self._sizes[group.rank]
         self._sums = torch.zeros(3, dtype=torch.float64, device=group.device)

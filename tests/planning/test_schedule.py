@@ -5,7 +5,7 @@ import pytest
 from analysis.stats.trend import planned_df
 from raysweep.schedule import learning_rate, recorded_rates
 from raysweep.spec import Hyperparameters
-from raysweep.training.train import train
+from raysweep.training.train import Training, train
 from tests.support.commands import run_here
 
 
@@ -31,7 +31,7 @@ def test_the_plan_knows_the_rates_that_training_records(digits):
         epochs=5, batch_size=300, schedule="step", step_epochs=2, step_factor=0.5, warmup_epochs=1.3
     )
     rows = []
-    train(fields, 0, task, data, placed, emit=rows.append)
+    train(Training(fields, 0, task, data, placed), rows.append)
     assert [row["lr"] for row in rows] == recorded_rates(fields, 4)
 
 
