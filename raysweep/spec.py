@@ -42,76 +42,65 @@ MAX_TRIALS, MAX_EPOCHS, MAX_DEPTH = 1_000_000, 1_000_000, 1_000
 class Frozen(BaseModel):
     """A value that exists is valid: strict types, no unknown keys, no changes."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+    )
 
 
 class EarlyStopping(Frozen):
     """Training stops when `metric` has not improved by `min_delta` for `patience` epochs."""
 
-    metric: Literal["val_loss", "val_accuracy"] = Field(
-        default="val_loss", description="what has to improve, on the validation set"
-    )
-    patience: Count = Field(default=10, description="epochs without an improvement that end it")
-    min_delta: NonNegative = Field(
-        default=0.0, description="the smallest improvement that counts, in units of the metric"
-    )
-    restore_best: bool = Field(
-        default=True, description="whether the weights of the best epoch are evaluated once more"
-    )
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    """what has to improve, on the validation set"""
+    patience: Count = 10
+    """epochs without an improvement that end it"""
+    min_delta: NonNegative = 0.0
+    """the smallest improvement that counts, in units of the metric"""
+    restore_best: bool = True
+    """whether the weights of the best epoch are evaluated once more"""
 
 
 class Hyperparameters(Frozen):
     """The fields of one trial: `base` sets them for all trials, `axes` vary them."""
 
-    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = Field(
-        default=40, description="passes over the training set"
-    )
-    batch_size: Count = Field(
-        default=128, description="examples in a batch, all workers together; at most the data set"
-    )
-    learning_rate: Positive = Field(
-        default=0.1, description="after the warm-up, at the reference batch size"
-    )
-    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field(
-        default="sgd", description="PyTorch's optimizer of this name"
-    )
-    momentum: Probability = Field(
-        default=0.0, description="of sgd and rmsprop; the others have their own"
-    )
-    weight_decay: NonNegative = Field(
-        default=0.0, description="the optimizer's: an L2 penalty, and decoupled for adamw"
-    )
-    dropout: Probability = Field(
-        default=0.0, description="share of units that are switched off; the task's model uses it"
-    )
-    label_smoothing: Probability = Field(
-        default=0.0, description="share of the target that is spread over all classes, in training"
-    )
-    schedule: Literal["constant", "step", "cosine"] = Field(
-        default="constant", description="how the learning rate goes on after the warm-up"
-    )
-    warmup_epochs: NonNegative = Field(
-        default=0.0, description="epochs in which the learning rate rises linearly from 0"
-    )
-    step_epochs: Count = Field(default=30, description="schedule step: epochs between two drops")
-    step_factor: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.1, description="schedule step: what a drop multiplies the learning rate by"
-    )
-    lr_scaling: Literal["none", "linear", "sqrt"] = Field(
-        default="none", description="how the learning rate grows with the batch size"
-    )
-    reference_batch_size: Count = Field(default=128, description="where lr_scaling changes nothing")
-    width: Count = Field(default=128, description="units (or channels) of a hidden layer")
-    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = Field(default=2, description="hidden layers")
-    grad_clip: Positive | None = Field(
-        default=None, description="largest norm of the gradient; null: no clipping"
-    )
-    early_stopping: EarlyStopping | None = Field(
-        default=None, description="a rule that ends training; null: all epochs are trained"
-    )
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the model's operations; weights and losses stay fp32"
-    )
+    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = 40
+    """passes over the training set"""
+    batch_size: Count = 128
+    """examples in a batch, all workers together; at most the data set"""
+    learning_rate: Positive = 0.1
+    """after the warm-up, at the reference batch size"""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    """PyTorch's optimizer of this name"""
+    momentum: Probability = 0.0
+    """of sgd and rmsprop; the others have their own"""
+    weight_decay: NonNegative = 0.0
+    """the optimizer's: an L2 penalty, and decoupled for adamw"""
+    dropout: Probability = 0.0
+    """share of units that are switched off; the task's model uses it"""
+    label_smoothing: Probability = 0.0
+    """share of the target that is spread over all classes, in training"""
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    """how the learning rate goes on after the warm-up"""
+    warmup_epochs: NonNegative = 0.0
+    """epochs in which the learning rate rises linearly from 0"""
+    step_epochs: Count = 30
+    """schedule step: epochs between two drops"""
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """schedule step: what a drop multiplies the learning rate by"""
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"
+    """how the learning rate grows with the batch size"""
+    reference_batch_size: Count = 128
+    """where lr_scaling changes nothing"""
+    width: Count = 128
+    """units (or channels) of a hidden layer"""
+    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = 2
+    """hidden layers"""
+    grad_clip: Positive | None = None
+    """largest norm of the gradient; null: no clipping"""
+    early_stopping: EarlyStopping | None = None
+    """a rule that ends training; null: all epochs are trained"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """of the model's operations; weights and losses stay fp32"""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -159,28 +148,19 @@ class Probes(Frozen):
     """Evidence that is taken beside training. None of it changes what is trained or a trial's
     identity: what is switched on later is recorded in trials that train later."""
 
-    ema_half_life: Positive | None = Field(
-        default=None,
-        description="averaged weights are evaluated at every epoch; those of so many epochs ago "
-        "count half; null: no average",
-    )
-    gradient_noise_every: Count | None = Field(
-        default=128, description="steps between two measurements; null: none"
-    )
-    confidence: bool = Field(
-        default=True,
-        description="whether every epoch records the temperature and the loss at it, the Brier "
-        "score and the calibration error",
-    )
-    correct_bits: bool | None = Field(
-        default=None,
-        description="whether every epoch records which validation examples are right; null: while "
-        "they are at most 100,000 and the sweep's bits stay under 1 GB",
-    )
-    repeat_evaluation: bool = Field(
-        default=True,
-        description="whether the first and the last epoch's weights are evaluated twice",
-    )
+    ema_half_life: Positive | None = None
+    """averaged weights are evaluated at every epoch; those of so many epochs ago count half;
+    null: no average"""
+    gradient_noise_every: Count | None = 128
+    """steps between two measurements; null: none"""
+    confidence: bool = True
+    """whether every epoch records the temperature and the loss at it, the Brier score and the
+    calibration error"""
+    correct_bits: bool | None = None
+    """whether every epoch records which validation examples are right; null: while they are at
+    most 100,000 and the sweep's bits stay under 1 GB"""
+    repeat_evaluation: bool = True
+    """whether the first and the last epoch's weights are evaluated twice"""
 
     def settled(self, n_val: int, num_epochs: int) -> "Probes":
         """With `correct_bits` decided. Args: num_epochs: of all trials of the sweep."""
@@ -193,12 +173,12 @@ class Probes(Frozen):
 class Resources(Frozen):
     """What one trial trains on."""
 
-    workers: Count = Field(default=1, description="DDP workers (world size)")
-    cpus_per_worker: Positive = Field(default=1.0, description="cores that Ray reserves")
-    gpus_per_worker: NonNegative = Field(
-        default=0.0,
-        description="GPUs; with one worker a share of one, 0.5 for instance, is allowed",
-    )
+    workers: Count = 1
+    """DDP workers (world size)"""
+    cpus_per_worker: Positive = 1.0
+    """cores that Ray reserves"""
+    gpus_per_worker: NonNegative = 0.0
+    """GPUs; with one worker a share of one, 0.5 for instance, is allowed"""
 
     @field_validator("gpus_per_worker")
     @classmethod
@@ -214,34 +194,26 @@ class Checkpoints(Frozen):
     """When a running trial's state is kept, so that it can go on after its process or node died.
     A resumed trial is the trial it would have been, so these are no part of its identity."""
 
-    every_epochs: Count | None = Field(
-        default=None, description="epochs between two checkpoints; null: not by epochs"
-    )
-    every_minutes: Positive | None = Field(
-        default=5.0, description="minutes between two checkpoints; null: not by time"
-    )
-    folder: str | None = Field(
-        default=None,
-        description="where they go: a folder on a disk that all nodes share, or s3://; "
-        "null: into the store",
-    )
+    every_epochs: Count | None = None
+    """epochs between two checkpoints; null: not by epochs"""
+    every_minutes: Positive | None = 5.0
+    """minutes between two checkpoints; null: not by time"""
+    folder: str | None = None
+    """where they go: a folder on a disk that all nodes share, or s3://; null: into the store"""
 
 
 class Scheduler(Frozen):
     """Let Ray Tune stop trials that do worse than others at the same epoch. Their curves are cut
     short (censored): this finds good configurations. It is no part of a trial's identity."""
 
-    kind: Literal["asha", "median"] = Field(
-        description="asha: the best 1 / reduction_factor pass a rung; median: Tune's stopping rule"
-    )
-    metric: Literal["val_accuracy", "val_loss"] = Field(
-        default="val_accuracy", description="what trials are compared by"
-    )
-    grace_period: Count = Field(default=5, description="epochs that every trial trains")
-    reduction_factor: Annotated[int, Field(ge=2)] | None = Field(
-        default=None,
-        description="of asha: its rungs are at grace_period x reduction_factor^k; null: 3",
-    )
+    kind: Literal["asha", "median"]
+    """asha: the best 1 / reduction_factor pass a rung; median: Tune's stopping rule"""
+    metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
+    """what trials are compared by"""
+    grace_period: Count = 5
+    """epochs that every trial trains"""
+    reduction_factor: Annotated[int, Field(ge=2)] | None = None
+    """of asha: its rungs are at grace_period x reduction_factor^k; null: 3"""
 
     @model_validator(mode="after")
     def _fields_of_its_kind(self) -> Self:
@@ -264,33 +236,28 @@ def _plain_name(name: str) -> str:
 class SweepSpec(Frozen):
     """A base trial, the axes that vary, and replicate seeds."""
 
-    name: Annotated[str, AfterValidator(_plain_name)] = Field(
-        description="letters, digits, `.`, `_` and `-`; names the folder of the results"
-    )
-    task: str = Field(description="a shipped task's name, or your own as module:object")
-    data: str | None = Field(
-        default=None, description="folder that the task reads, seen from the sweep file"
-    )
-    base: Hyperparameters = Field(
-        default=Hyperparameters(), description="what all trials have in common"
-    )
-    axes: dict[str, tuple[Any, ...]] = Field(
-        default_factory=dict, description="field of a trial -> list of its values; all combinations"
-    )
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = Field(
-        default=(0, 1, 2), description="a number of seeds, which start at 0, or a list of them"
-    )
-    probes: Probes = Field(default=Probes(), description="what is measured beside training")
-    resources: Resources = Field(default=Resources(), description="what one trial trains on")
-    checkpoints: Checkpoints = Field(
-        default=Checkpoints(), description="when the state of a running trial is kept"
-    )
-    retries: Annotated[int, Field(ge=0, le=1_000)] = Field(
-        default=2, description="new starts of a trial whose process died; a lost node costs none"
-    )
-    scheduler: Scheduler | None = Field(
-        default=None, description="asha, median, or a mapping; null: all curves are trained whole"
-    )
+    name: Annotated[str, AfterValidator(_plain_name)]
+    """letters, digits, `.`, `_` and `-`; names the folder of the results"""
+    task: str
+    """a shipped task's name, or your own as module:object"""
+    data: str | None = None
+    """folder that the task reads, seen from the sweep file"""
+    base: Hyperparameters = Hyperparameters()
+    """what all trials have in common"""
+    axes: dict[str, tuple[Any, ...]] = {}
+    """field of a trial -> list of its values; all combinations"""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    """a number of seeds, which start at 0, or a list of them"""
+    probes: Probes = Probes()
+    """what is measured beside training"""
+    resources: Resources = Resources()
+    """what one trial trains on"""
+    checkpoints: Checkpoints = Checkpoints()
+    """when the state of a running trial is kept"""
+    retries: Annotated[int, Field(ge=0, le=1_000)] = 2
+    """new starts of a trial whose process died; a lost node costs none"""
+    scheduler: Scheduler | None = None
+    """asha, median, or a mapping; null: all curves are trained whole"""
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
     _folder: Path | None = PrivateAttr(None)

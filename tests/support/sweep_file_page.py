@@ -1,4 +1,4 @@
-"""Write docs/sweep-file.md: python -m raysweep.planning.reference > docs/sweep-file.md"""
+"""docs/sweep-file.md: `python -m tests.support.sweep_file_page > docs/sweep-file.md` writes it."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ _HEAD = """\
 A sweep file is YAML 1.2: `010` is ten, `1e-3` is a number, `no` is a word. No key stands twice, and
 aliases are refused. `raysweep recipes digits` prints an example; `--set base.epochs=10` changes a
 field on the command line.
-This page is made from the descriptions of the fields, by `raysweep/planning/reference.py`.
+This page is made from the descriptions of the fields, by `tests/support/sweep_file_page.py`.
 """
 _KINDS = {
     "integer": "whole number",
@@ -54,7 +54,8 @@ def _section(title: str, model: type[BaseModel], prefix: str) -> Iterator[str]:
         else:
             allowed, value = _allowed(schema[name]), field.get_default(call_default_factory=True)
             default = "needed" if field.is_required() else f"`{json.dumps(value)}`"
-        yield f"| `{name}` | {allowed} | {default} | {field.description} |"
+        description = " ".join(str(field.description).split())
+        yield f"| `{name}` | {allowed} | {default} | {description} |"
     yield ""
     for name, inner in nested:
         yield from _section(f"{prefix}{name}", inner, f"{prefix}{name}.")

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from raysweep import spec
-from raysweep.planning.reference import page
+from tests.support.sweep_file_page import page
 
 PAGE = Path(__file__).parents[2] / "docs" / "sweep-file.md"
 MODELS = [
@@ -24,5 +24,5 @@ def test_every_field_has_a_description_and_a_row(model):
 
 
 def test_the_page_is_what_the_fields_say():
-    made = "python -m raysweep.planning.reference > docs/sweep-file.md"
+    made = "python -m tests.support.sweep_file_page > docs/sweep-file.md"
     assert PAGE.read_text() == page(), f"make it anew: {made}"
