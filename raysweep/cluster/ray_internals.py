@@ -18,19 +18,13 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 
 def machine() -> tuple[float, float, float]:
-    """What a Ray started on this machine would hand out.
-
-    Returns: (CPUs, GPUs, bytes of memory).
-    """
+    """The CPUs, the GPUs and the bytes of memory that a Ray started here would hand out."""
     gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
     return get_num_cpus(), gpus, get_system_memory()
 
 
 def address_of_running(address: str | None) -> str | None:
-    """The address of a Ray: the one given, else RAY_ADDRESS, else one that `ray start` left here.
-
-    Returns: None where there is none.
-    """
+    """This address, else RAY_ADDRESS, else that of a Ray which `ray start` left here, or None."""
     # Typed as if an address were always given; None asks for what runs here.
     return get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
 

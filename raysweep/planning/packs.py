@@ -1,6 +1,6 @@
 """Which trials share a warm worker group: longest first, few enough that start-up vanishes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from raysweep.planning.grid import Trial
@@ -67,21 +67,23 @@ def done_within(
     limit_s: float,
 ) -> int:
     """Estimated number of trials that have ended after `limit_s`."""
-    free, ended = [0.0] * max(1, slots), 0
-    for pack in packs:
-        first = min(range(len(free)), key=free.__getitem__)
-        for trial in pack:
-            free[first] += seconds(trial)
-            ended += free[first] <= limit_s
-    return ended
+    return sum(end <= limit_s for end in _ends(packs, seconds, slots))
 
 
 def makespan(
     packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
 ) -> float:
-    """Estimated wall time of all packs, each taken by the slot that is free first."""
+    """Estimated wall time of all packs."""
+    return max(_ends(packs, seconds, slots), default=0.0)
+
+
+def _ends(
+    packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
+) -> Iterator[float]:
+    """Estimated seconds after which each trial ends; the slot that is free first takes a pack."""
     free = [0.0] * max(1, slots)
     for pack in packs:
         first = min(range(len(free)), key=free.__getitem__)
-        free[first] += sum(map(seconds, pack))
-    return max(free)
+        for trial in pack:
+            free[first] += seconds(trial)
+            yield free[first]
