@@ -104,6 +104,18 @@ def test_the_commands_beside_a_foreign_analysis_use_ours(foreign, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_workers_and_the_report_of_a_sweep_pass_a_foreign_analysis_by(shared_ray, tmp_path):
+    (tmp_path / "analysis.py").write_text("raise SystemExit('the wrong analysis')")
+    (tmp_path / "my_task.py").write_text("from raysweep.tasks.digits import task")
+    (tmp_path / "sweep.yaml").write_text(
+        "{name: mine, task: 'my_task:task', base: {epochs: 12}, seeds: 1}"
+    )
+    done = python(MAIN, "run", "sweep.yaml", "--address", shared_ray.address, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "trained 1 trial" in done.stdout
+    assert (tmp_path / "results" / "mine" / "report.html").exists()
+
+
 def test_a_foreign_analysis_that_is_imported_is_named_with_what_to_do(foreign, tmp_path):
     done = python("import analysis\nfrom raysweep import analyze", cwd=tmp_path)
     assert done.returncode == 1
