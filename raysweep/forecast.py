@@ -13,7 +13,7 @@ from raysweep.store.files import Store
 
 
 def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> list[str]:
-    """Lines for people; the times are judged by the model's size."""
+    """Say in lines what a sweep would do; times are judged by the size of the model."""
     said: list[str] = []
     spec = plan.spec
     for name, values in spec.axes.items():

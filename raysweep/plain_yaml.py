@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
     bool_values: ClassVar[dict[str, bool]] = {"true": True, "false": False}
 
     def construct_integer(self, node: Any) -> int:
-        """An integer as it is written: decimal, 0o10 or 0x1f."""
+        """Read an integer as it is written: decimal, 0o10 or 0x1f."""
         text = str(self.construct_scalar(node))
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
@@ -67,14 +67,14 @@ class _Strict(_Loader):
 
 
 def parse_yaml(text: str, *, source: str) -> Any:
-    """Parsed YAML. Raises: InputError with the place of the mistake."""
+    """Parse YAML. Raises: InputError with the place of the mistake."""
     with _mistakes_in(text, source):
         # A subclass of SafeLoader: it builds plain values and nothing else.
         return yaml.load(text, Loader=_Strict)
 
 
 def parse_scalars(text: str, *, source: str) -> dict[str, bool | int | float | str]:
-    """The plain values of a mapping that another tool wrote; whatever else it holds is passed over.
+    """Read the plain values of a mapping that another tool wrote, and pass over all else.
 
     Nothing nested is built, so aliases and other tools' tags do no harm there.
 

@@ -11,21 +11,21 @@ _OWNERS = {"": "a sweep", "base": "a trial"}
 
 
 def nested_model(field: FieldInfo) -> type[BaseModel] | None:
-    """The model that a field holds, or holds unless it is null; None for a plain value."""
+    """Find the model that a field holds, or holds unless it is null; None for a plain value."""
     options = [field.annotation, *get_args(field.annotation)]
     models = [kind for kind in options if isinstance(kind, type) and issubclass(kind, BaseModel)]
     return models[0] if models else None
 
 
 def unknown(what: str, name: object, model: type[BaseModel], owner: str) -> str:
-    """The sentence for a name that a model does not have, with the nearest one that exists."""
+    """Write the sentence for a name that a model lacks, with the nearest one that exists."""
     fields = list(model.model_fields)
     hint = did_you_mean(name, fields)
     return f"{what} is not a field of {owner}{hint} Fields: {', '.join(fields)}"
 
 
 def explain(error: Any, root: type[BaseModel]) -> str:
-    """One of pydantic's errors as one sentence.
+    """Write one of pydantic's errors as one sentence.
 
     Args: root: the model that was validated.
     """

@@ -6,7 +6,7 @@ from raysweep.spec import Hyperparameters
 
 
 def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of one step, counted from 0."""
+    """Compute the learning rate of one step, counted from 0."""
     full = fields.effective_learning_rate()
     epoch = step / steps_per_epoch
     if epoch < fields.warmup_epochs:
@@ -21,7 +21,7 @@ def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> f
 
 
 def recorded_rates(fields: Hyperparameters, steps_per_epoch: int) -> list[float]:
-    """The learning rate that each epoch's row will hold: the one of the epoch's last step.
+    """List the learning rate that each epoch's row will hold: that of the epoch's last step.
 
     Returns: `fields.epochs` numbers.
     """

@@ -108,13 +108,13 @@ class Hyperparameters(Frozen):
         return self.width, self.depth
 
     def effective_learning_rate(self) -> float:
-        """The learning rate after scaling with the batch size."""
+        """Scale the learning rate with the batch size, by `lr_scaling`."""
         ratio = self.batch_size / self.reference_batch_size
         power = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}[self.lr_scaling]
         return self.learning_rate * ratio**power
 
     def digest(self, **identity: Any) -> str:
-        """Content digest of these fields and whatever else makes them what they are.
+        """Digest the content of these fields and whatever else makes them what they are.
 
         Numbers are canonical because the fields are typed (a float field holds 1.0, never 1).
 
@@ -126,7 +126,7 @@ class Hyperparameters(Frozen):
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def columns(self) -> dict[str, Any]:
-        """One flat value per field, `early_stopping_patience` and so on for the nested ones."""
+        """Give a flat value per field, `early_stopping_patience` and so on for the nested ones."""
         flat: dict[str, Any] = {}
         for name, kind in nested_fields():
             value = getattr(self, name)
@@ -140,7 +140,7 @@ class Hyperparameters(Frozen):
 
 
 def nested_fields() -> list[tuple[str, type[BaseModel] | None]]:
-    """Every field of a trial with the model nested in it, or None for a plain value."""
+    """List every field of a trial with the model nested in it, or None for a plain value."""
     return [(name, nested_model(field)) for name, field in Hyperparameters.model_fields.items()]
 
 
@@ -163,7 +163,7 @@ class Probes(Frozen):
     """whether the first and the last epoch's weights are evaluated twice"""
 
     def settled(self, n_val: int, num_epochs: int) -> "Probes":
-        """With `correct_bits` decided. Args: num_epochs: of all trials of the sweep."""
+        """Decide `correct_bits`. Args: n_val: validation examples; num_epochs: of all trials."""
         if self.correct_bits is not None:
             return self
         small = n_val <= MAX_BITS_EXAMPLES and num_epochs * n_val / 8 < MAX_BITS_BYTES
@@ -343,7 +343,7 @@ class SweepSpec(Frozen):
 
     @classmethod
     def from_mapping(cls, content: Any, *, folder: Path | None = None) -> "SweepSpec":
-        """A spec from parsed YAML. Raises: InputError naming the field, the value, the rule."""
+        """Check parsed YAML. Raises: InputError naming the field, the value, the rule."""
         if not isinstance(content, Mapping):
             raise InputError(f"a sweep file holds a mapping, not {type(content).__name__}")
         try:

@@ -36,12 +36,12 @@ class Cluster(NamedTuple):
 
 
 def local_node() -> Node:
-    """This machine, as a Ray started on it would see it; nothing is started."""
+    """Look at this machine as a Ray started on it would; nothing is started."""
     return Node(os.uname().nodename, *ray_internals.machine(), is_head=True)
 
 
 def running_address(address: str | None) -> str | None:
-    """The cluster that `connect` would attach to; None where it would start one.
+    """Find the cluster that `connect` would attach to; None where it would start one.
 
     Without an address that is RAY_ADDRESS, or what `ray start` left running on this machine. A
     Ray that another program started for itself does not count: it ends with that program.
@@ -139,7 +139,7 @@ def _free_port() -> int:
 
 
 def nodes() -> tuple[Node, ...]:
-    """The living nodes of the connected cluster, the head first."""
+    """List the living nodes of the connected cluster, the head first."""
     found = [
         Node(
             host=str(node["NodeManagerHostname"]),
@@ -155,5 +155,5 @@ def nodes() -> tuple[Node, ...]:
 
 
 def autoscaled() -> bool:
-    """Whether an autoscaler manages the connected cluster: what does not fit now may fit later."""
+    """Tell whether an autoscaler manages the cluster: what does not fit now may fit later."""
     return bool(ray_internals.node_types())

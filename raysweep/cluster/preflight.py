@@ -32,7 +32,7 @@ class UnlikeNodesError(InputError):
 
 
 def check_nodes(module: str, node_ids: Collection[str] | None = None) -> None:
-    """Every node runs the same raysweep, Ray, torch and Python as this process, and finds the task.
+    """Check that every node has this process's raysweep, Ray, torch and Python, and the task.
 
     Args: module: of the task, imported everywhere; node_ids: Ray's, by default all.
 
@@ -54,7 +54,7 @@ def check_nodes(module: str, node_ids: Collection[str] | None = None) -> None:
 
 
 def check_shared(folder: str) -> None:
-    """A folder, or s3:// and the like, that one node writes is read by all the others.
+    """Check that all nodes read what one writes into a folder, or s3:// and the like.
 
     Raises: InputError naming the folder and the node that does not see it.
     """
@@ -77,7 +77,7 @@ def check_shared(folder: str) -> None:
 
 
 def disk_bytes(plan: Plan) -> int:
-    """What the trials that are left will take in the store, at most, as it is being written."""
+    """Estimate the most bytes that the trials that are left take in the store."""
     rows = bits = 0
     saved = False
     for trial in plan.left:
@@ -97,7 +97,7 @@ def disk_bytes(plan: Plan) -> int:
 
 
 def check_room(plan: Plan, place: Folder) -> str:
-    """The store's disk has room for the sweep. Returns: both sizes, in words.
+    """Check that the store's disk has room for the sweep. Returns: both sizes, in words.
 
     Raises: InputError with both.
     """
@@ -116,7 +116,7 @@ def check_room(plan: Plan, place: Folder) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Bytes as people read them: 12 MB."""
+    """Write bytes as people read them: 12 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"
@@ -125,7 +125,7 @@ def size(num_bytes: float) -> str:
 
 
 def living() -> dict[str, str]:
-    """Every living node: Ray's id -> host name and address, the head first."""
+    """List the living nodes: Ray's id -> host name and address, the head first."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     nodes.sort(key=lambda node: "node:__internal_head__" not in node["Resources"])
     return {

@@ -18,39 +18,39 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 
 def machine() -> tuple[float, float, float]:
-    """The CPUs, the GPUs and the bytes of memory that a Ray started here would hand out."""
+    """Count the CPUs, the GPUs and the bytes of memory that a Ray started here would have."""
     gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
     return get_num_cpus(), gpus, get_system_memory()
 
 
 def address_of_running(address: str | None) -> str | None:
-    """This address, else RAY_ADDRESS, else that of a Ray which `ray start` left here, or None."""
+    """Find a Ray: at this address, else at RAY_ADDRESS, else one that `ray start` left here."""
     # Typed as if an address were always given; None asks for what runs here.
     return get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
 
 
 def never_start_by_itself() -> None:
-    """From now on a call of Ray without a connection fails, rather than starting a Ray."""
+    """Make every call of Ray fail that comes without a connection: none starts a Ray."""
     auto_init_hook.enable_auto_connect = False
 
 
 def living_actors() -> list[Mapping[str, Any]]:
-    """The actors of all programs on the cluster, with `JobID` and `ActorClassName`."""
+    """List the actors of all programs on the cluster, with `JobID` and `ActorClassName`."""
     return list(state.actors(actor_state_name="ALIVE").values())
 
 
 def jobs() -> list[Mapping[str, Any]]:
-    """The programs on the cluster, with `JobID`, `IsDead`, `Entrypoint` and their process."""
+    """List the programs on the cluster, with `JobID`, `IsDead`, `Entrypoint` and process."""
     return state.state.job_table()
 
 
 def free_resources() -> Mapping[str, Mapping[str, float]]:
-    """What every node has to give now: node id -> kind of resource -> amount."""
+    """Look up what every node has to give now: node id -> kind of resource -> amount."""
     return state.state.available_resources_per_node()
 
 
 def node_types() -> set[str]:
-    """The types of nodes that the cluster's autoscaler manages.
+    """List the types of nodes that the cluster's autoscaler manages.
 
     Ray's monitor reports from every head. Where nobody gave it a configuration, it knows no types
     of nodes and calls each by its id, node_<id>; those are left out.

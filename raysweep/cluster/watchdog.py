@@ -63,7 +63,7 @@ class Watchdog:
         self._notice: str | None = None
 
     def look(self, progress: Progress) -> str | None:
-        """What the sweep waits for, or None while it moves.
+        """Say what the sweep waits for, or None while it moves.
 
         Raises: StuckSweepError when no node that is left can hold a trial and none will come, or
             when a node joined that runs something else.

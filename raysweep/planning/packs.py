@@ -17,7 +17,7 @@ class Speed(NamedTuple):
     per_example: Mapping[tuple[int, int], float]  # by the model's shape
 
     def seconds(self, fields: Hyperparameters, n_train: int) -> float:
-        """Estimated time of a whole trial."""
+        """Estimate the seconds that a whole trial takes."""
         steps = -(-n_train // fields.batch_size)
         an_epoch = steps * self.per_step + n_train * self.per_example[fields.shape]
         return fields.epochs * an_epoch
@@ -31,7 +31,7 @@ def plan(
     start_s: float,
     longest_first: bool = True,
 ) -> list[list[Trial]]:
-    """Packs in the order in which they are to start.
+    """Divide trials into packs, in the order in which the packs are to start.
 
     Guided self-scheduling: each pack takes half of what every slot would still get, so the first
     packs are large, the last ones small, and all slots end together. No pack is so small that its
@@ -66,21 +66,21 @@ def done_within(
     slots: int,
     limit_s: float,
 ) -> int:
-    """Estimated number of trials that have ended after `limit_s`."""
+    """Estimate the number of trials that have ended after `limit_s` seconds."""
     return sum(end <= limit_s for end in _ends(packs, seconds, slots))
 
 
 def makespan(
     packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
 ) -> float:
-    """Estimated wall time of all packs."""
+    """Estimate the wall time of all packs, in seconds."""
     return max(_ends(packs, seconds, slots), default=0.0)
 
 
 def _ends(
     packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
 ) -> Iterator[float]:
-    """Estimated seconds after which each trial ends; the slot that is free first takes a pack."""
+    """Estimate after how many seconds each trial ends; the first free slot takes a pack."""
     free = [0.0] * max(1, slots)
     for pack in packs:
         first = min(range(len(free)), key=free.__getitem__)

@@ -86,7 +86,7 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
 
 
 def speed_of(plan: Plan) -> Speed:
-    """How long training is likely to take, from the size of each model that the sweep builds."""
+    """Judge how fast the sweep trains, by the size of each model that it builds."""
     resources = plan.spec.resources
     on_gpu = resources.gpus_per_worker > 0
     rate = GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else CPU_FLOPS

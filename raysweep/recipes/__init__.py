@@ -15,14 +15,14 @@ DEFAULT = "digits"
 
 
 def names() -> list[str]:
-    """The recipes, the default one first."""
+    """List the recipes, the default one first."""
     files = resources.files(__name__).iterdir()
     found = {file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")}
     return sorted(found, key=lambda name: (name != DEFAULT, name))
 
 
 def text(name: str) -> str:
-    """A recipe's YAML, comments included. Raises: InputError naming the nearest recipe."""
+    """Read a recipe's YAML with its comments. Raises: InputError naming the nearest recipe."""
     if name not in names():
         hint = did_you_mean(name, names())
         raise InputError(
@@ -32,13 +32,13 @@ def text(name: str) -> str:
 
 
 def summary(name: str) -> str:
-    """The first comment of a recipe: the question it answers."""
+    """Read the first comment of a recipe: the question it answers."""
     comment = itertools.takewhile(lambda line: line.startswith("#"), text(name).splitlines())
     return " ".join(line.lstrip("# ") for line in comment)
 
 
 def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) -> SweepSpec:
-    """The sweep that a command line names.
+    """Read the sweep that a command line names.
 
     Args:
         target: a recipe's name, or a file (*.yaml, *.yml, or any path that exists).

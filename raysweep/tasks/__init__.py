@@ -78,7 +78,7 @@ class TaskSource(NamedTuple):
 
 
 def find_task(name: str, folder: Path | None = None) -> TaskSource:
-    """The task of this name: a shipped one, or `module:object`, looked up in `folder` too.
+    """Find a task: a shipped one by its name, or `module:object`, also in `folder`.
 
     The folder is appended to sys.path, never put first. Raises: InputError.
     """
@@ -126,7 +126,7 @@ def _module_path(module: ModuleType) -> Path | None:
 
 
 def source_digest(module: ModuleType) -> str:
-    """Digest of a module's file and of every file beside or below it that it imports."""
+    """Digest a module's file and every file beside or below it that it imports."""
     start = Path(str(module.__file__))
     folder, seen, waiting = start.parent, set[Path](), [start]
     while waiting:
@@ -170,7 +170,7 @@ def _source_file(name: str) -> Path | None:
 
 
 def load_data(source: TaskSource, folder: Path | None) -> Data:
-    """The task's splits, checked. Raises: InputError naming the task."""
+    """Load a task's splits and check them. Raises: InputError naming the task."""
     try:
         data = source.task.load(folder)
     except InputError:
@@ -220,18 +220,18 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
 
 
 def num_examples(examples: Examples) -> int:
-    """How many examples a split has."""
+    """Count the examples of a split."""
     return len(examples.y) if isinstance(examples, Arrays) else len(examples)  # pyright: ignore[reportArgumentType]
 
 
 def data_digest(data: Data) -> str:
-    """Digest of every split's content."""
+    """Digest the content of every split."""
     splits = [data.train, data.validation, data.train_eval]
     return _digest([*splits, data.val_clusters], data)
 
 
 def validation_digest(data: Data) -> str:
-    """Digest of the validation set alone: equal digests may be compared example by example."""
+    """Digest the validation set alone: those of equal digests compare example by example."""
     return _digest([data.validation, data.val_clusters], data)
 
 
@@ -248,14 +248,14 @@ def _digest(parts: list[Any], data: Data) -> str:
 
 
 def example_input(data: Data) -> torch.Tensor:
-    """One training input, without a batch axis."""
+    """Take one training input, without a batch axis."""
     if isinstance(data.train, Arrays):
         return torch.from_numpy(np.array(data.train.x[0]))
     return data.train[0][0]
 
 
 def traits(task: Task, data: Data, fields: Hyperparameters) -> Traits:
-    """What training is made of, seen without the trial's own dropout. A dataset may augment.
+    """Look what training is made of, beside the trial's own dropout. A dataset may augment.
 
     The model is built on torch's `meta` device, where tensors have shapes and no numbers: one that
     is too large for this machine does no harm here. Of one that can't be built nothing is promised.
@@ -274,7 +274,7 @@ def traits(task: Task, data: Data, fields: Hyperparameters) -> Traits:
 
 
 def flops_per_example(task: Task, data: Data, fields: Hyperparameters) -> float:
-    """Floating-point operations that training on one example takes, forward and backward.
+    """Count the floating-point operations of training on one example, both ways.
 
     The model runs on the `meta` device too, so nothing is computed. Returns: 0 for a model that
     can't be run like this.
@@ -296,7 +296,7 @@ def flops_per_example(task: Task, data: Data, fields: Hyperparameters) -> float:
 
 
 def num_parameters(task: Task, data: Data, fields: Hyperparameters) -> int:
-    """How many numbers the model learns; 0 for one that can't be built on the meta device."""
+    """Count the numbers that a model learns; 0 if the meta device can't build it."""
     model = _on_meta(task, data, fields)
     return sum(parameter.numel() for parameter in model.parameters()) if model else 0
 

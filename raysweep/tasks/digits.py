@@ -12,7 +12,7 @@ from raysweep.tasks import Arrays, Data, Task
 
 
 def load(folder: Path | None) -> Data:
-    """1,000 images to train on and 797 to validate on, pixels in [0, 1], classes balanced."""
+    """Load 1,000 images to train on and 797 to validate on; pixels in [0, 1], classes balanced."""
     # The file is read where scikit-learn keeps it: importing the package takes a second.
     package = importlib.util.find_spec("sklearn")
     if package is None or package.origin is None:
@@ -33,7 +33,7 @@ def load(folder: Path | None) -> Data:
 
 
 def build(trial: Hyperparameters, data: Data) -> nn.Module:
-    """`depth` hidden layers of `width` units, each followed by dropout."""
+    """Build `depth` hidden layers of `width` units, each followed by dropout."""
     layers: list[nn.Module] = []
     features = 64
     for _ in range(trial.depth):

@@ -19,7 +19,7 @@ FILES = {
 
 
 def load(folder: Path | None) -> Data:
-    """60,000 images to train on, the 10,000 test images to validate on; bytes, scaled in the model.
+    """Load 60,000 images to train on and the 10,000 test images to validate on, as bytes.
 
     Raises: InputError that says how to get the files, or which one is damaged.
     """
@@ -55,15 +55,15 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
 
 
 class ScaleBytes(nn.Module):
-    """Pixels from bytes to about zero mean and unit variance (over the training set)."""
+    """Scales pixels from bytes to about zero mean and unit variance over the training set."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape, bytes to float."""
+        """Scale bytes of any shape."""
         return x.float().sub_(72.94).div_(90.02)
 
 
 def build(trial: Hyperparameters, data: Data) -> nn.Module:
-    """`depth` stages of convolution, ReLU and pooling, then a linear layer.
+    """Build `depth` stages of convolution, ReLU and pooling, then a linear layer.
 
     The first stage has `width` / 4 channels, and each further one twice as many.
     """

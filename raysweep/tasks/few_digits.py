@@ -10,7 +10,7 @@ NUM_VALIDATION = 200
 
 
 def load(folder: Path | None) -> Data:
-    """The training split of `digits`, and 200 images drawn from its validation split."""
+    """Load the training split of `digits`, and draw 200 images from its validation split."""
     data = digits.load(folder)
     assert isinstance(data.validation, Arrays)
     kept = np.sort(np.random.default_rng(0).permutation(len(data.validation.y))[:NUM_VALIDATION])

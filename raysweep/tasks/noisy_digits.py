@@ -11,7 +11,7 @@ SHARE = 0.2  # of the training labels, as likely in each class
 
 
 def load(folder: Path | None) -> Data:
-    """The splits of `digits`; a wrong label is each of the nine others with the same chance."""
+    """Load the splits of `digits`; a wrong label is any of the nine others, equally likely."""
     data = digits.load(folder)
     assert isinstance(data.train, Arrays)
     y = data.train.y.copy()

@@ -36,8 +36,9 @@ class LogitMargins(NamedTuple):
 def as_they_are(
     batches: Sequence[LogitMargins], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of this worker's shard at temperature 1: Brier scores summed over examples, shape (1,), and
-    the confidence in each prediction, shape (shard,)."""
+    """Judge this worker's shard at temperature 1.
+
+    Returns: the sum of Brier scores, (1,); the confidence in each prediction, (shard,)."""
     brier = torch.zeros(1, dtype=torch.float64, device=device)
     confidence = [torch.zeros(0, device=device)]
     for z, true in batches:
@@ -51,7 +52,7 @@ def as_they_are(
 
 
 def fit_temperature(batches: Sequence[LogitMargins], n: int, group: Group) -> tuple[float, float]:
-    """The temperature at which the validation loss is smallest, and the mean loss there.
+    """Find the temperature at which the validation loss is smallest, and the mean loss there.
 
     The loss is convex in 1 / temperature. Newton's method finds its minimum; where its steps leave
     the bracket or stop shrinking (a model that is nearly always right), the bracket is halved.
@@ -101,7 +102,7 @@ def _loss_and_derivatives(batch: LogitMargins, inverse: float) -> torch.Tensor:
 def block_losses(
     batches: Sequence[LogitMargins], temperature: float, blocks: torch.Tensor, num_blocks: int
 ) -> torch.Tensor:
-    """Of this worker's shard: losses at the temperature, summed over each block; (num_blocks,).
+    """Sum the losses of this worker's shard at the temperature by block; (num_blocks,).
 
     Args: blocks: of each example of the shard, in order; (shard,).
     """
@@ -113,7 +114,7 @@ def block_losses(
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float | None:
-    """Expected calibration error over bins of equal mass.
+    """Compute the expected calibration error over bins of equal mass.
 
     Args: confidence in the predicted class, and whether it was right; shape (n,) each.
     Returns: mean over bins of |mean confidence - accuracy|, weighted by size; null below
@@ -135,7 +136,7 @@ def confidence_columns(
     confidence: np.ndarray,
     correct: np.ndarray,
 ) -> dict[str, Any]:
-    """The columns of an epoch's row; null where a logit was not finite."""
+    """Name the columns of an epoch's row; none where a logit was not finite."""
     temperature, loss = fitted
     if not math.isfinite(temperature + brier_sum):
         return {}

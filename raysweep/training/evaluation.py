@@ -24,7 +24,7 @@ class PerExample(NamedTuple):
     loss: torch.Tensor
 
     def sums(self) -> torch.Tensor:
-        """[number correct, sum of losses], to be summed over workers."""
+        """Give [number correct, sum of losses], to be summed over workers."""
         return torch.stack([self.correct.double().sum(), self.loss.sum()])
 
 
@@ -37,7 +37,7 @@ def evaluate(
 ) -> PerExample:
     """Evaluate this worker's shard of a split in eval mode.
 
-    Args: precision: entered around the model; see `train.autocast`. keep: gets what
+    Args: precision: entered around the model; see `passes.autocast`. keep: gets what
         `confidence` needs of each batch.
     """
     model.eval()
@@ -61,7 +61,7 @@ def evaluate(
 def validation_sums(
     now: PerExample, before: torch.Tensor | None, placed: Placed, group: Group
 ) -> torch.Tensor:
-    """All that is recorded about a validation set, as one vector to be summed over workers.
+    """Put all that is recorded of a validation set into one vector, to be summed over workers.
 
     Args: before: which examples of this shard were right an epoch ago.
     """
@@ -83,7 +83,7 @@ def validation_sums(
 
 
 def validation_columns(sums: list[float], placed: Placed, *, first: bool) -> dict[str, Any]:
-    """The columns of an epoch row from the summed vector; flips are null in the first epoch."""
+    """Name the columns of the summed vector; flips are null in the first epoch."""
     correct, loss_sum, loss_sumsq, to_wrong, to_right, *rest = sums
     per_class = rest[2 * NUM_BLOCKS :]
     return {
@@ -104,7 +104,7 @@ def validation_columns(sums: list[float], placed: Placed, *, first: bool) -> dic
 def spread_out(
     correct: torch.Tensor, confidence: torch.Tensor | None, n: int, group: Group
 ) -> torch.Tensor:
-    """One number per validation example, to be summed over workers; see `gathered`.
+    """Make one number per validation example, to be summed over workers; see `gathered`.
 
     The confidence in its prediction, or 1 where that is not known; negative if it was wrong.
     """
@@ -116,7 +116,7 @@ def spread_out(
 
 
 def gathered(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(confidence, correct) of every validation example, in order; shape (n,) each."""
+    """Read (confidence, correct) of every validation example, in order; shape (n,) each."""
     return np.abs(numbers), numbers > 0
 
 

@@ -52,17 +52,16 @@ class Evidence:
             self._weights = self._parameters()
 
     def train_eval_loss(self) -> float:
-        """Mean loss of the fixed training subset now."""
+        """Measure the mean loss of the fixed training subset now."""
         sums = evaluate(self._model, self._placed.train_eval, self._group, self._precision).sums()
         return self._group.sum(sums)[1].item() / self._placed.train_eval.n
 
     def repeat(self) -> int:
-        """How many validation examples a second evaluation of the same weights finds right."""
+        """Count what a second evaluation of the same weights finds right on the validation set."""
         return int(self._group.sum(self._on_validation(self._model).sums())[0].item())
 
     def state(self) -> dict[str, Any]:
-        """What the next epoch's evidence needs of this one's. All workers call it, and get the
-        same."""
+        """Collect what the next epoch's evidence needs. All workers call it and get the same."""
         n, right = self._placed.validation.n, dict[str, torch.Tensor]()
         for kind, mine in self._right.items():
             everyone = torch.zeros(n, dtype=torch.uint8, device=mine.device)
@@ -71,7 +70,7 @@ class Evidence:
         return {"right": right, "average": self.average.state() if self.average else None}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from there; the model has its weights of then already."""
+        """Go on from `state`; the model has its weights of then already."""
         shard = self._group.shard(self._placed.validation.n)
         self._right = {
             kind: everyone[shard].to(self._group.device, torch.bool)
@@ -84,7 +83,7 @@ class Evidence:
 
     @torch.no_grad()
     def measure(self, training: torch.Tensor, grad_norm: torch.Tensor) -> dict[str, dict[str, Any]]:
-        """Columns of the epoch's rows, by kind of weights; `raw` comes last.
+        """Measure the columns of the epoch's rows, by kind of weights; `raw` comes last.
 
         Args: training: [number correct, sum of losses] of this worker's shard of the training
             pass; grad_norm: of its last step.

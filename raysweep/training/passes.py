@@ -24,13 +24,13 @@ MAX_KEPT_LOGITS = 4_000_000
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A generator's seed from (seed, epoch, rank) or the like: any change gives another stream."""
+    """Make a generator's seed of (seed, epoch, rank) or the like: each gives another stream."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
 
 def reset_global_state(seed: int) -> None:
-    """Every trial starts from the same global state, whatever trained in this process before."""
+    """Start every trial from the same global state, whatever trained in this process before."""
     seed_generators(seed)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
@@ -41,29 +41,29 @@ def reset_global_state(seed: int) -> None:
 
 
 def seed_generators(seed: int) -> None:
-    """Every epoch begins with the same generators, whether or not the one before it was trained
-    here: nothing of them has to be kept."""
+    """Begin every epoch with the same generators, wherever the one before it was trained: nothing
+    of them has to be kept."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for user code that draws from it
     seed_torch(seed)
 
 
 def seed_torch(seed: int) -> None:
-    """As torch.manual_seed, at a hundredth of its cost: that one looks at the call stack."""
+    """Do what torch.manual_seed does, without its look at the call stack, which costs most."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
 
 
 def autocast(fields: Hyperparameters, device: torch.device) -> AbstractContextManager[Any]:
-    """The context in which the model runs at the trial's precision."""
+    """Make the context in which the model runs at the trial's precision."""
     if fields.precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
 def build_optimizer(fields: Hyperparameters, model: nn.Module) -> torch.optim.Optimizer:
-    """The trial's optimizer; its learning rate is set at every step."""
+    """Build the trial's optimizer; its learning rate is set at every step."""
     parameters, decay = list(model.parameters()), fields.weight_decay
     match fields.optimizer:
         case "sgd":
@@ -180,6 +180,6 @@ class _Tally:
             self._uncounted.clear()
 
     def sums(self) -> torch.Tensor:
-        """[number correct, sum of losses]."""
+        """Give [number correct, sum of losses]."""
         self._count()
         return torch.stack([self._correct, torch.stack(self._losses).double().sum()])

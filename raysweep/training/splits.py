@@ -37,19 +37,19 @@ class TensorSplit(NamedTuple):
         return self.x[0].numel()
 
     def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
-        """Batches of these sizes, in this order; a size of 0 gives an empty batch."""
+        """Yield batches of these sizes, in this order; a size of 0 gives an empty batch."""
         # The order crosses to the device once, not once per step.
         for index in order.to(self.x.device).split(list(sizes)):
             yield self.x[index], self.y[index]
 
     def in_order(self, part: slice, size: int) -> Iterator[Batch]:
-        """A part of the split, `size` examples at a time; views, not copies."""
+        """Yield a part of the split, `size` examples at a time, as views."""
         for start in range(part.start, part.stop, size):
             stop = min(start + size, part.stop)
             yield self.x[start:stop], self.y[start:stop]
 
     def subset(self, index: np.ndarray) -> "TensorSplit":
-        """These examples alone."""
+        """Make a split of these examples alone."""
         chosen = torch.from_numpy(index).to(self.x.device)
         return TensorSplit(self.x[chosen], self.y[chosen])
 
@@ -67,7 +67,7 @@ class DatasetSplit(NamedTuple):
         return self.dataset[0][0].numel()
 
     def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
-        """Batches of these sizes, in this order; a size of 0 gives an empty batch."""
+        """Yield batches of these sizes, in this order; a size of 0 gives an empty batch."""
         # A DataLoader can't fetch an empty batch: it fetches one example, which is cut off here.
         wanted = [index.tolist() or [0] for index in order.split(list(sizes))]
         on_gpu = self.device.type == "cuda"  # pinned memory crosses while the GPU computes
@@ -77,12 +77,12 @@ class DatasetSplit(NamedTuple):
             yield x, y
 
     def in_order(self, part: slice, size: int) -> Iterator[Batch]:
-        """A part of the split, `size` examples at a time."""
+        """Yield a part of the split, `size` examples at a time."""
         order = torch.arange(part.start, part.stop)
         yield from self.shuffled(order, [len(index) for index in order.split(size) if len(index)])
 
     def subset(self, index: np.ndarray) -> "DatasetSplit":
-        """These examples alone."""
+        """Make a split of these examples alone."""
         return DatasetSplit(Subset(self.dataset, index.tolist()), len(index), self.device)
 
 
@@ -90,7 +90,7 @@ Split = TensorSplit | DatasetSplit
 
 
 def at_once(split: Split) -> int:
-    """How many examples go through a model together where no gradient is needed."""
+    """Choose how many examples go through a model together where no gradient is needed."""
     return min(MAX_BATCH, max(MIN_BATCH, MAX_NUMBERS // max(1, split.size_of_one)))
 
 
@@ -143,13 +143,13 @@ def _classes(examples: Examples) -> np.ndarray:
 
 
 def hashed_order(num_items: int, purpose: str) -> np.ndarray:
-    """A fixed order of items, the same in every trial and on every machine."""
+    """Shuffle items in a fixed order, the same in every trial and on every machine."""
     digests = [hashlib.blake2b(f"{purpose} {i}".encode()).digest() for i in range(num_items)]
     return np.array(sorted(range(num_items), key=digests.__getitem__), dtype=np.int64)
 
 
 def deal_blocks(num_examples: int, clusters: np.ndarray | None) -> np.ndarray:
-    """The block of each validation example: dealt round-robin in hashed order, clusters whole.
+    """Deal validation examples into blocks, round-robin in hashed order, clusters whole.
 
     Returns: shape (num_examples,), values in [0, NUM_BLOCKS).
     """

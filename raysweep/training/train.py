@@ -66,7 +66,7 @@ class Stopper:
         return self.epochs_run - self.best_epoch >= self.rule.patience
 
     def state(self) -> dict[str, Any]:
-        """All of it but the rule."""
+        """Collect all of it but the rule."""
         return {name: value for name, value in vars(self).items() if name != "rule"}
 
 
@@ -185,7 +185,7 @@ class Training:
             self._checkpointer.keep(self.epochs_run, state)
 
     def outcome(self) -> Outcome:
-        """How the trial ended; the weights of the best epoch are evaluated once more."""
+        """Say how the trial ended; the weights of the best epoch are evaluated once more."""
         # Ended above where it began, without a number that is not finite: diverged all the same.
         final_loss = self._raw["train_eval_loss_sum"] / self._raw["train_eval_n"]
         diverged = self._raw["status"] == "diverged" or not final_loss <= self._initial_loss
