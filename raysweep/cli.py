@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # Everything heavier than typer is imported where it is used: --help must not wait for torch.
 
-SOME_TRIALS_FAILED = 3
-SET_HELP = "Change one thing of the sweep: a dotted path and a YAML value, base.epochs=10."
-COLUMN_HELP = "A column of curves by another name: val_accuracy=my_metric."
+_SOME_TRIALS_FAILED = 3
+_SET_HELP = "Change one thing of the sweep: a dotted path and a YAML value, base.epochs=10."
+_COLUMN_HELP = "A column of curves by another name: val_accuracy=my_metric."
 
 app = typer.Typer(
     add_completion=False,
@@ -55,7 +55,7 @@ def run(
     context: typer.Context,
     target: Annotated[str, typer.Argument(help="A recipe's name or a sweep file.")] = "digits",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=SET_HELP)
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=_SET_HELP)
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="N|+N", help="Number of seeds, or of further ones.")
@@ -110,7 +110,7 @@ def run(
             f"and this trains them: {_without_budget(context)}"
         )
     if result.failures:
-        raise typer.Exit(SOME_TRIALS_FAILED)
+        raise typer.Exit(_SOME_TRIALS_FAILED)
 
 
 @app.command()
@@ -154,7 +154,7 @@ def report(
         typer.Option("--output", "--out", help="Default: report.html, in the store or here."),
     ] = None,
     columns: Annotated[
-        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help=COLUMN_HELP)
+        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help=_COLUMN_HELP)
     ] = None,
     config: Annotated[
         str | None,

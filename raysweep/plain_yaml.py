@@ -20,7 +20,7 @@ class _Loader(yaml.SafeLoader):
 
     bool_values: ClassVar[dict[str, bool]] = {"true": True, "false": False}
 
-    def construct_integer(self, node: Any) -> int:
+    def _integer(self, node: Any) -> int:
         """Read an integer as it is written: decimal, 0o10 or 0x1f."""
         text = str(self.construct_scalar(node))
         return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
@@ -36,7 +36,7 @@ _CORE = {
 _Loader.yaml_implicit_resolvers = {}
 for _name, _rule in _CORE.items():  # the first rule that fits counts, so 10 is an integer
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_rule})$"), None)
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader._integer)
 _SCALARS = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "str"))
 
 

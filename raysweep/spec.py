@@ -24,10 +24,10 @@ from raysweep.errors import InputError, shown
 from raysweep.refusals import explain, nested_model, unknown
 
 # Enters every trial id: raise it when a change to the training loop changes results.
-TRAINING_VERSION = 1
+_TRAINING_VERSION = 1
 
 # Beyond these, correct-bits are recorded only on request.
-MAX_BITS_EXAMPLES, MAX_BITS_BYTES = 100_000, 1e9
+_MAX_BITS_EXAMPLES, _MAX_BITS_BYTES = 100_000, 1e9
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -36,7 +36,7 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]  # what an int32 column holds
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 # More than anyone means: beyond these a slip of the pen would fill the memory of the planner.
-MAX_TRIALS, MAX_EPOCHS, MAX_DEPTH = 1_000_000, 1_000_000, 1_000
+MAX_TRIALS, _MAX_EPOCHS, _MAX_DEPTH = 1_000_000, 1_000_000, 1_000
 
 
 class Frozen(BaseModel):
@@ -63,7 +63,7 @@ class EarlyStopping(Frozen):
 class Hyperparameters(Frozen):
     """The fields of one trial: `base` sets them for all trials, `axes` vary them."""
 
-    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = 40
+    epochs: Annotated[int, Field(ge=1, le=_MAX_EPOCHS)] = 40
     """passes over the training set"""
     batch_size: Count = 128
     """examples in a batch, all workers together; at most the data set"""
@@ -93,7 +93,7 @@ class Hyperparameters(Frozen):
     """where lr_scaling changes nothing"""
     width: Count = 128
     """units (or channels) of a hidden layer"""
-    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = 2
+    depth: Annotated[int, Field(ge=1, le=_MAX_DEPTH)] = 2
     """hidden layers"""
     grad_clip: Positive | None = None
     """largest norm of the gradient; null: no clipping"""
@@ -121,7 +121,7 @@ class Hyperparameters(Frozen):
         Returns: 12 hexadecimal digits.
         """
         fields = self.model_dump(mode="json")
-        content = {"training": TRAINING_VERSION, "fields": fields, **identity}
+        content = {"training": _TRAINING_VERSION, "fields": fields, **identity}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
@@ -166,7 +166,7 @@ class Probes(Frozen):
         """Decide `correct_bits`. Args: n_val: validation examples; num_epochs: of all trials."""
         if self.correct_bits is not None:
             return self
-        small = n_val <= MAX_BITS_EXAMPLES and num_epochs * n_val / 8 < MAX_BITS_BYTES
+        small = n_val <= _MAX_BITS_EXAMPLES and num_epochs * n_val / 8 < _MAX_BITS_BYTES
         return self.model_copy(update={"correct_bits": small})
 
 
@@ -343,7 +343,12 @@ class SweepSpec(Frozen):
 
     @classmethod
     def from_mapping(cls, content: Any, *, folder: Path | None = None) -> "SweepSpec":
-        """Check parsed YAML. Raises: InputError naming the field, the value, the rule."""
+        """Check a sweep and make it whole.
+
+        Args: content: a mapping as a sweep file holds it; folder: where a task of yours lies.
+        Returns: the sweep, with a default for every field that is not given.
+        Raises: InputError naming the field, the value and the rule.
+        """
         if not isinstance(content, Mapping):
             raise InputError(f"a sweep file holds a mapping, not {type(content).__name__}")
         try:

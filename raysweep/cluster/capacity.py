@@ -8,7 +8,7 @@ from raysweep.spec import Resources
 
 # A waiting driver of a multi-worker trial holds this much memory on the head
 # (resident size of the process after importing ray.train.torch, measured with Ray 2.60).
-DRIVER_BYTES = 500_000_000
+_DRIVER_BYTES = 500_000_000
 
 
 class Node(NamedTuple):
@@ -51,7 +51,7 @@ def slots(resources: Resources, nodes: Sequence[Node], *, growing: bool = False)
         )
     if resources.workers > 1:
         head = next((node for node in nodes if node.is_head), nodes[0])
-        packed = min(packed, int(head.memory_bytes / 2 / DRIVER_BYTES))
+        packed = min(packed, int(head.memory_bytes / 2 / _DRIVER_BYTES))
     return max(1, packed)
 
 

@@ -16,7 +16,7 @@ from raysweep.cluster.capacity import Node
 from raysweep.errors import InputError
 
 # Ray reads these where trials and workers run. Train polls for errors this often, in seconds.
-WORKER_ENVIRONMENT = {
+_WORKER_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -100,11 +100,11 @@ def connect(
         environment["py_modules"] = [str(path) for path in modules]
     settings: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if running:
-        environment["env_vars"] = WORKER_ENVIRONMENT | {"RAY_ADDRESS": running}
+        environment["env_vars"] = _WORKER_ENVIRONMENT | {"RAY_ADDRESS": running}
     else:
         # The processes of a Ray that starts here inherit these, which saves each the second that
         # a runtime environment takes; the dashboard takes another, and a share of the cores.
-        os.environ.update(WORKER_ENVIRONMENT)
+        os.environ.update(_WORKER_ENVIRONMENT)
         settings["include_dashboard"] = groups
         if groups:
             port = _free_port()

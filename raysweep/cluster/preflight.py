@@ -17,14 +17,14 @@ from raysweep.tasks import num_parameters
 from raysweep.training.splits import MAX_CLASSES
 
 # How long a node may take to start a process and answer. Most of it is that start: 1 to 3 s.
-ANSWER_S = 60.0
-LEAVE_S = 8.0  # how long Ray may still list a node that has gone
+_ANSWER_S = 60.0
+_LEAVE_S = 8.0  # how long Ray may still list a node that has gone
 
 # Of an epoch's row without its bits, compressed, with every probe on: 437 bytes measured on digits,
 # whose 797 validation examples are 100 of them. Merging the segments holds them twice for a while.
-ROW_BYTES, COPIES = 337, 2
-DIGITS_CLASSES, CLASS_BYTES = 10, 8  # digits' classes are in there; beyond: two numbers of each
-KINDS_OF_WEIGHTS = 4  # raw, and the three averages
+_ROW_BYTES, _COPIES = 337, 2
+_DIGITS_CLASSES, _CLASS_BYTES = 10, 8  # digits' classes are in there; beyond: two numbers of each
+_KINDS_OF_WEIGHTS = 4  # raw, and the three averages
 
 
 class UnlikeNodesError(InputError):
@@ -82,12 +82,12 @@ def disk_bytes(plan: Plan) -> int:
     saved = False
     for trial in plan.left:
         epochs = trial.hyperparameters.epochs
-        rows += epochs * (KINDS_OF_WEIGHTS if trial.probes.ema_half_life else 1)
+        rows += epochs * (_KINDS_OF_WEIGHTS if trial.probes.ema_half_life else 1)
         bits += epochs * bool(trial.probes.correct_bits)
         saved |= trial.hyperparameters.early_stopping is not None
     classes = plan.data.num_classes if plan.data.num_classes <= MAX_CLASSES else 0
-    row_bytes = ROW_BYTES + CLASS_BYTES * max(0, classes - DIGITS_CLASSES)
-    size = COPIES * (rows * row_bytes + bits * plan.n_val // 8)
+    row_bytes = _ROW_BYTES + _CLASS_BYTES * max(0, classes - _DIGITS_CLASSES)
+    size = _COPIES * (rows * row_bytes + bits * plan.n_val // 8)
     if saved:
         largest = max(plan.left, key=lambda t: t.hyperparameters.width * t.hyperparameters.depth)
         weights = num_parameters(plan.source.task, plan.data, largest.hyperparameters)
@@ -136,7 +136,7 @@ def living() -> dict[str, str]:
 
 def _has_left(node_id: str) -> bool:
     """Whether a node that could not be asked is leaving the cluster: it will train nothing."""
-    until = time.monotonic() + LEAVE_S
+    until = time.monotonic() + _LEAVE_S
     while node_id in living():
         if time.monotonic() > until:
             return False
@@ -165,13 +165,13 @@ def _on_nodes(
         for node_id, host in living().items()
         if node_ids is None or node_id in node_ids
     ]
-    until = time.monotonic() + ANSWER_S
+    until = time.monotonic() + _ANSWER_S
     answers: list[tuple[str, Any]] = []
     for node_id, host, reference in asked:
         try:
             answer = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
         except GetTimeoutError:
-            raise InputError(f"the node {host} did not answer within {ANSWER_S:.0f} s") from None
+            raise InputError(f"the node {host} did not answer within {_ANSWER_S:.0f} s") from None
         except RayError as error:
             if _has_left(node_id):
                 continue

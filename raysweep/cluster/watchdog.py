@@ -19,7 +19,7 @@ QUIET_S, HOPELESS_S = 30.0, 90.0
 LOOK_S = 5.0  # how often the cluster is asked
 
 # The actors that train: Tune's, and those of a Ray Train group, whose driver is one of Tune's.
-INLINE_ACTOR, GROUP_ACTOR = "ImplicitFunc", "RayTrainWorker"
+_INLINE_ACTOR, _GROUP_ACTOR = "ImplicitFunc", "RayTrainWorker"
 
 
 class StuckSweepError(RaysweepError):
@@ -116,7 +116,7 @@ class Watchdog:
 
     def _trains(self) -> bool:
         """Whether a process of this sweep lives that could train."""
-        kind = INLINE_ACTOR if self._resources.workers == 1 else GROUP_ACTOR
+        kind = _INLINE_ACTOR if self._resources.workers == 1 else _GROUP_ACTOR
         mine = ray.get_runtime_context().get_job_id()
         return any(
             actor["JobID"] == mine and kind in actor["ActorClassName"]

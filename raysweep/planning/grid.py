@@ -39,12 +39,12 @@ def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
     trials: list[Trial] = []
     for point in points(spec):
         fields = spec.base.model_copy(update=point)
-        check_trainable(fields, spec.resources.workers, identity)
+        _check_trainable(fields, spec.resources.workers, identity)
         config_id = fields.digest(
             task=identity.task,
             task_digest=identity.task_digest,
             data_digest=identity.data_digest,
-            world_size=identity_world_size(fields, spec.resources.workers, identity),
+            world_size=_identity_world_size(fields, spec.resources.workers, identity),
         )
         for seed in spec.seeds:
             content = f"{config_id} seed {seed}".encode()
@@ -83,13 +83,13 @@ def shapes(spec: SweepSpec) -> list[Hyperparameters]:
     ]
 
 
-def identity_world_size(fields: Hyperparameters, workers: int, identity: Identity) -> int:
+def _identity_world_size(fields: Hyperparameters, workers: int, identity: Identity) -> int:
     """Tell the world size where it can change results; it is 1 where it can't."""
     traits = identity.traits[fields.shape]
     return workers if fields.dropout > 0 or traits.random or traits.batch_norm else 1
 
 
-def check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -> None:
+def _check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -> None:
     """Refuse what can never be trained. Raises: InputError naming value and rule."""
     size, n_train = fields.batch_size, identity.n_train
     if size < workers:

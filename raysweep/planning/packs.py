@@ -7,7 +7,7 @@ from raysweep.planning.grid import Trial
 from raysweep.spec import Hyperparameters
 
 # A pack is worth its start when that takes at most this share of its time.
-MAX_START_SHARE = 0.05
+_MAX_START_SHARE = 0.05
 
 
 class Speed(NamedTuple):
@@ -35,7 +35,7 @@ def plan(
 
     Guided self-scheduling: each pack takes half of what every slot would still get, so the first
     packs are large, the last ones small, and all slots end together. No pack is so small that its
-    start weighs more than MAX_START_SHARE, unless slots would stay empty; a trial that is long
+    start weighs more than _MAX_START_SHARE, unless slots would stay empty; a trial that is long
     enough by that rule is a pack of its own.
 
     Args: slots: packs that train at the same time; start_s: what a pack's start costs;
@@ -43,7 +43,7 @@ def plan(
     """
     ordered = sorted(trials, key=seconds, reverse=True) if longest_first else trials
     remaining = total = sum(map(seconds, ordered))
-    worth_a_start = start_s / MAX_START_SHARE
+    worth_a_start = start_s / _MAX_START_SHARE
     packs: list[list[Trial]] = []
     size = target = 0.0
     for trial in ordered:

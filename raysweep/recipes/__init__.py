@@ -11,14 +11,14 @@ from raysweep.errors import InputError, did_you_mean, shown
 from raysweep.plain_yaml import MAX_CHARACTERS, apply_setting, parse_yaml
 from raysweep.spec import MAX_TRIALS, SweepSpec
 
-DEFAULT = "digits"
+_DEFAULT = "digits"
 
 
 def names() -> list[str]:
     """List the recipes, the default one first."""
     files = resources.files(__name__).iterdir()
     found = {file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")}
-    return sorted(found, key=lambda name: (name != DEFAULT, name))
+    return sorted(found, key=lambda name: (name != _DEFAULT, name))
 
 
 def text(name: str) -> str:

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from raysweep.errors import InputError, did_you_mean
 from raysweep.spec import Hyperparameters
 
-SHIPPED = ("digits", "few_digits", "noisy_digits", "fashion_mnist")
+_SHIPPED = ("digits", "few_digits", "noisy_digits", "fashion_mnist")
 
 
 class Arrays(NamedTuple):
@@ -83,10 +83,10 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
     The folder is appended to sys.path, never put first. Raises: InputError.
     """
     if ":" not in name:
-        if name not in SHIPPED:
+        if name not in _SHIPPED:
             raise InputError(
-                f"task {name!r} is unknown{did_you_mean(name, SHIPPED)} "
-                f"Shipped: {', '.join(SHIPPED)}; your own is module:object"
+                f"task {name!r} is unknown{did_you_mean(name, _SHIPPED)} "
+                f"Shipped: {', '.join(_SHIPPED)}; your own is module:object"
             )
         name = f"raysweep.tasks.{name}:task"
     module_name, _, attribute = name.partition(":")
@@ -114,7 +114,7 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         raise InputError(
             f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}"
         )
-    return TaskSource(name, task, source_digest(module), _module_path(module))
+    return TaskSource(name, task, _source_digest(module), _module_path(module))
 
 
 def _module_path(module: ModuleType) -> Path | None:
@@ -125,7 +125,7 @@ def _module_path(module: ModuleType) -> Path | None:
     return path.parent if path.name == "__init__.py" else path
 
 
-def source_digest(module: ModuleType) -> str:
+def _source_digest(module: ModuleType) -> str:
     """Digest a module's file and every file beside or below it that it imports."""
     start = Path(str(module.__file__))
     folder, seen, waiting = start.parent, set[Path](), [start]
@@ -247,7 +247,7 @@ def _digest(parts: list[Any], data: Data) -> str:
     return content.hexdigest()
 
 
-def example_input(data: Data) -> torch.Tensor:
+def _example_input(data: Data) -> torch.Tensor:
     """Take one training input, without a batch axis."""
     if isinstance(data.train, Arrays):
         return torch.from_numpy(np.array(data.train.x[0]))
@@ -280,7 +280,7 @@ def flops_per_example(task: Task, data: Data, fields: Hyperparameters) -> float:
     can't be run like this.
     """
     model = _on_meta(task, data, fields)
-    x = example_input(data)
+    x = _example_input(data)
     if model is not None and x.ndim == 1 and _is_linear(model):
         # Each weight is used once an example, in two operations, forward and twice backward. This
         # is the rule for a perceptron, and spares it the second that torch's meta device takes.

@@ -54,7 +54,7 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
     return values.reshape(shape)
 
 
-class ScaleBytes(nn.Module):
+class _ScaleBytes(nn.Module):
     """Scales pixels from bytes to about zero mean and unit variance over the training set."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -69,7 +69,7 @@ def build(trial: Hyperparameters, data: Data) -> nn.Module:
     """
     if trial.depth > 4:
         raise InputError(f"fashion_mnist: depth = {trial.depth}; 28 pixels can be halved 4 times")
-    layers: list[nn.Module] = [ScaleBytes()]
+    layers: list[nn.Module] = [_ScaleBytes()]
     inputs, side = 1, 28
     for stage in range(trial.depth):
         outputs = max(1, trial.width // 4) * 2**stage

@@ -14,13 +14,15 @@ from raysweep.training.group import Group
 
 # Validation logits are kept (as float32) while there are no more of them: half a gigabyte.
 MAX_KEPT_LOGITS = 2**27
-NUM_BINS = 15
+_NUM_BINS = 15
 # Temperatures that are searched. A model that is always right wants 0, one worse than chance
 # infinity; they get the end of this range.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 # Relative. Newton's error after a step is about the square of that step.
-LAST_STEP, MAX_STEPS = 1e-2, 100
-SHRINKS = 0.9  # a step of Newton's that is no smaller than this times the last gives way to halving
+_LAST_STEP, _MAX_STEPS = 1e-2, 100
+_SHRINKS = (
+    0.9  # a step of Newton's that is no smaller than this times the last gives way to halving
+)
 
 
 class LogitMargins(NamedTuple):
@@ -64,7 +66,7 @@ def fit_temperature(batches: Sequence[LogitMargins], n: int, group: Group) -> tu
     """
     inverse, low, high = 1.0, 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     previous = None  # the last step, if it was Newton's
-    for _ in range(MAX_STEPS):
+    for _ in range(_MAX_STEPS):
         zeros = torch.zeros(3, dtype=torch.float64, device=group.device)
         sums = sum((_loss_and_derivatives(batch, inverse) for batch in batches), zeros)
         loss, slope, curvature = group.sum(sums).tolist()
@@ -75,11 +77,11 @@ def fit_temperature(batches: Sequence[LogitMargins], n: int, group: Group) -> tu
         else:
             high = inverse
         step = -slope / curvature if curvature > 0 else math.inf
-        shrinks = previous is None or abs(step) <= SHRINKS * abs(previous)
+        shrinks = previous is None or abs(step) <= _SHRINKS * abs(previous)
         newton = shrinks and low <= inverse + step <= high
         if not newton:
             step = math.sqrt(low * high) - inverse
-        if abs(step) <= LAST_STEP * inverse and not (newton and previous is None):
+        if abs(step) <= _LAST_STEP * inverse and not (newton and previous is None):
             return 1 / (inverse + step), (loss + slope * step + curvature * step**2 / 2) / n
         inverse += step
         previous = step if newton else None
@@ -118,14 +120,14 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float | No
 
     Args: confidence in the predicted class, and whether it was right; shape (n,) each.
     Returns: mean over bins of |mean confidence - accuracy|, weighted by size; null below
-        NUM_BINS examples.
+        _NUM_BINS examples.
     Source: Naeini et al. 2015 for the error, Nixon et al. 2019, arXiv 1904.01685, for equal mass.
     """
     n = len(confidence)
-    if n < NUM_BINS:
+    if n < _NUM_BINS:
         return None
     excess = (confidence - correct)[np.argsort(confidence, kind="stable")]
-    starts = np.arange(NUM_BINS) * n // NUM_BINS
+    starts = np.arange(_NUM_BINS) * n // _NUM_BINS
     return float(np.abs(np.add.reduceat(excess, starts)).sum() / n)
 
 

@@ -45,10 +45,10 @@ def seed_generators(seed: int) -> None:
     of them has to be kept."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for user code that draws from it
-    seed_torch(seed)
+    _seed_torch(seed)
 
 
-def seed_torch(seed: int) -> None:
+def _seed_torch(seed: int) -> None:
     """Do what torch.manual_seed does, without its look at the call stack, which costs most."""
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from raysweep.store.files import NUM_BLOCKS
 from raysweep.tasks import Arrays, Data, Examples, num_examples
 
-MAX_TRAIN_EVAL = 1_000
+_MAX_TRAIN_EVAL = 1_000
 MAX_CLASSES = 1_000
 # Examples of a pass without gradients, and the numbers in their inputs: large images go in smaller
 # batches, as what a model makes of them takes a multiple of their memory.
@@ -98,7 +98,7 @@ class Placed(NamedTuple):
     """The splits of a task on one device."""
 
     train: Split
-    train_eval: Split  # a fixed subset of at most MAX_TRAIN_EVAL, without augmentation
+    train_eval: Split  # a fixed subset of at most _MAX_TRAIN_EVAL, without augmentation
     validation: Split
     val_blocks: torch.Tensor  # shape (num_validation,), block of each example
     val_classes: torch.Tensor | None  # shape (num_validation,); None beyond MAX_CLASSES
@@ -109,7 +109,7 @@ class Placed(NamedTuple):
 def place(data: Data, device: torch.device) -> Placed:
     """Put the splits on a device, and fix the training subset and the validation blocks."""
     n_train, n_val = num_examples(data.train), num_examples(data.validation)
-    subset = np.sort(hashed_order(n_train, "train_eval")[:MAX_TRAIN_EVAL])
+    subset = np.sort(_hashed_order(n_train, "train_eval")[:_MAX_TRAIN_EVAL])
     blocks = deal_blocks(n_val, data.val_clusters)
     classes = _classes(data.validation) if data.num_classes <= MAX_CLASSES else None
     train = _place(data.train, device)
@@ -142,7 +142,7 @@ def _classes(examples: Examples) -> np.ndarray:
     return np.array([int(examples[i][1]) for i in range(num_examples(examples))], dtype=np.int64)
 
 
-def hashed_order(num_items: int, purpose: str) -> np.ndarray:
+def _hashed_order(num_items: int, purpose: str) -> np.ndarray:
     """Shuffle items in a fixed order, the same in every trial and on every machine."""
     digests = [hashlib.blake2b(f"{purpose} {i}".encode()).digest() for i in range(num_items)]
     return np.array(sorted(range(num_items), key=digests.__getitem__), dtype=np.int64)
@@ -156,5 +156,5 @@ def deal_blocks(num_examples: int, clusters: np.ndarray | None) -> np.ndarray:
     names = np.arange(num_examples) if clusters is None else np.asarray(clusters)
     distinct, member = np.unique(names, return_inverse=True)
     block_of = np.empty(len(distinct), dtype=np.int64)
-    block_of[hashed_order(len(distinct), "block")] = np.arange(len(distinct)) % NUM_BLOCKS
+    block_of[_hashed_order(len(distinct), "block")] = np.arange(len(distinct)) % NUM_BLOCKS
     return block_of[member]

@@ -25,7 +25,7 @@ from raysweep.training.passes import (
 )
 from raysweep.training.splits import Placed
 
-DEFAULT_PROBES = Probes()
+_DEFAULT_PROBES = Probes()
 
 
 class Outcome(NamedTuple):
@@ -85,7 +85,7 @@ class Training:
         data: Data,
         placed: Placed,
         *,
-        probes: Probes = DEFAULT_PROBES,
+        probes: Probes = _DEFAULT_PROBES,
         group: Group = ALONE,
         wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
         checkpointer: Checkpointer | None = None,
