@@ -1,4 +1,15 @@
-"""Read a store, answer, draw."""
+"""Read curves, answer what made them jump, draw the report. Import all of it from `raysweep`.
+
+    from raysweep import analyze, read_curves, write_report
+
+    found = analyze("results/digits")               # a store that `raysweep run` wrote
+    found = analyze(read_curves("wandb.csv"))       # or curves that another tool logged
+    found.configurations                            # Polars frames: .trials, .epochs and more
+    write_report(found, "report.html")              # one page that opens offline
+
+Accuracies are fractions, epochs count from 1, intervals are two-sided 95 % confidence intervals.
+What a user can mend raises `raysweep.errors.InputError`.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,10 +17,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.page.report import write_report
     from analysis.results import Analysis, analyze
+    from analysis.sources.logs import read_curves
 
-__all__ = ["Analysis", "analyze", "write_report"]
+__all__ = ["Analysis", "analyze", "read_curves", "write_report"]
 
-_HOMES = {"Analysis": "results", "analyze": "results", "write_report": "page.report"}
+_HOMES = {
+    "Analysis": "results",
+    "analyze": "results",
+    "read_curves": "sources.logs",
+    "write_report": "page.report",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -17,3 +34,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'analysis' has no attribute {name!r}")
     return getattr(import_module(f"analysis.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

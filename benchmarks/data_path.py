@@ -14,8 +14,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from raysweep.tasks import Arrays
+from raysweep.training.passes import train_epoch
 from raysweep.training.splits import DatasetSplit, Split
-from raysweep.training.train import train_epoch
 
 
 class Pairs(Dataset[tuple[torch.Tensor, int]]):

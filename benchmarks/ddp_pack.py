@@ -54,7 +54,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     from raysweep.tasks import find_task
     from raysweep.training.group import Group
     from raysweep.training.splits import place
-    from raysweep.training.train import train
+    from raysweep.training.train import Training, train
 
     torch.set_num_threads(1)
     context = ray_train.get_context()
@@ -65,7 +65,9 @@ def worker_loop(config: dict[str, Any]) -> None:
 
     for rate, size, seed in config["points"]:
         fields = Hyperparameters(epochs=config["epochs"], learning_rate=rate, batch_size=size)
-        train(fields, seed, task, data, placed, group=group, wrap=prepare_model, emit=rows.append)
+        train(
+            Training(fields, seed, task, data, placed, group=group, wrap=prepare_model), rows.append
+        )
         # A report waits for every worker's, and `emit` is for rank 0 alone: so all report after
         # the trial, as often as it has epochs.
         for epoch in range(config["epochs"] if config["report"] else 0):

@@ -12,7 +12,7 @@ import measure
 import torch
 from problems import SEED, Problem, epochs_in_turn, fresh, problem, synthetic
 
-from raysweep.training.train import train_epoch
+from raysweep.training.passes import train_epoch
 
 RATES = (0.01, 0.02, 0.05, 0.1)
 # Examples, batch size, epochs, width of the three hidden layers.

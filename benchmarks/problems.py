@@ -14,8 +14,8 @@ from torch import nn
 from raysweep.spec import Hyperparameters
 from raysweep.tasks import Arrays, Data, Task, find_task, load_data
 from raysweep.training.group import Group
+from raysweep.training.passes import build_optimizer, derive_seed, reset_global_state
 from raysweep.training.splits import Placed, TensorSplit, place
-from raysweep.training.train import build_optimizer, derive_seed, reset_global_state
 
 SEED = 0
 

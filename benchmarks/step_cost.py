@@ -23,9 +23,10 @@ from raysweep.spec import Checkpoints, Probes
 from raysweep.store.folder import Folder
 from raysweep.store.resume import Shelf
 from raysweep.store.schema import packed
-from raysweep.training.checkpoints import Keeper, to_bytes
+from raysweep.training.checkpoints import Checkpointer, to_bytes
 from raysweep.training.evaluation import evaluate
-from raysweep.training.train import derive_seed, train, train_epoch
+from raysweep.training.passes import derive_seed, train_epoch
+from raysweep.training.train import Training, train
 
 ROWS_PER_BATCH = 50  # epoch rows that leave for the recorder together
 NO_PROBE = Probes(
@@ -99,13 +100,8 @@ def our_train(chosen: Problem) -> list[dict[str, Any]]:
         emitted.append(time.perf_counter())
 
     train(
-        chosen.fields,
-        SEED,
-        chosen.task,
-        chosen.data,
-        chosen.placed,
-        group=chosen.group,
-        emit=emit,
+        Training(chosen.fields, SEED, chosen.task, chosen.data, chosen.placed, group=chosen.group),
+        emit,
     )
     return [{**row, "emitted": at} for row, at in zip(rows, emitted, strict=True)]
 
@@ -217,15 +213,17 @@ def probes(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     def epochs(which: Probes) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         train(
-            chosen.fields,
-            SEED,
-            chosen.task,
-            chosen.data,
-            chosen.placed,
-            probes=which,
-            group=chosen.group,
-            emit=rows.append,
-            clock=time.process_time if on_cpu else time.perf_counter,
+            Training(
+                chosen.fields,
+                SEED,
+                chosen.task,
+                chosen.data,
+                chosen.placed,
+                probes=which,
+                group=chosen.group,
+                clock=time.process_time if on_cpu else time.perf_counter,
+            ),
+            rows.append,
         )
         return [row for row in rows if row["weights_kind"] == "raw"]
 
@@ -253,7 +251,7 @@ def checkpoint(chosen: Problem, repeats: int) -> dict[str, list[float]]:
             shelf.write("0123456789ab", 1, epoch, body)
             shelf.note("0123456789ab", 1, epoch)
 
-        class Timed(Keeper):
+        class Timed(Checkpointer):
             def keep(self, epoch: int, state: Mapping[str, Any]) -> None:
                 as_bytes = seconds(lambda: to_bytes(state))
                 both = seconds(lambda: super(Timed, self).keep(epoch, state))
@@ -265,14 +263,16 @@ def checkpoint(chosen: Problem, repeats: int) -> dict[str, list[float]]:
             taken: dict[str, list[float]] = {"state as bytes": [], "with its file": []}
             rule = Checkpoints(every_epochs=1, every_minutes=None)
             train(
-                chosen.fields,
-                SEED,
-                chosen.task,
-                chosen.data,
-                chosen.placed,
-                group=chosen.group,
-                emit=rows.append,
-                keeper=Timed(rule, {}, chosen.group, put),
+                Training(
+                    chosen.fields,
+                    SEED,
+                    chosen.task,
+                    chosen.data,
+                    chosen.placed,
+                    group=chosen.group,
+                    checkpointer=Timed(rule, {}, chosen.group, put),
+                ),
+                rows.append,
             )
             found = {"training pass": training_passes(chosen, rows), **taken}
             for name, values in found.items():

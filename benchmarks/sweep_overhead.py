@@ -61,12 +61,12 @@ def digits() -> tuple[Any, Any, Any]:
 def train_in_process(point: Point, epochs: int) -> list[dict[str, Any]]:
     """raysweep's own training loop, without raysweep around it."""
     from raysweep.spec import Hyperparameters
-    from raysweep.training.train import train
+    from raysweep.training.train import Training, train
 
     rows: list[dict[str, Any]] = []
     rate, size, seed = point
     fields = Hyperparameters(epochs=epochs, learning_rate=rate, batch_size=size)
-    train(fields, seed, *digits(), emit=rows.append)
+    train(Training(fields, seed, *digits()), rows.append)
     return rows
 
 

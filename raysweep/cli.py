@@ -5,12 +5,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import raysweep
 from raysweep.errors import InputError, RaysweepError
+from raysweep.installed import load_analysis, needs_run
 
 if TYPE_CHECKING:
     from raysweep.planning.budget import Budget
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 # Everything heavier than typer is imported where it is used: --help must not wait for torch.
 
-SOME_TRIALS_FAILED = 3
-SET_HELP = "Change one thing of the sweep: a dotted path and a YAML value, base.epochs=10."
-COLUMN_HELP = "A column of curves by another name: val_accuracy=my_metric."
+_SOME_TRIALS_FAILED = 3
+_SET_HELP = "Change one thing of the sweep: a dotted path and a YAML value, base.epochs=10."
+_COLUMN_HELP = "A column of curves by another name: val_accuracy=my_metric."
 
 app = typer.Typer(
     add_completion=False,
@@ -33,12 +34,28 @@ app = typer.Typer(
 )
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        _say(f"raysweep {raysweep.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
+
+
 @app.command()
 def run(
     context: typer.Context,
     target: Annotated[str, typer.Argument(help="A recipe's name or a sweep file.")] = "digits",
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=SET_HELP)
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=_SET_HELP)
     ] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="N|+N", help="Number of seeds, or of further ones.")
@@ -64,10 +81,11 @@ def run(
     ] = False,
 ) -> None:
     """Train what is missing of a sweep, then write its report."""
-    from raysweep import forecast, recipes
-    from raysweep.planning.budget import Budget
-    from raysweep.planning.plan import make_plan
-    from raysweep.store.files import Store
+    with needs_run("raysweep run"):
+        from raysweep import forecast, recipes
+        from raysweep.planning.budget import Budget
+        from raysweep.planning.plan import make_plan
+        from raysweep.store.files import Store
 
     budget = Budget(max_hours, max_trials)
     budget.check()
@@ -78,7 +96,7 @@ def run(
     if dry_run:
         for line in forecast.forecast(plan, place, address, budget):
             _say(line)
-        _say(_power_statement(spec))
+        _say(_power_statement(plan))
         return
     result = _train(spec, place, plan, address, budget)
     if result.trained + result.skipped:
@@ -92,7 +110,7 @@ def run(
             f"and this trains them: {_without_budget(context)}"
         )
     if result.failures:
-        raise typer.Exit(SOME_TRIALS_FAILED)
+        raise typer.Exit(_SOME_TRIALS_FAILED)
 
 
 @app.command()
@@ -136,7 +154,7 @@ def report(
         typer.Option("--output", "--out", help="Default: report.html, in the store or here."),
     ] = None,
     columns: Annotated[
-        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help=COLUMN_HELP)
+        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help=_COLUMN_HELP)
     ] = None,
     config: Annotated[
         str | None,
@@ -149,7 +167,7 @@ def report(
     """Write the report of a store's latest sweep again, or of curves that other tools logged."""
     from raysweep.store.files import Store
 
-    _analysis()
+    load_analysis()
     from analysis import analyze, write_report
     from analysis.sources import importers
     from analysis.sources.frames import Table
@@ -210,7 +228,7 @@ def run_command_line(arguments: Sequence[str]) -> None:
 def _report_if_any(store: "Store") -> None:
     """Write the report, where one trial at least was trained to its end."""
     try:
-        report = _analysis().write_report(store, store.report)
+        report = load_analysis().write_report(store, store.report)
     except InputError as error:
         _say(f"no report yet: {error}")
     else:
@@ -276,20 +294,16 @@ def _grid_line(spec: "SweepSpec", plan: "Plan") -> str:
     return f"{axes}, {total}{done}" if axes else total + done
 
 
-def _power_statement(spec: "SweepSpec") -> str:
+def _power_statement(plan: "Plan") -> str:
     """Which difference in jitter this sweep can find, said before it costs anything."""
-    _analysis()
+    load_analysis()
     from analysis.stats.intervals import detectable_ratio
     from analysis.stats.trend import planned_df
+    from raysweep.schedule import recorded_rates
 
-    base = spec.base
-    df = planned_df(
-        base.epochs,
-        num_seeds=len(spec.seeds),
-        warmup_epochs=base.warmup_epochs,
-        schedule=base.schedule,
-        step_epochs=base.step_epochs,
-    )
+    spec, base = plan.spec, plan.spec.base
+    steps_per_epoch = -(-plan.n_train // base.batch_size)
+    df = planned_df(recorded_rates(base, steps_per_epoch), num_seeds=len(spec.seeds))
     if df < 1:
         return "power: too few epochs for any statement about jitter"
     total, half = detectable_ratio(df), detectable_ratio(df, finite_share=0.5)
@@ -308,19 +322,6 @@ def _tell_failures(result: "Result") -> None:
     for error, logs in by_error.items():
         trials = f"{len(logs)} of {result.planned} trials failed"
         _say(f"{trials}: {error}; log: {result.store.root}/{logs[0]}", err=True)
-
-
-def _analysis() -> ModuleType:
-    """Our analysis package. Raises: InputError when another one of that name comes first."""
-    import analysis
-
-    ours, found = Path(__file__).parent.parent, Path(str(analysis.__file__)).parent.parent
-    if found != ours:
-        raise InputError(
-            f"Python finds another package called 'analysis', in {found}; raysweep needs its own. "
-            "Run from another folder, or rename that package"
-        )
-    return analysis
 
 
 def _pair(setting: str) -> tuple[str, str]:

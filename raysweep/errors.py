@@ -1,5 +1,8 @@
 """The errors that people see: one clear line each, and the exit code that goes with it."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class RaysweepError(Exception):
     """Something failed while running; the message names the thing and where to look."""
@@ -21,7 +24,7 @@ class StorageError(RaysweepError):
 
 
 def shown(value: object, most: int = 120) -> str:
-    """A value as an error quotes it: on one line, of a bounded length."""
+    """Write a value as an error quotes it: on one line, of a bounded length."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # Python refuses to write out numbers of 4,300 digits
@@ -29,8 +32,14 @@ def shown(value: object, most: int = 120) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """End a sentence about an unknown name: ask for the nearest known one, or put a full stop."""
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
 def one_line(error: BaseException, where: str) -> str:
-    """An error as people read it: its kind, its message, where it happened."""
+    """Write an error as people read it: its kind, its message, where it happened."""
     message = " ".join(str(error).split())
     return (
         f"{type(error).__name__}: {message} ({where})"

@@ -13,15 +13,15 @@ from raysweep.store.files import Store
 
 
 def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> list[str]:
-    """Lines for people; the times are judged by the model's size."""
-    said: list[str] = []
+    """Say in lines what a sweep would do; times are judged by the size of the model."""
+    lines: list[str] = []
     spec = plan.spec
     for name, values in spec.axes.items():
         shown = ", ".join("none" if v is None else str(v) for v in values)
-        said.append(f"  {name}: {shown}")
-    said.append(f"  seeds: {', '.join(map(str, spec.seeds))}")
-    said.append(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
-    said.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
+        lines.append(f"  {name}: {shown}")
+    lines.append(f"  seeds: {', '.join(map(str, spec.seeds))}")
+    lines.append(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
+    lines.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
 
     running = cluster.running_address(address)
     if running:
@@ -31,12 +31,12 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
         nodes, growing = (cluster.local_node(),), False
     slots = capacity.slots(spec.resources, nodes, growing=growing)
     where = f"cluster at {running}" if running else "a Ray that the sweep starts on this machine"
-    said.append(f"{where}:")
-    said += [f"  {line}" for line in capacity.packing(spec.resources, nodes)]
-    said.append(f"  trials at the same time: {slots}, each of {capacity.need(spec.resources)}")
+    lines.append(f"{where}:")
+    lines += [f"  {line}" for line in capacity.packing(spec.resources, nodes)]
+    lines.append(f"  trials at the same time: {slots}, each of {capacity.need(spec.resources)}")
     if growing:
-        said.append("  an autoscaler may add nodes, which will be used")
-    said.append(f"disk: {preflight.check_room(plan, store.folder)}")
+        lines.append("  an autoscaler may add nodes, which will be used")
+    lines.append(f"disk: {preflight.check_room(plan, store.folder)}")
 
     speed = speed_of(plan)
 
@@ -45,27 +45,27 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
 
     planned = plan_packs(plan, budget, seconds, slots, growing=growing)
     if budget.max_trials is not None:
-        said.append(
+        lines.append(
             f"budget: {sum(map(len, planned))} of these {len(plan.left)} trials (--max-trials)"
         )
     sizes = ""
     if planned:
         sizes = f", of {min(map(len, planned))} to {max(map(len, planned))} trials"
-    said.append(f"packs: {len(planned)}{sizes}")
+    lines.append(f"packs: {len(planned)}{sizes}")
     estimate = packs.makespan(planned, seconds, slots)
-    said.append(
+    lines.append(
         f"time: about {duration(estimate)} of training, judged by the model's size, "
         "plus Ray's start and the report"
     )
     if budget.max_hours is not None:
         ended = packs.done_within(planned, seconds, slots, budget.seconds)
-        said.append(
+        lines.append(
             f"budget: it stops after {duration(budget.seconds)} (--max-hours), with about "
             f"{ended} trials trained"
         )
     if spec.scheduler:
-        said.append(_scheduler_statement(spec.scheduler, spec.base.epochs))
-    return said
+        lines.append(_scheduler_statement(spec.scheduler, spec.base.epochs))
+    return lines
 
 
 def _scheduler_statement(rule: Scheduler, epochs: int) -> str:

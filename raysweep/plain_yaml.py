@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -13,22 +13,30 @@ MAX_CHARACTERS = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values, with the floats of YAML 1.2 (`1e-3` is a number) and without dates."""
+    """Plain values by YAML 1.2's core schema: 010 is ten, 1e-3 a number, `no` a word.
+
+    PyYAML follows YAML 1.1, where 010 is eight, 12:30 is 750, 1e-3 a word and `no` is false.
+    """
+
+    bool_values: ClassVar[dict[str, bool]] = {"true": True, "false": False}
+
+    def _integer(self, node: Any) -> int:
+        """Read an integer as it is written: decimal, 0o10 or 0x1f."""
+        text = str(self.construct_scalar(node))
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
 
 
-_REPLACED = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag not in _REPLACED]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+_CORE = {
+    "null": r"null|Null|NULL|~|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(
-        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?"
-        r"|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-    ),
-    list("-+0123456789."),
-)
+_Loader.yaml_implicit_resolvers = {}
+for _name, _rule in _CORE.items():  # the first rule that fits counts, so 10 is an integer
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_rule})$"), None)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader._integer)
 _SCALARS = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "str"))
 
 
@@ -59,14 +67,14 @@ class _Strict(_Loader):
 
 
 def parse_yaml(text: str, *, source: str) -> Any:
-    """Parsed YAML. Raises: InputError with the place of the mistake."""
+    """Parse YAML. Raises: InputError with the place of the mistake."""
     with _mistakes_in(text, source):
         # A subclass of SafeLoader: it builds plain values and nothing else.
         return yaml.load(text, Loader=_Strict)
 
 
 def parse_scalars(text: str, *, source: str) -> dict[str, bool | int | float | str]:
-    """The plain values of a mapping that another tool wrote; whatever else it holds is passed over.
+    """Read the plain values of a mapping that another tool wrote, and pass over all else.
 
     Nothing nested is built, so aliases and other tools' tags do no harm there.
 

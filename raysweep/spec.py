@@ -1,13 +1,12 @@
 """What a sweep is: the frozen, strict models behind the YAML."""
 
-import difflib
 import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,16 +21,13 @@ from pydantic import (
 )
 
 from raysweep.errors import InputError, shown
+from raysweep.refusals import explain, nested_model, unknown
 
 # Enters every trial id: raise it when a change to the training loop changes results.
-TRAINING_VERSION = 1
-
-# Fields that came after the first release, with the value that means "as before": at that value
-# they stay out of the digest, so the ids of older stores survive.
-NEUTRAL: dict[str, Any] = {"precision": "fp32"}
+_TRAINING_VERSION = 1
 
 # Beyond these, correct-bits are recorded only on request.
-MAX_BITS_EXAMPLES, MAX_BITS_BYTES = 100_000, 1e9
+_MAX_BITS_EXAMPLES, _MAX_BITS_BYTES = 100_000, 1e9
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -40,54 +36,71 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]  # what an int32 column holds
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 # More than anyone means: beyond these a slip of the pen would fill the memory of the planner.
-MAX_TRIALS, MAX_EPOCHS, MAX_DEPTH = 1_000_000, 1_000_000, 1_000
+MAX_TRIALS, _MAX_EPOCHS, _MAX_DEPTH = 1_000_000, 1_000_000, 1_000
 
 
 class Frozen(BaseModel):
     """A value that exists is valid: strict types, no unknown keys, no changes."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+    )
 
 
 class EarlyStopping(Frozen):
-    """Stop when `metric` has not improved by `min_delta` for `patience` epochs."""
+    """Training stops when `metric` has not improved by `min_delta` for `patience` epochs."""
 
     metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    """what has to improve, on the validation set"""
     patience: Count = 10
+    """epochs without an improvement that end it"""
     min_delta: NonNegative = 0.0
+    """the smallest improvement that counts, in units of the metric"""
     restore_best: bool = True
+    """whether the weights of the best epoch are evaluated once more"""
 
 
 class Hyperparameters(Frozen):
-    """The fields of one trial: `base` sets them, `axes` vary them."""
+    """The fields of one trial: `base` sets them for all trials, `axes` vary them."""
 
-    epochs: Annotated[int, Field(ge=1, le=MAX_EPOCHS)] = Field(
-        default=40, description="passes over the training set"
-    )
-    batch_size: Count = Field(default=128, description="global: all workers together")
-    learning_rate: Positive = Field(
-        default=0.1, description="at the reference batch size, if scaled"
-    )
+    epochs: Annotated[int, Field(ge=1, le=_MAX_EPOCHS)] = 40
+    """passes over the training set"""
+    batch_size: Count = 128
+    """examples in a batch, all workers together; at most the data set"""
+    learning_rate: Positive = 0.1
+    """after the warm-up, at the reference batch size"""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
-    momentum: Probability = Field(
-        default=0.0, description="of sgd and rmsprop; the others have their own"
-    )
+    """PyTorch's optimizer of this name"""
+    momentum: Probability = 0.0
+    """of sgd and rmsprop; the others have their own"""
     weight_decay: NonNegative = 0.0
+    """the optimizer's: an L2 penalty, and decoupled for adamw"""
     dropout: Probability = 0.0
+    """share of units that are switched off; the task's model uses it"""
     label_smoothing: Probability = 0.0
+    """share of the target that is spread over all classes, in training"""
     schedule: Literal["constant", "step", "cosine"] = "constant"
-    warmup_epochs: NonNegative = Field(default=0.0, description="linear, from 0")
-    step_epochs: Count = Field(default=30, description="schedule step: epochs between two drops")
+    """how the learning rate goes on after the warm-up"""
+    warmup_epochs: NonNegative = 0.0
+    """epochs in which the learning rate rises linearly from 0"""
+    step_epochs: Count = 30
+    """schedule step: epochs between two drops"""
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """schedule step: what a drop multiplies the learning rate by"""
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"
-    reference_batch_size: Count = Field(default=128, description="where lr_scaling changes nothing")
-    width: Count = Field(default=128, description="units (or channels) of a hidden layer")
-    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] = Field(default=2, description="hidden layers")
-    grad_clip: Positive | None = Field(default=None, description="largest gradient norm")
+    """how the learning rate grows with the batch size"""
+    reference_batch_size: Count = 128
+    """where lr_scaling changes nothing"""
+    width: Count = 128
+    """units (or channels) of a hidden layer"""
+    depth: Annotated[int, Field(ge=1, le=_MAX_DEPTH)] = 2
+    """hidden layers"""
+    grad_clip: Positive | None = None
+    """largest norm of the gradient; null: no clipping"""
     early_stopping: EarlyStopping | None = None
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the model's operations; weights and losses stay fp32"
-    )
+    """a rule that ends training; null: all epochs are trained"""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """of the model's operations; weights and losses stay fp32"""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,29 +108,25 @@ class Hyperparameters(Frozen):
         return self.width, self.depth
 
     def effective_learning_rate(self) -> float:
-        """The learning rate after scaling with the batch size."""
+        """Scale the learning rate with the batch size, by `lr_scaling`."""
         ratio = self.batch_size / self.reference_batch_size
         power = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}[self.lr_scaling]
         return self.learning_rate * ratio**power
 
     def digest(self, **identity: Any) -> str:
-        """Content digest of these fields and whatever else makes them what they are.
+        """Digest the content of these fields and whatever else makes them what they are.
 
         Numbers are canonical because the fields are typed (a float field holds 1.0, never 1).
 
         Returns: 12 hexadecimal digits.
         """
-        fields = {
-            name: value
-            for name, value in self.model_dump(mode="json").items()
-            if not (name in NEUTRAL and value == NEUTRAL[name])
-        }
-        content = {"training": TRAINING_VERSION, "fields": fields, **identity}
+        fields = self.model_dump(mode="json")
+        content = {"training": _TRAINING_VERSION, "fields": fields, **identity}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def columns(self) -> dict[str, Any]:
-        """One flat value per field, `early_stopping_patience` and so on for the nested ones."""
+        """Give a flat value per field, `early_stopping_patience` and so on for the nested ones."""
         flat: dict[str, Any] = {}
         for name, kind in nested_fields():
             value = getattr(self, name)
@@ -130,53 +139,46 @@ class Hyperparameters(Frozen):
         return flat
 
 
-def nested_fields() -> list[tuple[str, type[Frozen] | None]]:
-    """Every field of a trial with the model nested in it, or None for a plain value."""
-    found: list[tuple[str, type[Frozen] | None]] = []
-    for name, field in Hyperparameters.model_fields.items():
-        options = [field.annotation, *get_args(field.annotation)]
-        models = [kind for kind in options if isinstance(kind, type) and issubclass(kind, Frozen)]
-        found.append((name, models[0] if models else None))
-    return found
+def nested_fields() -> list[tuple[str, type[BaseModel] | None]]:
+    """List every field of a trial with the model nested in it, or None for a plain value."""
+    return [(name, nested_model(field)) for name, field in Hyperparameters.model_fields.items()]
 
 
 class Probes(Frozen):
-    """Evidence that is taken beside training. None of it changes what is trained, so it is no part
-    of a trial's identity: what is switched on later is recorded in trials that train later."""
+    """Evidence that is taken beside training. None of it changes what is trained or a trial's
+    identity: what is switched on later is recorded in trials that train later."""
 
-    ema_half_life: Positive | None = Field(
-        default=None,
-        description="epochs; averaged weights, evaluated at every epoch. null: none",
-    )
-    gradient_noise_every: Count | None = Field(
-        default=128, description="steps from one measurement to the next. null: none"
-    )
-    confidence: bool = Field(
-        default=True, description="temperature and the loss at it, Brier score, calibration error"
-    )
-    correct_bits: bool | None = Field(
-        default=None,
-        description="which validation examples are right, at every epoch. null: while they are at "
-        "most 100,000 and the sweep's bits stay under 1 GB",
-    )
-    repeat_evaluation: bool = Field(
-        default=True, description="evaluate the first and the last epoch's weights twice"
-    )
+    ema_half_life: Positive | None = None
+    """averaged weights are evaluated at every epoch; those of so many epochs ago count half;
+    null: no average"""
+    gradient_noise_every: Count | None = 128
+    """steps between two measurements; null: none"""
+    confidence: bool = True
+    """whether every epoch records the temperature and the loss at it, the Brier score and the
+    calibration error"""
+    correct_bits: bool | None = None
+    """whether every epoch records which validation examples are right; null: while they are at
+    most 100,000 and the sweep's bits stay under 1 GB"""
+    repeat_evaluation: bool = True
+    """whether the first and the last epoch's weights are evaluated twice"""
 
     def settled(self, n_val: int, num_epochs: int) -> "Probes":
-        """With `correct_bits` decided. Args: num_epochs: of all trials of the sweep."""
+        """Decide `correct_bits`. Args: n_val: validation examples; num_epochs: of all trials."""
         if self.correct_bits is not None:
             return self
-        small = n_val <= MAX_BITS_EXAMPLES and num_epochs * n_val / 8 < MAX_BITS_BYTES
+        small = n_val <= _MAX_BITS_EXAMPLES and num_epochs * n_val / 8 < _MAX_BITS_BYTES
         return self.model_copy(update={"correct_bits": small})
 
 
 class Resources(Frozen):
     """What one trial trains on."""
 
-    workers: Count = Field(default=1, description="DDP workers (world size)")
+    workers: Count = 1
+    """DDP workers (world size)"""
     cpus_per_worker: Positive = 1.0
+    """cores that Ray reserves"""
     gpus_per_worker: NonNegative = 0.0
+    """GPUs; with one worker a share of one, 0.5 for instance, is allowed"""
 
     @field_validator("gpus_per_worker")
     @classmethod
@@ -190,29 +192,28 @@ class Resources(Frozen):
 
 class Checkpoints(Frozen):
     """When a running trial's state is kept, so that it can go on after its process or node died.
-    Never part of a trial's identity: a resumed trial is the trial it would have been."""
+    A resumed trial is the trial it would have been, so these are no part of its identity."""
 
-    every_epochs: Count | None = Field(default=None, description="null: not by epochs")
-    every_minutes: Positive | None = Field(
-        default=5.0, description="from the trial's start on; null: not by time"
-    )
-    folder: str | None = Field(
-        default=None, description="on a disk that all nodes share, or s3://; null: in the store"
-    )
+    every_epochs: Count | None = None
+    """epochs between two checkpoints; null: not by epochs"""
+    every_minutes: Positive | None = 5.0
+    """minutes between two checkpoints; null: not by time"""
+    folder: str | None = None
+    """where they go: a folder on a disk that all nodes share, or s3://; null: into the store"""
 
 
 class Scheduler(Frozen):
     """Let Ray Tune stop trials that do worse than others at the same epoch. Their curves are cut
     short (censored): this finds good configurations. It is no part of a trial's identity."""
 
-    kind: Literal["asha", "median"] = Field(
-        description="asha: the best 1 / reduction_factor pass a rung; median: Tune's stopping rule"
-    )
+    kind: Literal["asha", "median"]
+    """asha: the best 1 / reduction_factor pass a rung; median: Tune's stopping rule"""
     metric: Literal["val_accuracy", "val_loss"] = "val_accuracy"
-    grace_period: Count = Field(default=5, description="epochs that every trial trains")
-    reduction_factor: Annotated[int, Field(ge=2)] | None = Field(
-        default=None, description="of asha: rungs at grace_period x reduction_factor^k; 3"
-    )
+    """what trials are compared by"""
+    grace_period: Count = 5
+    """epochs that every trial trains"""
+    reduction_factor: Annotated[int, Field(ge=2)] | None = None
+    """of asha: its rungs are at grace_period x reduction_factor^k; null: 3"""
 
     @model_validator(mode="after")
     def _fields_of_its_kind(self) -> Self:
@@ -236,22 +237,27 @@ class SweepSpec(Frozen):
     """A base trial, the axes that vary, and replicate seeds."""
 
     name: Annotated[str, AfterValidator(_plain_name)]
-    task: str = Field(description="a shipped task's name, or module:object")
-    data: str | None = Field(
-        default=None, description="folder that the task reads, where it needs one"
-    )
+    """letters, digits, `.`, `_` and `-`; names the folder of the results"""
+    task: str
+    """a shipped task's name, or your own as module:object"""
+    data: str | None = None
+    """folder that the task reads, seen from the sweep file"""
     base: Hyperparameters = Hyperparameters()
-    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """what all trials have in common"""
+    axes: dict[str, tuple[Any, ...]] = {}
+    """field of a trial -> list of its values; all combinations"""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    """a number of seeds, which start at 0, or a list of them"""
     probes: Probes = Probes()
+    """what is measured beside training"""
     resources: Resources = Resources()
+    """what one trial trains on"""
     checkpoints: Checkpoints = Checkpoints()
-    retries: Annotated[int, Field(ge=0, le=1_000)] = Field(
-        default=2, description="of a trial whose process died; a lost node does not count"
-    )
-    scheduler: Scheduler | None = Field(
-        default=None, description="asha, median, or a mapping; null: full curves"
-    )
+    """when the state of a running trial is kept"""
+    retries: Annotated[int, Field(ge=0, le=1_000)] = 2
+    """new starts of a trial whose process died; a lost node costs none"""
+    scheduler: Scheduler | None = None
+    """asha, median, or a mapping; null: all curves are trained whole"""
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
     _folder: Path | None = PrivateAttr(None)
@@ -303,7 +309,9 @@ class SweepSpec(Frozen):
                 try:
                     trial = Hyperparameters.model_validate({name: value})
                 except ValidationError as error:
-                    raise ValueError(f"axis {_explain(error.errors()[0], ())}") from None
+                    raise ValueError(
+                        f"axis {explain(error.errors()[0], Hyperparameters)}"
+                    ) from None
                 typed.append(getattr(trial, name))
             if len(set(typed)) < len(typed):
                 raise ValueError(f"axis {name!r} = {shown(list(values))}: a value stands twice")
@@ -335,7 +343,12 @@ class SweepSpec(Frozen):
 
     @classmethod
     def from_mapping(cls, content: Any, *, folder: Path | None = None) -> "SweepSpec":
-        """A spec from parsed YAML. Raises: InputError naming the field, the value, the rule."""
+        """Check a sweep and make it whole.
+
+        Args: content: a mapping as a sweep file holds it; folder: where a task of yours lies.
+        Returns: the sweep, with a default for every field that is not given.
+        Raises: InputError naming the field, the value and the rule.
+        """
         if not isinstance(content, Mapping):
             raise InputError(f"a sweep file holds a mapping, not {type(content).__name__}")
         try:
@@ -343,42 +356,6 @@ class SweepSpec(Frozen):
         except ValidationError as error:
             first, *more = error.errors()
             rest = f" (and {len(more)} more)" if more else ""
-            raise InputError(_explain(first, content) + rest) from None
+            raise InputError(explain(first, cls) + rest) from None
         spec._folder = folder
         return spec
-
-
-def unknown(what: str, name: object, model: type[BaseModel], owner: str) -> str:
-    """The sentence for a name that nothing here has, with the nearest one that exists."""
-    fields = list(model.model_fields)
-    near = difflib.get_close_matches(str(name), fields, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"{what} is not a field of {owner}{hint} Fields: {', '.join(fields)}"
-
-
-_OWNERS: dict[str, tuple[type[BaseModel], str]] = {
-    "base": (Hyperparameters, "a trial"),
-    "probes": (Probes, "probes"),
-    "resources": (Resources, "resources"),
-    "checkpoints": (Checkpoints, "checkpoints"),
-    "early_stopping": (EarlyStopping, "early_stopping"),
-    "scheduler": (Scheduler, "scheduler"),
-}
-
-
-def _explain(error: Any, content: Any) -> str:
-    """One of pydantic's errors as one sentence: the thing, the value, what is allowed."""
-    # Pydantic names the branch of a union that it tried; that is no key of the file.
-    keys = [key for key in error["loc"] if key not in ("EarlyStopping", "constrained-float")]
-    path = shown(".".join(str(key) for key in keys))[1:-1]  # a key may hold anything
-    if error["type"] == "extra_forbidden":
-        parent = next((str(k) for k in reversed(keys[:-1]) if str(k) in _OWNERS), None)
-        model, owner = _OWNERS[parent] if parent else (SweepSpec, "a sweep")
-        return unknown(f"'{path}'", keys[-1], model, owner)
-    if error["type"] == "missing":
-        return f"'{path}' is missing: every sweep needs it"
-    message = error["msg"].removeprefix("Value error, ")
-    if not path or (error["type"] == "value_error" and path == "axes"):
-        return message
-    message = message.removeprefix("Input should be ")
-    return f"{path} = {shown(error['input'])} is not allowed: it should be {message}"

@@ -54,6 +54,11 @@ _FIXED_COLUMNS = {
 def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Path:
     """Write the report of a store's latest sweep; the same store gives the same bytes.
 
+    Args:
+        source: what `analyze` found, or a store or its folder, which is then analyzed.
+        path: of the HTML page, which replaces one that is there.
+
+    Returns: the page's path.
     Raises: InputError when there is no store, no finished trial, or no folder for the page.
     """
     analysis = source if isinstance(source, Analysis) else analyze(source)

@@ -58,7 +58,7 @@ def _check_names(curves: pl.DataFrame) -> None:
     for wanted in REQUIRED:
         if wanted not in curves.columns:
             near = _nearest(wanted, curves.columns, 0.6)
-            hint = f"; is it {near!r}? Rename it, or use analysis.importers" if near else ""
+            hint = f"; is it {near!r}? Rename it, or see raysweep.read_curves" if near else ""
             raise InputError(
                 f"the curves have no column {wanted!r}{hint}. Columns: {listed(curves.columns)}"
             )

@@ -8,6 +8,7 @@ import polars as pl
 
 from analysis.sources import censoring, tables, tidy
 from analysis.sources import store as frames
+from analysis.sources.importers import Imported
 from analysis.sources.store import KEY, Frames
 from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters
@@ -21,7 +22,7 @@ class Table(NamedTuple):
     curves: pl.DataFrame
 
 
-One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame | Table
+One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame | Table | Imported
 Source: TypeAlias = One | Sequence[One]
 
 
@@ -40,6 +41,8 @@ def opened(source: Source) -> list[Store | Table]:
 def _open(source: One) -> Store | Table:
     if isinstance(source, Store | Table):
         return source
+    if isinstance(source, Imported):
+        return Table("curves", source.curves)
     if isinstance(source, pl.DataFrame):
         return Table("curves", source)
     if isinstance(source, pl.LazyFrame):

@@ -58,29 +58,13 @@ def _segments_of_one(steps: Floats) -> Labels:
     return labels
 
 
-def planned_df(
-    num_epochs: int,
-    *,
-    num_seeds: int = 1,
-    warmup_epochs: float = 0,
-    schedule: str = "constant",
-    step_epochs: int | None = None,
-) -> float:
-    """Degrees of freedom of the pooled jitter of a planned configuration, about 18/35 an epoch."""
-    labels = segments(_planned_lr(num_epochs, warmup_epochs, schedule, step_epochs))
+def planned_df(lr: Sequence[float], *, num_seeds: int = 1) -> float:
+    """Degrees of freedom of the pooled jitter of a planned configuration, about 18/35 an epoch.
+
+    Args: lr: the learning rate of each epoch.
+    """
+    labels = segments(np.array([lr]))
     return num_seeds * float(degrees_of_freedom(valid_contrasts(labels, len(SECOND)), SECOND)[0])
-
-
-def _planned_lr(
-    num_epochs: int, warmup_epochs: float, schedule: str, step_epochs: int | None
-) -> Floats:
-    epoch = np.arange(1, num_epochs + 1)
-    lr = np.ones(num_epochs)
-    if schedule == "step" and step_epochs:
-        lr = 0.1 ** ((epoch - 1) // step_epochs)
-    elif schedule == "cosine":
-        lr = 0.5 * (1 + np.cos(np.pi * epoch / (num_epochs + 1)))
-    return (lr * np.clip(epoch / max(warmup_epochs, 1), 0, 1))[None]
 
 
 def valid_contrasts(labels: Labels, width: int) -> Mask:

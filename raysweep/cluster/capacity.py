@@ -8,7 +8,7 @@ from raysweep.spec import Resources
 
 # A waiting driver of a multi-worker trial holds this much memory on the head
 # (resident size of the process after importing ray.train.torch, measured with Ray 2.60).
-DRIVER_BYTES = 500_000_000
+_DRIVER_BYTES = 500_000_000
 
 
 class Node(NamedTuple):
@@ -21,13 +21,13 @@ class Node(NamedTuple):
     is_head: bool = False
 
     def describe(self) -> str:
-        """One line for people."""
+        """Say in one line what the node has."""
         gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
         return f"{self.host}: {self.cpus:g} CPUs{gpus}, {self.memory_bytes / 2**30:.0f} GiB"
 
 
 def workers_on(node: Node, resources: Resources) -> int:
-    """How many workers fit on one node; a GPU is shared only by equal fractions of it."""
+    """Count the workers that fit on one node; only equal fractions share a GPU."""
     by_cpu = int(node.cpus / resources.cpus_per_worker + 1e-9)
     wanted = resources.gpus_per_worker
     if wanted == 0:
@@ -37,7 +37,7 @@ def workers_on(node: Node, resources: Resources) -> int:
 
 
 def slots(resources: Resources, nodes: Sequence[Node], *, growing: bool = False) -> int:
-    """How many trials train at the same time. Workers of one trial may sit on several nodes.
+    """Count the trials that train at a time. Workers of a trial may sit on several nodes.
 
     Args: growing: an autoscaler may add nodes, so nothing is refused, and one is the least.
 
@@ -51,12 +51,12 @@ def slots(resources: Resources, nodes: Sequence[Node], *, growing: bool = False)
         )
     if resources.workers > 1:
         head = next((node for node in nodes if node.is_head), nodes[0])
-        packed = min(packed, int(head.memory_bytes / 2 / DRIVER_BYTES))
+        packed = min(packed, int(head.memory_bytes / 2 / _DRIVER_BYTES))
     return max(1, packed)
 
 
 def shortage(resources: Resources, nodes: Sequence[Node]) -> str:
-    """Why not even one trial fits, with the numbers of every node."""
+    """Say why not even one trial fits, with the numbers of every node."""
     fitting = [workers_on(node, resources) for node in nodes]
     have = "; ".join(
         f"{node.describe()} holds {count}" for node, count in zip(nodes, fitting, strict=True)
@@ -73,13 +73,13 @@ def shortage(resources: Resources, nodes: Sequence[Node]) -> str:
 
 
 def need(resources: Resources) -> str:
-    """What a trial asks for: 2 x (4 CPU + 1 GPU)."""
+    """Say what a trial asks for: 2 x (4 CPU + 1 GPU)."""
     gpu = f" + {resources.gpus_per_worker:g} GPU" if resources.gpus_per_worker else ""
     return f"{resources.workers} x ({resources.cpus_per_worker:g} CPU{gpu})"
 
 
 def packing(resources: Resources, nodes: Sequence[Node]) -> list[str]:
-    """A table for people: what every node holds of a trial's workers, and what is left over."""
+    """Say in a line per node how many workers of a trial it holds, and what is left over."""
     width = max((len(node.describe()) for node in nodes), default=0)
     lines = []
     for node in nodes:

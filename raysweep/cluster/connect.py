@@ -1,27 +1,22 @@
 """The Ray cluster a sweep runs on: attach to a running one, or start one on this machine."""
 
 import contextlib
-import json
 import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
-from ray._private import auto_init_hook
-from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
-from ray._private.worker import global_worker
-from ray.core.generated import autoscaler_pb2
-from ray.experimental.internal_kv import _internal_kv_get
 from ray.util import get_node_ip_address
 
+from raysweep.cluster import ray_internals
 from raysweep.cluster.capacity import Node
 from raysweep.errors import InputError
 
 # Ray reads these where trials and workers run. Train polls for errors this often, in seconds.
-WORKER_ENVIRONMENT = {
+_WORKER_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -41,32 +36,23 @@ class Cluster(NamedTuple):
 
 
 def local_node() -> Node:
-    """This machine, as a Ray started on it would see it; nothing is started."""
-    from ray._common.utils import get_system_memory
-    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
-    from ray._private.utils import get_num_cpus
-
-    gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
-    memory = get_system_memory()
-    return Node(os.uname().nodename, get_num_cpus(), gpus, memory, is_head=True)
+    """Look at this machine as a Ray started on it would; nothing is started."""
+    return Node(os.uname().nodename, *ray_internals.machine(), is_head=True)
 
 
 def running_address(address: str | None) -> str | None:
-    """The cluster that `connect` would attach to; None where it would start one.
+    """Find the cluster that `connect` would attach to; None where it would start one.
 
     Without an address that is RAY_ADDRESS, or what `ray start` left running on this machine. A
     Ray that another program started for itself does not count: it ends with that program.
 
     Raises: InputError when nothing answers at an address that was asked for.
     """
-    from ray._private.services import get_ray_address_from_environment
-
     if ray.is_initialized():
         return ray.get_runtime_context().gcs_address
     if address == "local":
         return None
-    # Typed as if an address were always given; None asks for what runs here.
-    found = get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
+    found = ray_internals.address_of_running(address)
     if found is None or _answers(found):
         return found
     if address is None and "RAY_ADDRESS" not in os.environ:
@@ -107,18 +93,18 @@ def connect(
         yield Cluster(ray.get_runtime_context().gcs_address, False, nodes())
         return
     # While a sweep is being stopped, what is left of Tune must fail rather than start Ray again.
-    auto_init_hook.enable_auto_connect = False
+    ray_internals.never_start_by_itself()
     running = running_address(address)
     environment: dict[str, object] = {}
     if modules:
         environment["py_modules"] = [str(path) for path in modules]
     settings: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if running:
-        environment["env_vars"] = WORKER_ENVIRONMENT | {"RAY_ADDRESS": running}
+        environment["env_vars"] = _WORKER_ENVIRONMENT | {"RAY_ADDRESS": running}
     else:
         # The processes of a Ray that starts here inherit these, which saves each the second that
         # a runtime environment takes; the dashboard takes another, and a share of the cores.
-        os.environ.update(WORKER_ENVIRONMENT)
+        os.environ.update(_WORKER_ENVIRONMENT)
         settings["include_dashboard"] = groups
         if groups:
             port = _free_port()
@@ -153,7 +139,7 @@ def _free_port() -> int:
 
 
 def nodes() -> tuple[Node, ...]:
-    """The living nodes of the connected cluster, the head first."""
+    """List the living nodes of the connected cluster, the head first."""
     found = [
         Node(
             host=str(node["NodeManagerHostname"]),
@@ -169,20 +155,5 @@ def nodes() -> tuple[Node, ...]:
 
 
 def autoscaled() -> bool:
-    """Whether an autoscaler manages the connected cluster: what does not fit now may fit later.
-
-    Ray's monitor reports from every head. Where nobody gave it a configuration, it knows no types
-    of nodes and calls each by its id, node_<id>.
-    """
-    kinds: set[str] = set()
-    status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # of the autoscaler's first version
-    if status:
-        report = json.loads(status).get("autoscaler_report") or {}
-        kinds |= set(report.get("active_nodes", {}))
-        kinds |= {kind for _, kind, *_ in report.get("pending_nodes", [])}
-    client: Any = getattr(global_worker, "gcs_client")  # noqa: B009 - Ray's stubs lack it
-    messages: Any = autoscaler_pb2
-    reply = messages.GetClusterStatusReply.FromString(client.get_cluster_status(timeout_s=5))
-    if reply.autoscaling_state.autoscaler_state_version:  # of the second
-        kinds |= {node.ray_node_type_name for node in reply.cluster_resource_state.node_states}
-    return any(kind and not kind.startswith("node_") for kind in kinds)
+    """Tell whether an autoscaler manages the cluster: what does not fit now may fit later."""
+    return bool(ray_internals.node_types())

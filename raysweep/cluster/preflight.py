@@ -17,14 +17,14 @@ from raysweep.tasks import num_parameters
 from raysweep.training.splits import MAX_CLASSES
 
 # How long a node may take to start a process and answer. Most of it is that start: 1 to 3 s.
-ANSWER_S = 60.0
-LEAVE_S = 8.0  # how long Ray may still list a node that has gone
+_ANSWER_S = 60.0
+_LEAVE_S = 8.0  # how long Ray may still list a node that has gone
 
 # Of an epoch's row without its bits, compressed, with every probe on: 437 bytes measured on digits,
 # whose 797 validation examples are 100 of them. Merging the segments holds them twice for a while.
-ROW_BYTES, COPIES = 337, 2
-DIGITS_CLASSES, CLASS_BYTES = 10, 8  # digits' classes are in there; beyond: two numbers of each
-KINDS_OF_WEIGHTS = 4  # raw, and the three averages
+_ROW_BYTES, _COPIES = 337, 2
+_DIGITS_CLASSES, _CLASS_BYTES = 10, 8  # digits' classes are in there; beyond: two numbers of each
+_KINDS_OF_WEIGHTS = 4  # raw, and the three averages
 
 
 class UnlikeNodesError(InputError):
@@ -32,7 +32,7 @@ class UnlikeNodesError(InputError):
 
 
 def check_nodes(module: str, node_ids: Collection[str] | None = None) -> None:
-    """Every node runs the same raysweep, Ray, torch and Python as this process, and finds the task.
+    """Check that every node has this process's raysweep, Ray, torch and Python, and the task.
 
     Args: module: of the task, imported everywhere; node_ids: Ray's, by default all.
 
@@ -54,7 +54,7 @@ def check_nodes(module: str, node_ids: Collection[str] | None = None) -> None:
 
 
 def check_shared(folder: str) -> None:
-    """A folder, or s3:// and the like, that one node writes is read by all the others.
+    """Check that all nodes read what one writes into a folder, or s3:// and the like.
 
     Raises: InputError naming the folder and the node that does not see it.
     """
@@ -77,17 +77,17 @@ def check_shared(folder: str) -> None:
 
 
 def disk_bytes(plan: Plan) -> int:
-    """What the trials that are left will take in the store, at most, as it is being written."""
+    """Estimate the most bytes that the trials that are left take in the store."""
     rows = bits = 0
     saved = False
     for trial in plan.left:
         epochs = trial.hyperparameters.epochs
-        rows += epochs * (KINDS_OF_WEIGHTS if trial.probes.ema_half_life else 1)
+        rows += epochs * (_KINDS_OF_WEIGHTS if trial.probes.ema_half_life else 1)
         bits += epochs * bool(trial.probes.correct_bits)
         saved |= trial.hyperparameters.early_stopping is not None
     classes = plan.data.num_classes if plan.data.num_classes <= MAX_CLASSES else 0
-    row_bytes = ROW_BYTES + CLASS_BYTES * max(0, classes - DIGITS_CLASSES)
-    size = COPIES * (rows * row_bytes + bits * plan.n_val // 8)
+    row_bytes = _ROW_BYTES + _CLASS_BYTES * max(0, classes - _DIGITS_CLASSES)
+    size = _COPIES * (rows * row_bytes + bits * plan.n_val // 8)
     if saved:
         largest = max(plan.left, key=lambda t: t.hyperparameters.width * t.hyperparameters.depth)
         weights = num_parameters(plan.source.task, plan.data, largest.hyperparameters)
@@ -97,7 +97,7 @@ def disk_bytes(plan: Plan) -> int:
 
 
 def check_room(plan: Plan, place: Folder) -> str:
-    """The store's disk has room for the sweep. Returns: both sizes, in words.
+    """Check that the store's disk has room for the sweep. Returns: both sizes, in words.
 
     Raises: InputError with both.
     """
@@ -116,7 +116,7 @@ def check_room(plan: Plan, place: Folder) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Bytes as people read them: 12 MB."""
+    """Write bytes as people read them: 12 MB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"
@@ -125,7 +125,7 @@ def size(num_bytes: float) -> str:
 
 
 def living() -> dict[str, str]:
-    """Every living node: Ray's id -> host name and address, the head first."""
+    """List the living nodes: Ray's id -> host name and address, the head first."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     nodes.sort(key=lambda node: "node:__internal_head__" not in node["Resources"])
     return {
@@ -136,7 +136,7 @@ def living() -> dict[str, str]:
 
 def _has_left(node_id: str) -> bool:
     """Whether a node that could not be asked is leaving the cluster: it will train nothing."""
-    until = time.monotonic() + LEAVE_S
+    until = time.monotonic() + _LEAVE_S
     while node_id in living():
         if time.monotonic() > until:
             return False
@@ -165,13 +165,13 @@ def _on_nodes(
         for node_id, host in living().items()
         if node_ids is None or node_id in node_ids
     ]
-    until = time.monotonic() + ANSWER_S
+    until = time.monotonic() + _ANSWER_S
     answers: list[tuple[str, Any]] = []
     for node_id, host, reference in asked:
         try:
             answer = ray.get(reference, timeout=max(0.0, until - time.monotonic()))
         except GetTimeoutError:
-            raise InputError(f"the node {host} did not answer within {ANSWER_S:.0f} s") from None
+            raise InputError(f"the node {host} did not answer within {_ANSWER_S:.0f} s") from None
         except RayError as error:
             if _has_left(node_id):
                 continue

@@ -1,14 +1,13 @@
 """Why a sweep stands still: what its packs wait for, who holds it, and when waiting is in vain."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import ray
-from ray._private.state import actors, state
 
-from raysweep.cluster import capacity, preflight
+from raysweep.cluster import capacity, preflight, ray_internals
 from raysweep.cluster import connect as cluster
 from raysweep.errors import RaysweepError
 from raysweep.recording.state import Progress
@@ -20,7 +19,7 @@ QUIET_S, HOPELESS_S = 30.0, 90.0
 LOOK_S = 5.0  # how often the cluster is asked
 
 # The actors that train: Tune's, and those of a Ray Train group, whose driver is one of Tune's.
-INLINE_ACTOR, GROUP_ACTOR = "ImplicitFunc", "RayTrainWorker"
+_INLINE_ACTOR, _GROUP_ACTOR = "ImplicitFunc", "RayTrainWorker"
 
 
 class StuckSweepError(RaysweepError):
@@ -64,7 +63,7 @@ class Watchdog:
         self._notice: str | None = None
 
     def look(self, progress: Progress) -> str | None:
-        """What the sweep waits for, or None while it moves.
+        """Say what the sweep waits for, or None while it moves.
 
         Raises: StuckSweepError when no node that is left can hold a trial and none will come, or
             when a node joined that runs something else.
@@ -117,11 +116,11 @@ class Watchdog:
 
     def _trains(self) -> bool:
         """Whether a process of this sweep lives that could train."""
-        kind = INLINE_ACTOR if self._resources.workers == 1 else GROUP_ACTOR
+        kind = _INLINE_ACTOR if self._resources.workers == 1 else _GROUP_ACTOR
         mine = ray.get_runtime_context().get_job_id()
-        living: Mapping[str, Any] = actors(actor_state_name="ALIVE")
         return any(
-            actor["JobID"] == mine and kind in actor["ActorClassName"] for actor in living.values()
+            actor["JobID"] == mine and kind in actor["ActorClassName"]
+            for actor in ray_internals.living_actors()
         )
 
     def _explain(
@@ -151,7 +150,7 @@ class Watchdog:
 
 def _free() -> list[str]:
     """What every node has to give now: 10.0.0.2: 1 of 4 CPUs free, 0 of 1 GPUs."""
-    available = state.available_resources_per_node()
+    available = ray_internals.free_resources()
     lines = []
     for node in ray.nodes():
         if not node["Alive"]:
@@ -169,9 +168,9 @@ def _free() -> list[str]:
 def _other_jobs() -> list[str]:
     """Other programs on this cluster that run now, with the nodes their actors are on."""
     mine = ray.get_runtime_context().get_job_id()
-    living = actors(actor_state_name="ALIVE").values()
+    living = ray_internals.living_actors()
     found = []
-    for job in state.job_table():
+    for job in ray_internals.jobs():
         if job["IsDead"] or job["JobID"] == mine:
             continue
         number = sum(actor["JobID"] == job["JobID"] for actor in living)

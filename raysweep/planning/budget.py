@@ -15,7 +15,7 @@ class Budget(NamedTuple):
     max_trials: int | None = None
 
     def check(self) -> None:
-        """Raises: InputError naming the limit that is none."""
+        """Refuse a limit that is none. Raises: InputError naming it."""
         if self.max_hours is not None and not 0 < self.max_hours < math.inf:
             raise InputError(f"--max-hours {self.max_hours:g}: a number of hours above 0 is needed")
         if self.max_trials is not None and self.max_trials < 1:
@@ -27,7 +27,7 @@ class Budget(NamedTuple):
         return math.inf if self.max_hours is None else 3600 * self.max_hours
 
     def waves(self, left: Sequence[Trial], seeds: Sequence[int]) -> list[list[Trial]]:
-        """The trials that may be trained, those of one wave before those of the next.
+        """List the trials that may be trained, those of one wave before those of the next.
 
         Args: left: in the order of the grid; seeds: of the sweep, in their order.
         """
@@ -41,8 +41,8 @@ class Budget(NamedTuple):
 
 
 def by_seed(trials: Sequence[Trial], seeds: Sequence[int]) -> list[list[Trial]]:
-    """One seed of every configuration, then the next one of every configuration, and so on, so that
-    whatever part gets trained can be analysed.
+    """Group trials by seed: one seed of every configuration comes before the next seed of any, so
+    that whatever part gets trained can be analysed.
 
     Within a seed the order is that of the ids, which are digests: a part of the grid then holds
     levels of every axis.

@@ -32,19 +32,19 @@ class Identity(NamedTuple):
 
 
 def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
-    """All trials of a sweep, in the order of its axes, seeds innermost.
+    """List all trials of a sweep, in the order of its axes, seeds innermost.
 
     Raises: InputError when a point can't be trained at all.
     """
     trials: list[Trial] = []
     for point in points(spec):
         fields = spec.base.model_copy(update=point)
-        check_trainable(fields, spec.resources.workers, identity)
+        _check_trainable(fields, spec.resources.workers, identity)
         config_id = fields.digest(
             task=identity.task,
             task_digest=identity.task_digest,
             data_digest=identity.data_digest,
-            world_size=identity_world_size(fields, spec.resources.workers, identity),
+            world_size=_identity_world_size(fields, spec.resources.workers, identity),
         )
         for seed in spec.seeds:
             content = f"{config_id} seed {seed}".encode()
@@ -54,7 +54,7 @@ def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
 
 
 def listed(trials: Sequence[Trial]) -> dict[str, Any]:
-    """A sweep's trials, as its entry in sweeps/ names them."""
+    """Name a sweep's trials as its entry in sweeps/ does."""
     return {
         "trials": [[trial.trial_id, trial.config_id, trial.seed] for trial in trials],
         "configurations": {
@@ -68,13 +68,13 @@ def listed(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def points(spec: SweepSpec) -> Iterator[dict[str, Any]]:
-    """The grid: one mapping of axis to value per configuration."""
+    """Go through the grid: one mapping of axis to value per configuration."""
     for values in itertools.product(*spec.axes.values()):
         yield dict(zip(spec.axes, values, strict=True))
 
 
 def shapes(spec: SweepSpec) -> list[Hyperparameters]:
-    """A point of the grid for each shape of its models."""
+    """List a point of the grid for each shape of its models."""
     first = spec.base.model_copy(update=next(points(spec)))
     widths, depths = (spec.axes.get(name, (getattr(first, name),)) for name in ("width", "depth"))
     return [
@@ -83,14 +83,14 @@ def shapes(spec: SweepSpec) -> list[Hyperparameters]:
     ]
 
 
-def identity_world_size(fields: Hyperparameters, workers: int, identity: Identity) -> int:
-    """The world size where it can change results, and 1 where training promises equality."""
+def _identity_world_size(fields: Hyperparameters, workers: int, identity: Identity) -> int:
+    """Tell the world size where it can change results; it is 1 where it can't."""
     traits = identity.traits[fields.shape]
     return workers if fields.dropout > 0 or traits.random or traits.batch_norm else 1
 
 
-def check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -> None:
-    """Raises: InputError naming the value and what is allowed."""
+def _check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -> None:
+    """Refuse what can never be trained. Raises: InputError naming value and rule."""
     size, n_train = fields.batch_size, identity.n_train
     if size < workers:
         raise InputError(

@@ -1,13 +1,13 @@
 """Which trials share a warm worker group: longest first, few enough that start-up vanishes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from raysweep.planning.grid import Trial
 from raysweep.spec import Hyperparameters
 
 # A pack is worth its start when that takes at most this share of its time.
-MAX_START_SHARE = 0.05
+_MAX_START_SHARE = 0.05
 
 
 class Speed(NamedTuple):
@@ -17,7 +17,7 @@ class Speed(NamedTuple):
     per_example: Mapping[tuple[int, int], float]  # by the model's shape
 
     def seconds(self, fields: Hyperparameters, n_train: int) -> float:
-        """Estimated time of a whole trial."""
+        """Estimate the seconds that a whole trial takes."""
         steps = -(-n_train // fields.batch_size)
         an_epoch = steps * self.per_step + n_train * self.per_example[fields.shape]
         return fields.epochs * an_epoch
@@ -31,11 +31,11 @@ def plan(
     start_s: float,
     longest_first: bool = True,
 ) -> list[list[Trial]]:
-    """Packs in the order in which they are to start.
+    """Divide trials into packs, in the order in which the packs are to start.
 
     Guided self-scheduling: each pack takes half of what every slot would still get, so the first
     packs are large, the last ones small, and all slots end together. No pack is so small that its
-    start weighs more than MAX_START_SHARE, unless slots would stay empty; a trial that is long
+    start weighs more than _MAX_START_SHARE, unless slots would stay empty; a trial that is long
     enough by that rule is a pack of its own.
 
     Args: slots: packs that train at the same time; start_s: what a pack's start costs;
@@ -43,7 +43,7 @@ def plan(
     """
     ordered = sorted(trials, key=seconds, reverse=True) if longest_first else trials
     remaining = total = sum(map(seconds, ordered))
-    worth_a_start = start_s / MAX_START_SHARE
+    worth_a_start = start_s / _MAX_START_SHARE
     packs: list[list[Trial]] = []
     size = target = 0.0
     for trial in ordered:
@@ -66,22 +66,24 @@ def done_within(
     slots: int,
     limit_s: float,
 ) -> int:
-    """Estimated number of trials that have ended after `limit_s`."""
-    free, ended = [0.0] * max(1, slots), 0
-    for pack in packs:
-        first = min(range(len(free)), key=free.__getitem__)
-        for trial in pack:
-            free[first] += seconds(trial)
-            ended += free[first] <= limit_s
-    return ended
+    """Estimate the number of trials that have ended after `limit_s` seconds."""
+    return sum(end <= limit_s for end in _ends(packs, seconds, slots))
 
 
 def makespan(
     packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
 ) -> float:
-    """Estimated wall time of all packs, each taken by the slot that is free first."""
+    """Estimate the wall time of all packs, in seconds."""
+    return max(_ends(packs, seconds, slots), default=0.0)
+
+
+def _ends(
+    packs: Sequence[Sequence[Trial]], seconds: Callable[[Trial], float], slots: int
+) -> Iterator[float]:
+    """Estimate after how many seconds each trial ends; the first free slot takes a pack."""
     free = [0.0] * max(1, slots)
     for pack in packs:
         first = min(range(len(free)), key=free.__getitem__)
-        free[first] += sum(map(seconds, pack))
-    return max(free)
+        for trial in pack:
+            free[first] += seconds(trial)
+            yield free[first]

@@ -24,8 +24,8 @@ from raysweep.tasks import (
 
 # What a core and a GPU do in practice, in floating-point operations a second, and what a step
 # costs beside them: orders of magnitude, to pack trials by and to say roughly how long it takes.
-CPU_FLOPS, CPU_STEP_S = 2e10, 3e-4
-GPU_FLOPS, GPU_STEP_S = 2e13, 3e-4
+_CPU_FLOPS, _CPU_STEP_S = 2e10, 3e-4
+_GPU_FLOPS, _GPU_STEP_S = 2e13, 3e-4
 
 
 class Plan(NamedTuple):
@@ -86,13 +86,13 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
 
 
 def speed_of(plan: Plan) -> Speed:
-    """How long training is likely to take, from the size of each model that the sweep builds."""
+    """Judge how fast the sweep trains, by the size of each model that it builds."""
     resources = plan.spec.resources
     on_gpu = resources.gpus_per_worker > 0
-    rate = GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else CPU_FLOPS
+    rate = _GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else _CPU_FLOPS
     rate *= resources.workers * (1 if on_gpu else max(1.0, resources.cpus_per_worker))
     per_example = {
         fields.shape: flops_per_example(plan.source.task, plan.data, fields) / rate
         for fields in shapes(plan.spec)
     }
-    return Speed(GPU_STEP_S if on_gpu else CPU_STEP_S, per_example)
+    return Speed(_GPU_STEP_S if on_gpu else _CPU_STEP_S, per_example)

@@ -1,6 +1,5 @@
 """The sweeps that ship, and how a sweep is read: a recipe's name or a file, plus settings."""
 
-import difflib
 import itertools
 import os
 import re
@@ -8,25 +7,24 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from raysweep.errors import InputError, shown
+from raysweep.errors import InputError, did_you_mean, shown
 from raysweep.plain_yaml import MAX_CHARACTERS, apply_setting, parse_yaml
 from raysweep.spec import MAX_TRIALS, SweepSpec
 
-DEFAULT = "digits"
+_DEFAULT = "digits"
 
 
 def names() -> list[str]:
-    """The recipes, the default one first."""
+    """List the recipes, the default one first."""
     files = resources.files(__name__).iterdir()
     found = {file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")}
-    return sorted(found, key=lambda name: (name != DEFAULT, name))
+    return sorted(found, key=lambda name: (name != _DEFAULT, name))
 
 
 def text(name: str) -> str:
-    """A recipe's YAML, comments included. Raises: InputError naming the nearest recipe."""
+    """Read a recipe's YAML with its comments. Raises: InputError naming the nearest recipe."""
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        hint = did_you_mean(name, names())
         raise InputError(
             f"{shown(name)} is neither a recipe nor a file{hint} Recipes: {', '.join(names())}"
         )
@@ -34,13 +32,13 @@ def text(name: str) -> str:
 
 
 def summary(name: str) -> str:
-    """The first comment of a recipe: the question it answers."""
+    """Read the first comment of a recipe: the question it answers."""
     comment = itertools.takewhile(lambda line: line.startswith("#"), text(name).splitlines())
     return " ".join(line.lstrip("# ") for line in comment)
 
 
 def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) -> SweepSpec:
-    """The sweep that a command line names.
+    """Read the sweep that a command line names.
 
     Args:
         target: a recipe's name, or a file (*.yaml, *.yml, or any path that exists).

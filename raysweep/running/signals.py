@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from raysweep.cluster import ray_internals
 from raysweep.errors import RaysweepError
 from raysweep.store.files import Store
 
@@ -82,19 +83,6 @@ def _imports(frame: FrameType | None) -> bool:
 
 
 @contextlib.contextmanager
-def _without_rays_own() -> Iterator[None]:
-    """Ray's start would put a handler in the place of ours that exits wherever it strikes."""
-    from ray._private import utils
-
-    theirs = utils.set_sigterm_handler
-    utils.set_sigterm_handler = lambda handler: None
-    try:
-        yield
-    finally:
-        utils.set_sigterm_handler = theirs
-
-
-@contextlib.contextmanager
 def taken_over(store: Store) -> Iterator[Signals]:
     """Takes SIGNALS over; only the main thread may."""
     signals = Signals(store)
@@ -104,7 +92,7 @@ def taken_over(store: Store) -> Iterator[Signals]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signals.take()
     try:
-        with _without_rays_own():
+        with ray_internals.sigterm_left_alone():
             yield signals
     finally:
         for number, handler in before.items():

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.cluster import capacity, preflight
 from raysweep.cluster import connect as cluster
+from raysweep.cluster.ray_internals import remove_group
 from raysweep.cluster.watchdog import StuckSweepError, Watchdog
 from raysweep.errors import InputError, RaysweepError, StorageError, one_line
 from raysweep.planning import packs
@@ -30,12 +31,14 @@ from raysweep.recording.state import Failure, Progress
 from raysweep.running.gate import Turnstile
 from raysweep.running.record import sweep_record
 from raysweep.running.signals import Signals, taken_over
-from raysweep.running.tuning import remove_group, tune_packs
 from raysweep.running.worker import Assignment
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store.files import Store
 from raysweep.store.lease import Invocation, Lease, wait_until_free
 from raysweep.store.resume import Shelf
+
+if TYPE_CHECKING:
+    from raysweep.running.tuning import Schedule
 
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
 INLINE_START_S, GROUP_START_S = 0.02, 10.0
@@ -92,15 +95,17 @@ def run_sweep(
     """Train what the store lacks of a sweep, or as much of it as the budget allows.
 
     Args:
+        spec: what to train.
         store: a folder; `results/<name>` by default.
         address: of a Ray cluster; by default one that runs here, else one started for the sweep.
         show: called about twice a second while the sweep runs.
         tell: given a line when there is something to wait for before the sweep starts.
         plan: of `make_plan`, where it is at hand.
         command: what is noted as the origin of this invocation.
-        max_hours: after that, training stops as at a signal, and what is left is left.
+        max_hours: hours, after which training stops as at a signal, and what is left is left.
         max_trials: so many of what is left; the first seeds of all configurations come first.
 
+    Returns: the store, and how many trials were trained, skipped, left and failed.
     Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
     """
     began, budget = time.monotonic(), Budget(max_hours, max_trials)
@@ -135,7 +140,7 @@ def _train(asked: _Invoked) -> Result:
     try:
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
-        beside.submit(importlib.import_module, "ray.tune")
+        beside.submit(importlib.import_module, "raysweep.running.tuning")
         with cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected:
             asked.signals.take()
             asked.signals.check()
@@ -197,6 +202,8 @@ def plan_packs(
 
 def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: Watchdog) -> Result:
     """Let Tune train until all is done, or something says stop."""
+    from raysweep.running.tuning import Schedule
+
     plan, store, signals = asked.plan, asked.store, asked.signals
     resources, rule = plan.spec.resources, plan.spec.scheduler
     scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
@@ -211,20 +218,11 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
         Shelf.shared(plan.spec.checkpoints.folder, store.folder),
         turnstile,
     )
-    outcome: list[BaseException | None] = []
-    searches: list[Any] = []
-    halt = threading.Event()
-
-    def schedule() -> None:
-        # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
-        retries = plan.spec.retries
-        try:
-            tune_packs(planned, given, watchdog.slots, scratch, retries, rule, halt, searches)
-            outcome.append(None)
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=schedule, daemon=True)
+    schedule = Schedule(planned, given, watchdog.slots, rule)
+    # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
+    thread = threading.Thread(
+        target=schedule.run, args=(scratch, plan.spec.retries), name="(schedule)", daemon=True
+    )
     try:
         signals.raising = False
         thread.start()
@@ -238,12 +236,11 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
             if seen.abandoned is not None:
                 raise StuckSweepError(seen.abandoned)
             notice = watchdog.look(seen)
-            for search in searches:
-                search.max_concurrent = watchdog.slots
+            schedule.set_slots(watchdog.slots)
             asked.show(seen._replace(notice=notice))
         out_of_time = thread.is_alive()
         signals.check()
-        _halt(halt, thread, recorder)
+        _halt(schedule, thread, recorder)
         ray.get(recorder.close.remote())
         progress: Progress = ray.get(recorder.progress.remote())
     finally:
@@ -253,7 +250,7 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
             if thread.is_alive():
                 ray.get(recorder.flush.remote(), timeout=FLUSH_S)
         with contextlib.suppress(RayError):
-            _halt(halt, thread, recorder)
+            _halt(schedule, thread, recorder)
         shutil.rmtree(scratch, ignore_errors=True)
         for actor in filter(None, (recorder, turnstile)):
             ray.kill(actor)
@@ -262,17 +259,17 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
     if left > beyond_budget and not out_of_time:
         raise RaysweepError(
             f"{left - beyond_budget} of {progress.planned} trials were not trained: "
-            f"{outcome[0] or 'see Ray'}"
+            f"{schedule.error or 'see Ray'}"
         )
     trained = progress.done - len(plan.done)
     return Result(store, progress.planned, trained, len(plan.done), progress.failures, left)
 
 
-def _halt(halt: threading.Event, thread: threading.Thread, recorder: Any) -> None:
+def _halt(schedule: "Schedule", thread: threading.Thread, recorder: Any) -> None:
     """End Tune and the processes of all trials, at once."""
     if not thread.is_alive():
         return
-    halt.set()
+    schedule.halt()
     thread.join(HALT_S)
     # Workers of a trial die with it, and what they held comes back with their placement group.
     # A recorder in a long flush does not answer: then the group goes with this job.

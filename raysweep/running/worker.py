@@ -27,10 +27,10 @@ from raysweep.running.retries import broke_the_gpu, is_transient, ran_out_of_mem
 from raysweep.spec import Checkpoints, Resources
 from raysweep.store.resume import Shelf
 from raysweep.tasks import Data, Task
-from raysweep.training.checkpoints import Keeper, UnusableCheckpointError, from_bytes, on_all
+from raysweep.training.checkpoints import Checkpointer, UnusableCheckpointError, from_bytes, on_all
 from raysweep.training.group import Group
 from raysweep.training.splits import Placed, place
-from raysweep.training.train import train
+from raysweep.training.train import Training, train
 
 # Tells the scheduler what a trial has reached, and returns when it may go on.
 Report = Callable[[Mapping[str, Any]], None]
@@ -113,10 +113,10 @@ def _train_trial(
     if sender is not None:
         sender.start(trial.trial_id)
     try:
-        keeper = _keeper(trial, resumable, given.checkpoints, group, sender)
+        checkpointer = _checkpointer(trial, resumable, given.checkpoints, group, sender)
 
         def spent() -> dict[str, Any]:
-            return {"seconds": keeper.seconds, "node": platform.node()}
+            return {"seconds": checkpointer.seconds, "node": platform.node()}
 
         def between(row: dict[str, Any]) -> None:
             if sender is not None and ask is not None:
@@ -130,17 +130,19 @@ def _train_trial(
 
         data, placed = _placed(given.data.hex(), given.data, group.device)
         outcome = train(
-            trial.hyperparameters,
-            trial.seed,
-            given.task,
-            data,
-            placed,
-            probes=trial.probes,
-            group=group,
-            wrap=wrap,
-            emit=sender.emit if sender else lambda row: None,
-            keeper=keeper,
-            between=between,
+            Training(
+                trial.hyperparameters,
+                trial.seed,
+                given.task,
+                data,
+                placed,
+                probes=trial.probes,
+                group=group,
+                wrap=wrap,
+                checkpointer=checkpointer,
+            ),
+            sender.emit if sender else lambda row: None,
+            between,
         )
     except Exception as error:
         if is_transient(error):
@@ -160,9 +162,9 @@ def _train_trial(
         sender.finish(columns | spent(), None if state is None else _saved(state))
 
 
-def _keeper(
+def _checkpointer(
     trial: Trial, resumable: bool, rule: Checkpoints, group: Group, sender: Sender | None
-) -> Keeper:
+) -> Checkpointer:
     """A trial's checkpoints, with the one that it goes on from where there is one to be used."""
     identity = {"trial_id": trial.trial_id, "probes": trial.probes.model_dump(mode="json")}
     found = None
@@ -178,7 +180,9 @@ def _keeper(
             found = from_bytes(body, **identity)
             if sender:
                 sender.start_epoch = found["epoch"] + 1
-    return Keeper(rule, identity, group, sender.keep if sender else lambda epoch, body: None, found)
+    return Checkpointer(
+        rule, identity, group, sender.keep if sender else lambda epoch, body: None, found
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -1,7 +1,6 @@
 """What is trained: a task loads data splits and builds a model; this finds and identifies one."""
 
 import ast
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -18,10 +17,10 @@ from torch import nn
 from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from raysweep.errors import InputError
+from raysweep.errors import InputError, did_you_mean
 from raysweep.spec import Hyperparameters
 
-SHIPPED = ("digits", "few_digits", "noisy_digits", "fashion_mnist")
+_SHIPPED = ("digits", "few_digits", "noisy_digits", "fashion_mnist")
 
 
 class Arrays(NamedTuple):
@@ -79,17 +78,15 @@ class TaskSource(NamedTuple):
 
 
 def find_task(name: str, folder: Path | None = None) -> TaskSource:
-    """The task of this name: a shipped one, or `module:object`, looked up in `folder` too.
+    """Find a task: a shipped one by its name, or `module:object`, also in `folder`.
 
     The folder is appended to sys.path, never put first. Raises: InputError.
     """
     if ":" not in name:
-        if name not in SHIPPED:
-            near = difflib.get_close_matches(name, SHIPPED, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+        if name not in _SHIPPED:
             raise InputError(
-                f"task {name!r} is unknown{hint} Shipped: {', '.join(SHIPPED)}; "
-                "your own is module:object"
+                f"task {name!r} is unknown{did_you_mean(name, _SHIPPED)} "
+                f"Shipped: {', '.join(_SHIPPED)}; your own is module:object"
             )
         name = f"raysweep.tasks.{name}:task"
     module_name, _, attribute = name.partition(":")
@@ -117,7 +114,7 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         raise InputError(
             f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}"
         )
-    return TaskSource(name, task, source_digest(module), _module_path(module))
+    return TaskSource(name, task, _source_digest(module), _module_path(module))
 
 
 def _module_path(module: ModuleType) -> Path | None:
@@ -128,8 +125,8 @@ def _module_path(module: ModuleType) -> Path | None:
     return path.parent if path.name == "__init__.py" else path
 
 
-def source_digest(module: ModuleType) -> str:
-    """Digest of a module's file and of every file beside or below it that it imports."""
+def _source_digest(module: ModuleType) -> str:
+    """Digest a module's file and every file beside or below it that it imports."""
     start = Path(str(module.__file__))
     folder, seen, waiting = start.parent, set[Path](), [start]
     while waiting:
@@ -173,7 +170,7 @@ def _source_file(name: str) -> Path | None:
 
 
 def load_data(source: TaskSource, folder: Path | None) -> Data:
-    """The task's splits, checked. Raises: InputError naming the task."""
+    """Load a task's splits and check them. Raises: InputError naming the task."""
     try:
         data = source.task.load(folder)
     except InputError:
@@ -223,18 +220,18 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
 
 
 def num_examples(examples: Examples) -> int:
-    """How many examples a split has."""
+    """Count the examples of a split."""
     return len(examples.y) if isinstance(examples, Arrays) else len(examples)  # pyright: ignore[reportArgumentType]
 
 
 def data_digest(data: Data) -> str:
-    """Digest of every split's content."""
+    """Digest the content of every split."""
     splits = [data.train, data.validation, data.train_eval]
     return _digest([*splits, data.val_clusters], data)
 
 
 def validation_digest(data: Data) -> str:
-    """Digest of the validation set alone: equal digests may be compared example by example."""
+    """Digest the validation set alone: those of equal digests compare example by example."""
     return _digest([data.validation, data.val_clusters], data)
 
 
@@ -250,15 +247,15 @@ def _digest(parts: list[Any], data: Data) -> str:
     return content.hexdigest()
 
 
-def example_input(data: Data) -> torch.Tensor:
-    """One training input, without a batch axis."""
+def _example_input(data: Data) -> torch.Tensor:
+    """Take one training input, without a batch axis."""
     if isinstance(data.train, Arrays):
         return torch.from_numpy(np.array(data.train.x[0]))
     return data.train[0][0]
 
 
 def traits(task: Task, data: Data, fields: Hyperparameters) -> Traits:
-    """What training is made of, seen without the trial's own dropout. A dataset may augment.
+    """Look what training is made of, beside the trial's own dropout. A dataset may augment.
 
     The model is built on torch's `meta` device, where tensors have shapes and no numbers: one that
     is too large for this machine does no harm here. Of one that can't be built nothing is promised.
@@ -277,13 +274,13 @@ def traits(task: Task, data: Data, fields: Hyperparameters) -> Traits:
 
 
 def flops_per_example(task: Task, data: Data, fields: Hyperparameters) -> float:
-    """Floating-point operations that training on one example takes, forward and backward.
+    """Count the floating-point operations of training on one example, both ways.
 
     The model runs on the `meta` device too, so nothing is computed. Returns: 0 for a model that
     can't be run like this.
     """
     model = _on_meta(task, data, fields)
-    x = example_input(data)
+    x = _example_input(data)
     if model is not None and x.ndim == 1 and _is_linear(model):
         # Each weight is used once an example, in two operations, forward and twice backward. This
         # is the rule for a perceptron, and spares it the second that torch's meta device takes.
@@ -299,7 +296,7 @@ def flops_per_example(task: Task, data: Data, fields: Hyperparameters) -> float:
 
 
 def num_parameters(task: Task, data: Data, fields: Hyperparameters) -> int:
-    """How many numbers the model learns; 0 for one that can't be built on the meta device."""
+    """Count the numbers that a model learns; 0 if the meta device can't build it."""
     model = _on_meta(task, data, fields)
     return sum(parameter.numel() for parameter in model.parameters()) if model else 0
 

@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters
 from raysweep.tasks import Arrays, Data, Task
 
 
 def load(folder: Path | None) -> Data:
-    """1,000 images to train on and 797 to validate on, pixels in [0, 1], classes balanced."""
+    """Load 1,000 images to train on and 797 to validate on; pixels in [0, 1], classes balanced."""
     # The file is read where scikit-learn keeps it: importing the package takes a second.
     package = importlib.util.find_spec("sklearn")
-    assert package is not None
-    assert package.origin is not None
+    if package is None or package.origin is None:
+        raise InputError("digits are scikit-learn's images: pip install 'raysweep[run]'")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     table = np.loadtxt(file, delimiter=",", dtype=np.float32)
     x, y = table[:, :-1] / 16, table[:, -1].astype(np.int64)
@@ -32,7 +33,7 @@ def load(folder: Path | None) -> Data:
 
 
 def build(trial: Hyperparameters, data: Data) -> nn.Module:
-    """`depth` hidden layers of `width` units, each followed by dropout."""
+    """Build `depth` hidden layers of `width` units, each followed by dropout."""
     layers: list[nn.Module] = []
     features = 64
     for _ in range(trial.depth):

@@ -19,7 +19,7 @@ FILES = {
 
 
 def load(folder: Path | None) -> Data:
-    """60,000 images to train on, the 10,000 test images to validate on; bytes, scaled in the model.
+    """Load 60,000 images to train on and the 10,000 test images to validate on, as bytes.
 
     Raises: InputError that says how to get the files, or which one is damaged.
     """
@@ -54,22 +54,22 @@ def _read_idx(folder: Path, name: str) -> np.ndarray:
     return values.reshape(shape)
 
 
-class ScaleBytes(nn.Module):
-    """Pixels from bytes to about zero mean and unit variance (over the training set)."""
+class _ScaleBytes(nn.Module):
+    """Scales pixels from bytes to about zero mean and unit variance over the training set."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape, bytes to float."""
+        """Scale bytes of any shape."""
         return x.float().sub_(72.94).div_(90.02)
 
 
 def build(trial: Hyperparameters, data: Data) -> nn.Module:
-    """`depth` stages of convolution, ReLU and pooling, then a linear layer.
+    """Build `depth` stages of convolution, ReLU and pooling, then a linear layer.
 
     The first stage has `width` / 4 channels, and each further one twice as many.
     """
     if trial.depth > 4:
         raise InputError(f"fashion_mnist: depth = {trial.depth}; 28 pixels can be halved 4 times")
-    layers: list[nn.Module] = [ScaleBytes()]
+    layers: list[nn.Module] = [_ScaleBytes()]
     inputs, side = 1, 28
     for stage in range(trial.depth):
         outputs = max(1, trial.width // 4) * 2**stage

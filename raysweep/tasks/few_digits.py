@@ -6,14 +6,14 @@ import numpy as np
 
 from raysweep.tasks import Arrays, Data, Task, digits
 
-NUM_VALIDATION = 200
+_NUM_VALIDATION = 200
 
 
 def load(folder: Path | None) -> Data:
-    """The training split of `digits`, and 200 images drawn from its validation split."""
+    """Load the training split of `digits`, and draw 200 images from its validation split."""
     data = digits.load(folder)
     assert isinstance(data.validation, Arrays)
-    kept = np.sort(np.random.default_rng(0).permutation(len(data.validation.y))[:NUM_VALIDATION])
+    kept = np.sort(np.random.default_rng(0).permutation(len(data.validation.y))[:_NUM_VALIDATION])
     return data._replace(validation=Arrays(data.validation.x[kept], data.validation.y[kept]))
 
 

@@ -7,16 +7,16 @@ import numpy as np
 
 from raysweep.tasks import Arrays, Data, Task, digits
 
-SHARE = 0.2  # of the training labels, as likely in each class
+_SHARE = 0.2  # of the training labels, as likely in each class
 
 
 def load(folder: Path | None) -> Data:
-    """The splits of `digits`; a wrong label is each of the nine others with the same chance."""
+    """Load the splits of `digits`; a wrong label is any of the nine others, equally likely."""
     data = digits.load(folder)
     assert isinstance(data.train, Arrays)
     y = data.train.y.copy()
     rng = np.random.default_rng(0)
-    wrong = rng.permutation(len(y))[: int(SHARE * len(y))]
+    wrong = rng.permutation(len(y))[: int(_SHARE * len(y))]
     y[wrong] = (y[wrong] + rng.integers(1, 10, len(wrong))) % 10
     return data._replace(train=Arrays(data.train.x, y))
 

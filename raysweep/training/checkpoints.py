@@ -20,7 +20,7 @@ class UnusableCheckpointError(Exception):
 
 
 def to_bytes(state: Mapping[str, Any]) -> bytes:
-    """Mappings and lists of tensors and plain values, behind their digest."""
+    """Write mappings and lists of tensors and plain values as bytes, behind their digest."""
     buffer = io.BytesIO()
     torch.save(_on_host(state), buffer)
     # PyTorch's own file format does not notice a flipped bit.
@@ -28,7 +28,7 @@ def to_bytes(state: Mapping[str, Any]) -> bytes:
 
 
 def from_bytes(body: bytes, trial_id: str, probes: Mapping[str, Any]) -> dict[str, Any]:
-    """What `to_bytes` was given, on the host.
+    """Read back what `to_bytes` was given, on the host.
 
     Raises: UnusableCheckpointError when it is damaged, foreign, another trial's, or of a sweep
         with other probes, whose rows would not fit those to come.
@@ -68,7 +68,7 @@ def _on_host(state: Any) -> Any:
 
 
 def weights(model: nn.Module) -> dict[str, Any]:
-    """A model's parameters and all of its buffers."""
+    """Collect a model's parameters and all of its buffers."""
     return {"kept": model.state_dict(), "buffers": dict(model.named_buffers())}
 
 
@@ -80,7 +80,7 @@ def load_weights(model: nn.Module, saved: Mapping[str, Any]) -> None:
         buffer.copy_(saved["buffers"][name])  # those that a state dict leaves out as well
 
 
-class Keeper:
+class Checkpointer:
     """One trial's checkpoints: when they are due, and on rank 0 where they go.
 
     found: what `from_bytes` returned, the same on all workers, to go on from; None for a trial
@@ -106,12 +106,11 @@ class Keeper:
 
     @property
     def seconds(self) -> float:
-        """Since the trial began; what was lost with an earlier attempt's process not counted."""
+        """Seconds since the trial began, without those that died with an earlier attempt."""
         return self._clock() - self._began
 
     def due(self, epoch: int) -> bool:
-        """Whether this epoch's end is to be kept: all workers call it, and rank 0's clock
-        counts."""
+        """Tell whether to keep the end of this epoch. All workers ask; rank 0's clock decides."""
         every, minutes = self._rule.every_epochs, self._rule.every_minutes
         if every is not None and epoch % every == 0:
             return True
@@ -121,7 +120,7 @@ class Keeper:
         return bool(self._group.from_first(torch.tensor(due, device=self._group.device)).item())
 
     def keep(self, epoch: int, state: Mapping[str, Any]) -> None:
-        """Keep the state after an epoch."""
+        """Keep the state after an epoch, in place of an earlier one."""
         if self._group.rank == 0:
             head = {**self._identity, "epoch": epoch, "seconds": self.seconds}
             self._put(epoch, to_bytes({**head, **state}))
@@ -129,7 +128,7 @@ class Keeper:
 
 
 def on_all(body: bytes | None, group: Group) -> bytes | None:
-    """Rank 0's bytes, or its None, on every worker."""
+    """Give every worker the bytes of rank 0, or its None."""
     if group.world_size == 1:
         return body
     size = int(group.from_first(torch.tensor(len(body or b""), device=group.device)).item())

@@ -14,16 +14,18 @@ from raysweep.training.group import Group
 
 # Validation logits are kept (as float32) while there are no more of them: half a gigabyte.
 MAX_KEPT_LOGITS = 2**27
-NUM_BINS = 15
+_NUM_BINS = 15
 # Temperatures that are searched. A model that is always right wants 0, one worse than chance
 # infinity; they get the end of this range.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.01, 100.0
 # Relative. Newton's error after a step is about the square of that step.
-LAST_STEP, MAX_STEPS = 1e-2, 100
-SHRINKS = 0.9  # a step of Newton's that is no smaller than this times the last gives way to halving
+_LAST_STEP, _MAX_STEPS = 1e-2, 100
+_SHRINKS = (
+    0.9  # a step of Newton's that is no smaller than this times the last gives way to halving
+)
 
 
-class Margins(NamedTuple):
+class LogitMargins(NamedTuple):
     """Logits of a batch of examples, less the largest of each example.
 
     all: shape (num_classes, batch), 0 at the predicted class. true: of the true class, (batch,).
@@ -34,10 +36,11 @@ class Margins(NamedTuple):
 
 
 def as_they_are(
-    batches: Sequence[Margins], device: torch.device
+    batches: Sequence[LogitMargins], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of this worker's share at temperature 1: Brier scores summed over examples, shape (1,), and
-    the confidence in each prediction, shape (share,)."""
+    """Judge this worker's shard at temperature 1.
+
+    Returns: the sum of Brier scores, (1,); the confidence in each prediction, (shard,)."""
     brier = torch.zeros(1, dtype=torch.float64, device=device)
     confidence = [torch.zeros(0, device=device)]
     for z, true in batches:
@@ -50,8 +53,8 @@ def as_they_are(
     return brier, torch.cat(confidence)
 
 
-def fit_temperature(batches: Sequence[Margins], n: int, group: Group) -> tuple[float, float]:
-    """The temperature at which the validation loss is smallest, and the mean loss there.
+def fit_temperature(batches: Sequence[LogitMargins], n: int, group: Group) -> tuple[float, float]:
+    """Find the temperature at which the validation loss is smallest, and the mean loss there.
 
     The loss is convex in 1 / temperature. Newton's method finds its minimum; where its steps leave
     the bracket or stop shrinking (a model that is nearly always right), the bracket is halved.
@@ -63,7 +66,7 @@ def fit_temperature(batches: Sequence[Margins], n: int, group: Group) -> tuple[f
     """
     inverse, low, high = 1.0, 1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE
     previous = None  # the last step, if it was Newton's
-    for _ in range(MAX_STEPS):
+    for _ in range(_MAX_STEPS):
         zeros = torch.zeros(3, dtype=torch.float64, device=group.device)
         sums = sum((_loss_and_derivatives(batch, inverse) for batch in batches), zeros)
         loss, slope, curvature = group.sum(sums).tolist()
@@ -74,18 +77,18 @@ def fit_temperature(batches: Sequence[Margins], n: int, group: Group) -> tuple[f
         else:
             high = inverse
         step = -slope / curvature if curvature > 0 else math.inf
-        shrinks = previous is None or abs(step) <= SHRINKS * abs(previous)
+        shrinks = previous is None or abs(step) <= _SHRINKS * abs(previous)
         newton = shrinks and low <= inverse + step <= high
         if not newton:
             step = math.sqrt(low * high) - inverse
-        if abs(step) <= LAST_STEP * inverse and not (newton and previous is None):
+        if abs(step) <= _LAST_STEP * inverse and not (newton and previous is None):
             return 1 / (inverse + step), (loss + slope * step + curvature * step**2 / 2) / n
         inverse += step
         previous = step if newton else None
     return math.nan, math.nan
 
 
-def _loss_and_derivatives(batch: Margins, inverse: float) -> torch.Tensor:
+def _loss_and_derivatives(batch: LogitMargins, inverse: float) -> torch.Tensor:
     """Sums over examples of the loss at 1 / temperature = `inverse` and of its first and second
     derivative in it: with p = softmax(inverse z), E_p[z] - z_true and Var_p[z]."""
     z, true = batch
@@ -99,11 +102,11 @@ def _loss_and_derivatives(batch: Margins, inverse: float) -> torch.Tensor:
 
 
 def block_losses(
-    batches: Sequence[Margins], temperature: float, blocks: torch.Tensor, num_blocks: int
+    batches: Sequence[LogitMargins], temperature: float, blocks: torch.Tensor, num_blocks: int
 ) -> torch.Tensor:
-    """Of this worker's share: losses at the temperature, summed over each block; (num_blocks,).
+    """Sum the losses of this worker's shard at the temperature by block; (num_blocks,).
 
-    Args: blocks: of each example of the share, in order; (share,).
+    Args: blocks: of each example of the shard, in order; (shard,).
     """
     zeros = torch.zeros(0, dtype=torch.float64, device=blocks.device)
     each = [(z / temperature).exp_().sum(0).log() - true / temperature for z, true in batches]
@@ -113,18 +116,18 @@ def block_losses(
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float | None:
-    """Expected calibration error over bins of equal mass.
+    """Compute the expected calibration error over bins of equal mass.
 
     Args: confidence in the predicted class, and whether it was right; shape (n,) each.
     Returns: mean over bins of |mean confidence - accuracy|, weighted by size; null below
-        NUM_BINS examples.
+        _NUM_BINS examples.
     Source: Naeini et al. 2015 for the error, Nixon et al. 2019, arXiv 1904.01685, for equal mass.
     """
     n = len(confidence)
-    if n < NUM_BINS:
+    if n < _NUM_BINS:
         return None
     excess = (confidence - correct)[np.argsort(confidence, kind="stable")]
-    starts = np.arange(NUM_BINS) * n // NUM_BINS
+    starts = np.arange(_NUM_BINS) * n // _NUM_BINS
     return float(np.abs(np.add.reduceat(excess, starts)).sum() / n)
 
 
@@ -135,7 +138,7 @@ def confidence_columns(
     confidence: np.ndarray,
     correct: np.ndarray,
 ) -> dict[str, Any]:
-    """The columns of an epoch's row; null where a logit was not finite."""
+    """Name the columns of an epoch's row; none where a logit was not finite."""
     temperature, loss = fitted
     if not math.isfinite(temperature + brier_sum):
         return {}

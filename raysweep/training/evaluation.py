@@ -9,22 +9,22 @@ from torch import nn
 from torch.nn import functional
 
 from raysweep.store.files import NUM_BLOCKS
-from raysweep.training.confidence import Margins
+from raysweep.training.confidence import LogitMargins
 from raysweep.training.group import Group
 from raysweep.training.splits import Placed, Split, at_once
 
 
 class PerExample(NamedTuple):
-    """What a model does with this worker's share of a split, in order.
+    """What a model does with this worker's shard of a split, in order.
 
-    correct: bool; loss: cross-entropy without label smoothing. Shape (share,) each.
+    correct: bool; loss: cross-entropy without label smoothing. Shape (shard,) each.
     """
 
     correct: torch.Tensor
     loss: torch.Tensor
 
     def sums(self) -> torch.Tensor:
-        """[number correct, sum of losses], to be summed over workers."""
+        """Give [number correct, sum of losses], to be summed over workers."""
         return torch.stack([self.correct.double().sum(), self.loss.sum()])
 
 
@@ -33,18 +33,18 @@ def evaluate(
     split: Split,
     group: Group,
     precision: AbstractContextManager[Any],
-    keep: list[Margins] | None = None,
+    keep: list[LogitMargins] | None = None,
 ) -> PerExample:
-    """Evaluate this worker's share of a split in eval mode.
+    """Evaluate this worker's shard of a split in eval mode.
 
-    Args: precision: entered around the model; see `train.autocast`. keep: gets what
+    Args: precision: entered around the model; see `passes.autocast`. keep: gets what
         `confidence` needs of each batch.
     """
     model.eval()
     correct = [torch.zeros(0, dtype=torch.bool, device=group.device)]
     losses = [torch.zeros(0, dtype=torch.float64, device=group.device)]
     with torch.inference_mode():
-        for x, y in split.in_order(group.share(split.n), at_once(split)):
+        for x, y in split.in_order(group.shard(split.n), at_once(split)):
             with precision:
                 logits = model(x)
             # Classes first: with few classes, all that follows is several times as fast.
@@ -54,22 +54,22 @@ def evaluate(
             losses.append(-functional.log_softmax(logits, 0).gather(0, y[None])[0].double())
             if keep is not None:
                 margins = logits - largest
-                keep.append(Margins(margins, margins.gather(0, y[None])[0]))
+                keep.append(LogitMargins(margins, margins.gather(0, y[None])[0]))
     return PerExample(torch.cat(correct), torch.cat(losses))
 
 
 def validation_sums(
     now: PerExample, before: torch.Tensor | None, placed: Placed, group: Group
 ) -> torch.Tensor:
-    """All that is recorded about a validation set, as one vector to be summed over workers.
+    """Put all that is recorded of a validation set into one vector, to be summed over workers.
 
-    Args: before: which examples of this share were right an epoch ago.
+    Args: before: which examples of this shard were right an epoch ago.
     """
-    share = group.share(placed.validation.n)
+    shard = group.shard(placed.validation.n)
     flips = torch.zeros(2, dtype=torch.float64, device=now.loss.device)
     if before is not None:
         flips = torch.stack([(before & ~now.correct).sum(), (~before & now.correct).sum()]).double()
-    correct, blocks = now.correct.double(), placed.val_blocks[share]
+    correct, blocks = now.correct.double(), placed.val_blocks[shard]
     parts = [
         now.sums(),
         now.loss.square().sum().reshape(1),
@@ -78,12 +78,12 @@ def validation_sums(
         _sum_by(blocks, now.loss, NUM_BLOCKS),
     ]
     if placed.val_classes is not None and placed.val_class_n is not None:
-        parts.append(_sum_by(placed.val_classes[share], correct, len(placed.val_class_n)))
+        parts.append(_sum_by(placed.val_classes[shard], correct, len(placed.val_class_n)))
     return torch.cat(parts)
 
 
 def validation_columns(sums: list[float], placed: Placed, *, first: bool) -> dict[str, Any]:
-    """The columns of an epoch row from the summed vector; flips are null in the first epoch."""
+    """Name the columns of the summed vector; flips are null in the first epoch."""
     correct, loss_sum, loss_sumsq, to_wrong, to_right, *rest = sums
     per_class = rest[2 * NUM_BLOCKS :]
     return {
@@ -104,19 +104,19 @@ def validation_columns(sums: list[float], placed: Placed, *, first: bool) -> dic
 def spread_out(
     correct: torch.Tensor, confidence: torch.Tensor | None, n: int, group: Group
 ) -> torch.Tensor:
-    """One number per validation example, to be summed over workers; see `gathered`.
+    """Make one number per validation example, to be summed over workers; see `gathered`.
 
     The confidence in its prediction, or 1 where that is not known; negative if it was wrong.
     """
     size = torch.ones(len(correct)) if confidence is None else confidence.nan_to_num(1.0)
     size = size.to(dtype=torch.float64, device=correct.device)
     everyone = torch.zeros(n, dtype=torch.float64, device=correct.device)
-    everyone[group.share(n)] = torch.where(correct, size, -size)
+    everyone[group.shard(n)] = torch.where(correct, size, -size)
     return everyone
 
 
 def gathered(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(confidence, correct) of every validation example, in order; shape (n,) each."""
+    """Read (confidence, correct) of every validation example, in order; shape (n,) each."""
     return np.abs(numbers), numbers > 0
 
 

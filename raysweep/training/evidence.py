@@ -11,7 +11,7 @@ from torch import nn
 from raysweep.spec import Hyperparameters, Probes
 from raysweep.store.files import NUM_BLOCKS
 from raysweep.training import confidence
-from raysweep.training.confidence import Margins
+from raysweep.training.confidence import LogitMargins
 from raysweep.training.evaluation import (
     PerExample,
     evaluate,
@@ -52,29 +52,28 @@ class Evidence:
             self._weights = self._parameters()
 
     def train_eval_loss(self) -> float:
-        """Mean loss of the fixed training subset now."""
+        """Measure the mean loss of the fixed training subset now."""
         sums = evaluate(self._model, self._placed.train_eval, self._group, self._precision).sums()
         return self._group.sum(sums)[1].item() / self._placed.train_eval.n
 
     def repeat(self) -> int:
-        """How many validation examples a second evaluation of the same weights finds right."""
+        """Count what a second evaluation of the same weights finds right on the validation set."""
         return int(self._group.sum(self._on_validation(self._model).sums())[0].item())
 
     def state(self) -> dict[str, Any]:
-        """What the next epoch's evidence needs of this one's. All workers call it, and get the
-        same."""
+        """Collect what the next epoch's evidence needs. All workers call it and get the same."""
         n, right = self._placed.validation.n, dict[str, torch.Tensor]()
         for kind, mine in self._right.items():
             everyone = torch.zeros(n, dtype=torch.uint8, device=mine.device)
-            everyone[self._group.share(n)] = mine.to(torch.uint8)
+            everyone[self._group.shard(n)] = mine.to(torch.uint8)
             right[kind] = self._group.sum(everyone)
         return {"right": right, "average": self.average.state() if self.average else None}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from there; the model has its weights of then already."""
-        share = self._group.share(self._placed.validation.n)
+        """Go on from `state`; the model has its weights of then already."""
+        shard = self._group.shard(self._placed.validation.n)
         self._right = {
-            kind: everyone[share].to(self._group.device, torch.bool)
+            kind: everyone[shard].to(self._group.device, torch.bool)
             for kind, everyone in state["right"].items()
         }
         if self.average:
@@ -84,9 +83,9 @@ class Evidence:
 
     @torch.no_grad()
     def measure(self, training: torch.Tensor, grad_norm: torch.Tensor) -> dict[str, dict[str, Any]]:
-        """Columns of the epoch's rows, by kind of weights; `raw` comes last.
+        """Measure the columns of the epoch's rows, by kind of weights; `raw` comes last.
 
-        Args: training: [number correct, sum of losses] of this worker's share of the training
+        Args: training: [number correct, sum of losses] of this worker's shard of the training
             pass; grad_norm: of its last step.
         """
         placed, group, precision = self._placed, self._group, self._precision
@@ -96,7 +95,7 @@ class Evidence:
         # In eval mode: the fixed training subset, then the whole validation set, then that once
         # more for each kind of averaged weights.
         sums["subset"] = evaluate(self._model, placed.train_eval, group, precision).sums()
-        before, seen, kept = self._right, dict[str, PerExample](), list[Margins]()
+        before, seen, kept = self._right, dict[str, PerExample](), list[LogitMargins]()
         raw = self._on_validation(self._model, kept if self._fits else None)
         if self.average:
             for kind, model in self.average.kinds(self._model, placed.train_eval, group, precision):
@@ -113,7 +112,7 @@ class Evidence:
         if self._fits:
             fitted = confidence.fit_temperature(kept, placed.validation.n, group)
             sums["brier"], sure = confidence.as_they_are(kept, group.device)
-            blocks = placed.val_blocks[group.share(placed.validation.n)]
+            blocks = placed.val_blocks[group.shard(placed.validation.n)]
             sums["refined"] = confidence.block_losses(kept, fitted[0], blocks, NUM_BLOCKS)
         if self._fits or self._bits:
             sums["each"] = spread_out(raw.correct, sure, placed.validation.n, group)
@@ -155,7 +154,9 @@ class Evidence:
                 row |= confidence.confidence_columns(fitted, by_block, brier, each, correct)
         return columns
 
-    def _on_validation(self, model: nn.Module, keep: list[Margins] | None = None) -> PerExample:
+    def _on_validation(
+        self, model: nn.Module, keep: list[LogitMargins] | None = None
+    ) -> PerExample:
         return evaluate(model, self._placed.validation, self._group, self._precision, keep)
 
     def _parameters(self) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""This process among the workers that train one trial together: shares, sums, broadcasts."""
+"""This process among the workers that train one trial together: shards, sums, broadcasts."""
 
 from typing import NamedTuple
 
@@ -14,32 +14,32 @@ class Group(NamedTuple):
     world_size: int = 1
     device: torch.device = torch.device("cpu")
 
-    def share(self, num_items: int) -> slice:
-        """This worker's contiguous share of items; shares differ by one at most, or are empty."""
+    def shard(self, num_items: int) -> slice:
+        """Cut out this worker's contiguous shard of items; shards differ by one item at most."""
         start = num_items * self.rank // self.world_size
         return slice(start, num_items * (self.rank + 1) // self.world_size)
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all workers, the same on each."""
+        """Sum over all workers; each gets the sum."""
         if self.world_size > 1:
             dist.all_reduce(values)
         return values
 
     def gather(self, text: str) -> list[str]:
-        """Every worker's text, by rank."""
+        """Collect every worker's text, by rank."""
         texts = [text] * self.world_size
         if self.world_size > 1:
             dist.all_gather_object(texts, text)
         return texts
 
     def from_first(self, values: torch.Tensor) -> torch.Tensor:
-        """Rank 0's values on all workers."""
+        """Give all workers the values of rank 0."""
         if self.world_size > 1:
             dist.broadcast(values, src=0)
         return values
 
     def broadcast_buffers(self, model: nn.Module) -> None:
-        """Rank 0's buffers everywhere: batch-norm statistics differ between workers."""
+        """Give all workers the buffers of rank 0: batch-norm statistics differ between them."""
         if self.world_size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)

@@ -40,11 +40,11 @@ class Average:
         torch._foreach_lerp_(self._averaged, self._live, weight)  # pyright: ignore[reportPrivateImportUsage]
 
     def state(self) -> dict[str, Any]:
-        """All of it, at the end of an epoch."""
+        """Collect all of it, at the end of an epoch."""
         return {"remaining": self._remaining, "averaged": list(self._averaged)}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Go on from `state`."""
         self._remaining = state["remaining"]
         for mine, saved in zip(self._averaged, state["averaged"], strict=True):
             mine.copy_(saved)
@@ -56,7 +56,7 @@ class Average:
         group: Group,
         precision: AbstractContextManager[Any],
     ) -> Iterator[tuple[str, nn.Module]]:
-        """(weights_kind, averaged model), each to be evaluated before the next is asked for.
+        """Yield (weights_kind, averaged model), each to be evaluated before the next is asked for.
 
         `ema` alone without batch norm. With it, the averaged weights have three kinds of
         statistics: `ema_live`, those of the live model; `ema_averaged`, averaged like weights;
@@ -78,7 +78,7 @@ class Average:
 def estimate_statistics(
     model: nn.Module, examples: Split, precision: AbstractContextManager[Any]
 ) -> None:
-    """Batch-norm statistics of these examples, with everything else in eval mode.
+    """Estimate batch-norm statistics on these examples, with everything else in eval mode.
 
     Every worker sees all examples, so all get the same statistics.
     Source: Izmailov et al. 2018, arXiv 1803.05407.
@@ -100,7 +100,7 @@ def estimate_statistics(
 
 
 def batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """The batch-norm layers that keep statistics."""
+    """List the batch-norm layers that keep statistics."""
     kind = nn.modules.batchnorm._BatchNorm
     layers = [layer for layer in model.modules() if isinstance(layer, kind)]
     return [layer for layer in layers if layer.running_mean is not None]
@@ -115,7 +115,7 @@ def _statistics(layer: nn.modules.batchnorm._BatchNorm) -> list[torch.Tensor]:
 class GradientNoise:
     """Squared norms of the gradients of a whole batch and of its parts, on every `every`-th step.
 
-    The parts of a batch are the workers' shares; of one worker, its two halves. A part's gradient
+    The parts of a batch are the workers' shards; of one worker, its two halves. A part's gradient
     takes one more backward pass through the same graph: the same dropout masks and batch-norm
     statistics, and the gradient that training uses stays what it was. A last batch that is smaller
     than the others is left out.
@@ -125,14 +125,14 @@ class GradientNoise:
     def __init__(self, every: int, batch_size: int, group: Group = ALONE) -> None:
         self._every, self._size, self._group = every, batch_size, group
         self._num_parts = max(2, group.world_size)
-        shares = [Group(rank, self._num_parts).share(batch_size) for rank in range(self._num_parts)]
-        self._sizes = [share.stop - share.start for share in shares]
+        shards = [Group(rank, self._num_parts).shard(batch_size) for rank in range(self._num_parts)]
+        self._sizes = [shard.stop - shard.start for shard in shards]
         self._part = torch.zeros(0)
         self._part_size = self._sizes[group.rank]
         self._sums = torch.zeros(3, dtype=torch.float64, device=group.device)
 
     def wants(self, step: int, batch_size: int) -> bool:
-        """Whether to measure at this step of the trial, counted from 0."""
+        """Tell whether to measure at this step of the trial, counted from 0."""
         return step % self._every == 0 and batch_size == self._size and min(self._sizes) > 0
 
     @property
@@ -141,14 +141,14 @@ class GradientNoise:
         return slice(0, self._part_size)
 
     def before_backward(self, part_loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> None:
-        """Args: part_loss: summed over the part, with a graph that backward is to go through."""
+        """Measure the part. Args: part_loss: summed over it, with a graph for backward to use."""
         gradients = torch.autograd.grad(
             part_loss, parameters, retain_graph=True, materialize_grads=True
         )
         self._part = torch.cat([g.reshape(-1) for g in gradients]) / self._part_size
 
     def after_backward(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Args: parameters: with the gradient of the mean over the whole batch, not yet clipped."""
+        """Measure the batch. Args: parameters: with the gradient of its mean, not yet clipped."""
         gradients = (torch.zeros_like(p) if p.grad is None else p.grad for p in parameters)
         whole = torch.cat([g.reshape(-1) for g in gradients])
         big, small = _squared_norm(whole), _squared_norm(self._part)
@@ -162,12 +162,12 @@ class GradientNoise:
         self._part = torch.zeros(0)
 
     def take(self) -> torch.Tensor:
-        """What was measured since the last call, to be summed over workers; shape (3,)."""
+        """Take what was measured since the last call, to be summed over workers; shape (3,)."""
         taken, self._sums = self._sums, torch.zeros_like(self._sums)
         return taken
 
     def columns(self, sums: Sequence[float]) -> dict[str, Any]:
-        """The columns of an epoch's row; null where no step was measured or none was finite.
+        """Name the columns of an epoch's row; none where no step was measured or finite.
 
         gns_b_small is the harmonic mean of the parts' sizes: for parts of unlike sizes too, the
         mean of their squared norms is |G|² + S / gns_b_small.

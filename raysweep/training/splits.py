@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from raysweep.store.files import NUM_BLOCKS
 from raysweep.tasks import Arrays, Data, Examples, num_examples
 
-MAX_TRAIN_EVAL = 1_000
+_MAX_TRAIN_EVAL = 1_000
 MAX_CLASSES = 1_000
 # Examples of a pass without gradients, and the numbers in their inputs: large images go in smaller
 # batches, as what a model makes of them takes a multiple of their memory.
@@ -37,19 +37,19 @@ class TensorSplit(NamedTuple):
         return self.x[0].numel()
 
     def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
-        """Batches of these sizes, in this order; a size of 0 gives an empty batch."""
+        """Yield batches of these sizes, in this order; a size of 0 gives an empty batch."""
         # The order crosses to the device once, not once per step.
         for index in order.to(self.x.device).split(list(sizes)):
             yield self.x[index], self.y[index]
 
     def in_order(self, part: slice, size: int) -> Iterator[Batch]:
-        """A part of the split, `size` examples at a time; views, not copies."""
+        """Yield a part of the split, `size` examples at a time, as views."""
         for start in range(part.start, part.stop, size):
             stop = min(start + size, part.stop)
             yield self.x[start:stop], self.y[start:stop]
 
     def subset(self, index: np.ndarray) -> "TensorSplit":
-        """These examples alone."""
+        """Make a split of these examples alone."""
         chosen = torch.from_numpy(index).to(self.x.device)
         return TensorSplit(self.x[chosen], self.y[chosen])
 
@@ -67,7 +67,7 @@ class DatasetSplit(NamedTuple):
         return self.dataset[0][0].numel()
 
     def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
-        """Batches of these sizes, in this order; a size of 0 gives an empty batch."""
+        """Yield batches of these sizes, in this order; a size of 0 gives an empty batch."""
         # A DataLoader can't fetch an empty batch: it fetches one example, which is cut off here.
         wanted = [index.tolist() or [0] for index in order.split(list(sizes))]
         on_gpu = self.device.type == "cuda"  # pinned memory crosses while the GPU computes
@@ -77,12 +77,12 @@ class DatasetSplit(NamedTuple):
             yield x, y
 
     def in_order(self, part: slice, size: int) -> Iterator[Batch]:
-        """A part of the split, `size` examples at a time."""
+        """Yield a part of the split, `size` examples at a time."""
         order = torch.arange(part.start, part.stop)
         yield from self.shuffled(order, [len(index) for index in order.split(size) if len(index)])
 
     def subset(self, index: np.ndarray) -> "DatasetSplit":
-        """These examples alone."""
+        """Make a split of these examples alone."""
         return DatasetSplit(Subset(self.dataset, index.tolist()), len(index), self.device)
 
 
@@ -90,7 +90,7 @@ Split = TensorSplit | DatasetSplit
 
 
 def at_once(split: Split) -> int:
-    """How many examples go through a model together where no gradient is needed."""
+    """Choose how many examples go through a model together where no gradient is needed."""
     return min(MAX_BATCH, max(MIN_BATCH, MAX_NUMBERS // max(1, split.size_of_one)))
 
 
@@ -98,7 +98,7 @@ class Placed(NamedTuple):
     """The splits of a task on one device."""
 
     train: Split
-    train_eval: Split  # a fixed subset of at most MAX_TRAIN_EVAL, without augmentation
+    train_eval: Split  # a fixed subset of at most _MAX_TRAIN_EVAL, without augmentation
     validation: Split
     val_blocks: torch.Tensor  # shape (num_validation,), block of each example
     val_classes: torch.Tensor | None  # shape (num_validation,); None beyond MAX_CLASSES
@@ -109,7 +109,7 @@ class Placed(NamedTuple):
 def place(data: Data, device: torch.device) -> Placed:
     """Put the splits on a device, and fix the training subset and the validation blocks."""
     n_train, n_val = num_examples(data.train), num_examples(data.validation)
-    subset = np.sort(hashed_order(n_train, "train_eval")[:MAX_TRAIN_EVAL])
+    subset = np.sort(_hashed_order(n_train, "train_eval")[:_MAX_TRAIN_EVAL])
     blocks = deal_blocks(n_val, data.val_clusters)
     classes = _classes(data.validation) if data.num_classes <= MAX_CLASSES else None
     train = _place(data.train, device)
@@ -142,19 +142,19 @@ def _classes(examples: Examples) -> np.ndarray:
     return np.array([int(examples[i][1]) for i in range(num_examples(examples))], dtype=np.int64)
 
 
-def hashed_order(num_items: int, purpose: str) -> np.ndarray:
-    """A fixed order of items, the same in every trial and on every machine."""
+def _hashed_order(num_items: int, purpose: str) -> np.ndarray:
+    """Shuffle items in a fixed order, the same in every trial and on every machine."""
     digests = [hashlib.blake2b(f"{purpose} {i}".encode()).digest() for i in range(num_items)]
     return np.array(sorted(range(num_items), key=digests.__getitem__), dtype=np.int64)
 
 
 def deal_blocks(num_examples: int, clusters: np.ndarray | None) -> np.ndarray:
-    """The block of each validation example: dealt round-robin in hashed order, clusters whole.
+    """Deal validation examples into blocks, round-robin in hashed order, clusters whole.
 
     Returns: shape (num_examples,), values in [0, NUM_BLOCKS).
     """
     names = np.arange(num_examples) if clusters is None else np.asarray(clusters)
     distinct, member = np.unique(names, return_inverse=True)
     block_of = np.empty(len(distinct), dtype=np.int64)
-    block_of[hashed_order(len(distinct), "block")] = np.arange(len(distinct)) % NUM_BLOCKS
+    block_of[_hashed_order(len(distinct), "block")] = np.arange(len(distinct)) % NUM_BLOCKS
     return block_of[member]

@@ -1,32 +1,31 @@
-"""Train one trial: the epoch loop. Torch only; Ray never appears here."""
+"""Train one trial: its epochs, its early stopping, its outcome."""
 
-import contextlib
-import hashlib
 import math
-import random
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from raysweep.spec import EarlyStopping, Hyperparameters, Probes
 from raysweep.tasks import Data, Task
-from raysweep.training.checkpoints import Keeper, load_weights, weights
+from raysweep.training.checkpoints import Checkpointer, load_weights, weights
 from raysweep.training.evaluation import evaluate
 from raysweep.training.evidence import Evidence
 from raysweep.training.group import ALONE, Group
-from raysweep.training.probes import Average, GradientNoise
-from raysweep.training.splits import Placed, Split
+from raysweep.training.passes import (
+    autocast,
+    build_optimizer,
+    derive_seed,
+    reset_global_state,
+    seed_generators,
+    train_epoch,
+)
+from raysweep.training.splits import Placed
 
-# Above this many numbers, logits kept for the train-mode accuracy are counted and let go.
-MAX_KEPT_LOGITS = 4_000_000
-DEFAULT_PROBES = Probes()
+_DEFAULT_PROBES = Probes()
 
 
 class Outcome(NamedTuple):
@@ -40,78 +39,6 @@ class Outcome(NamedTuple):
     best_state: dict[str, torch.Tensor] | None
     num_parameters: int
     initial_train_eval_loss: float
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A generator's seed from (seed, epoch, rank) or the like: any change gives another stream."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
-
-
-def reset_global_state(seed: int) -> None:
-    """Every trial starts from the same global state, whatever trained in this process before."""
-    seed_generators(seed)
-    torch.set_default_dtype(torch.float32)
-    torch.set_grad_enabled(True)
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False  # by default convolutions have 10 bits, unlike on a CPU
-    torch.backends.cudnn.benchmark = False
-
-
-def seed_generators(seed: int) -> None:
-    """Every epoch begins with the same generators, whether or not the one before it was trained
-    here: nothing of them has to be kept."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - for user code that draws from it
-    seed_torch(seed)
-
-
-def seed_torch(seed: int) -> None:
-    """As torch.manual_seed, at a hundredth of its cost: that one looks at the call stack."""
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-
-
-def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of one step, counted from 0."""
-    full = fields.effective_learning_rate()
-    epoch = step / steps_per_epoch
-    if epoch < fields.warmup_epochs:
-        # A warm-up need not end with a step: its last one may be only a part of one.
-        return full * min(1.0, (step + 1) / (fields.warmup_epochs * steps_per_epoch))
-    if fields.schedule == "step":
-        return full * fields.step_factor ** (int(epoch) // fields.step_epochs)
-    if fields.schedule == "cosine":
-        done = (epoch - fields.warmup_epochs) / (fields.epochs - fields.warmup_epochs)
-        return full * 0.5 * (1 + math.cos(math.pi * done))
-    return full
-
-
-def autocast(fields: Hyperparameters, device: torch.device) -> AbstractContextManager[Any]:
-    """The context in which the model runs at the trial's precision."""
-    if fields.precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
-
-
-def build_optimizer(fields: Hyperparameters, model: nn.Module) -> torch.optim.Optimizer:
-    """The trial's optimizer; its learning rate is set at every step."""
-    parameters, decay = list(model.parameters()), fields.weight_decay
-    match fields.optimizer:
-        case "sgd":
-            return torch.optim.SGD(
-                parameters, 0.0, momentum=fields.momentum, weight_decay=decay, fused=True
-            )
-        case "adam":
-            return torch.optim.Adam(parameters, 0.0, weight_decay=decay, fused=True)
-        case "adamw":
-            return torch.optim.AdamW(parameters, 0.0, weight_decay=decay, fused=True)
-        case "rmsprop":
-            return torch.optim.RMSprop(
-                parameters, 0.0, momentum=fields.momentum, weight_decay=decay
-            )
 
 
 @dataclass
@@ -139,217 +66,170 @@ class Stopper:
         return self.epochs_run - self.best_epoch >= self.rule.patience
 
     def state(self) -> dict[str, Any]:
-        """All of it but the rule."""
+        """Collect all of it but the rule."""
         return {name: value for name, value in vars(self).items() if name != "rule"}
 
 
+class Training:
+    """One trial on one of its workers: call `epoch` until it is `over`, then `outcome`.
+
+    All workers of a trial make the same calls. Training goes on from what the checkpointer found;
+    then every row is what it would have been, on a CPU with as many threads to the last bit.
+    """
+
+    def __init__(
+        self,
+        fields: Hyperparameters,
+        seed: int,
+        task: Task,
+        data: Data,
+        placed: Placed,
+        *,
+        probes: Probes = _DEFAULT_PROBES,
+        group: Group = ALONE,
+        wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+        checkpointer: Checkpointer | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Build the model, or restore it.
+
+        Args:
+            placed: the splits of `data`, on the group's device.
+            wrap: makes the model of one worker one of the group's.
+            clock: gives the seconds that the rows' times are made of.
+        """
+        self.group, self.over, self.epochs_run = group, False, 0
+        self._fields, self._seed, self._placed, self._probes = fields, seed, placed, probes
+        self._checkpointer, self._clock = checkpointer, clock
+        reset_global_state(derive_seed(seed, "model"))
+        self._model = task.build(fields, data).to(group.device)
+        self._parallel = wrap(self._model)
+        self._optimizer = build_optimizer(fields, self._model)
+        self._stopper = Stopper(fields.early_stopping) if fields.early_stopping else None
+        self._precision = autocast(fields, group.device)
+        self._evidence = Evidence(
+            self._model, fields, probes, placed, data.num_classes, group, self._precision
+        )
+        self._raw: dict[str, Any] = {}  # what the last epoch measured of the weights
+        if checkpointer and checkpointer.found:
+            self._restore(checkpointer.found)
+        else:
+            self._initial_loss = self._evidence.train_eval_loss()
+
+    def _restore(self, found: Mapping[str, Any]) -> None:
+        load_weights(self._model, found["weights"])
+        self._optimizer.load_state_dict(found["optimizer"])
+        self._evidence.load(found["evidence"])
+        if self._stopper:
+            vars(self._stopper).update(found["stopper"])
+        self._initial_loss, self.epochs_run = found["initial_loss"], found["epoch"]
+
+    def epoch(self) -> list[dict[str, Any]]:
+        """Train one epoch, and measure what it made.
+
+        Returns: its rows, `raw` last. They hold the columns of the store's epochs that describe an
+            epoch; the caller adds those that name the trial.
+        """
+        self.epochs_run += 1
+        started = self._clock()
+        passed = train_epoch(
+            self._parallel,
+            self._optimizer,
+            self._fields,
+            self._placed.train,
+            self._seed,
+            self.epochs_run,
+            self.group,
+            average=self._evidence.average,
+            noise=self._evidence.noise,
+        )
+        train_s = self._clock() - started
+        measured = self._evidence.measure(passed.sums, passed.grad_norm)
+        raw = self._raw = measured["raw"]
+        self.over = self._ends_with(raw)
+        if self._probes.repeat_evaluation and (self.over or self.epochs_run == 1):
+            raw["repeat_correct"] = self._evidence.repeat()
+        on_cpu = self.group.device.type == "cpu"  # a GPU is not waited for
+        raw |= {"train_s": train_s if on_cpu else None, "wall_s": self._clock() - started}
+        step = {
+            "epoch": self.epochs_run,
+            "global_step": self.epochs_run * passed.num_steps,
+            "lr": passed.last_lr,
+            "batch_size": self._fields.batch_size,
+        }
+        return [{"weights_kind": kind, **step, **columns} for kind, columns in measured.items()]
+
+    def _ends_with(self, raw: Mapping[str, Any]) -> bool:
+        """Whether this epoch is the last. Early stopping keeps its weights if it is the best."""
+        if raw["status"] == "diverged":
+            return True
+        if self._stopper:
+            n = raw["val_n"]
+            if self._stopper.improved(raw["val_loss_sum"] / n, raw["val_correct"] / n):
+                state = self._model.state_dict()
+                self._stopper.best_state = {key: value.clone() for key, value in state.items()}
+            if self._stopper.out_of_patience:
+                return True
+        return self.epochs_run == self._fields.epochs
+
+    def keep_if_due(self) -> None:
+        """Keep a checkpoint after this epoch, where the trial's rule asks for one."""
+        if self._checkpointer and self._checkpointer.due(self.epochs_run):
+            state = {
+                "weights": weights(self._model),
+                "optimizer": self._optimizer.state_dict(),
+                "evidence": self._evidence.state(),
+                "stopper": self._stopper.state() if self._stopper else None,
+                "initial_loss": self._initial_loss,
+            }
+            self._checkpointer.keep(self.epochs_run, state)
+
+    def outcome(self) -> Outcome:
+        """Say how the trial ended; the weights of the best epoch are evaluated once more."""
+        # Ended above where it began, without a number that is not finite: diverged all the same.
+        final_loss = self._raw["train_eval_loss_sum"] / self._raw["train_eval_n"]
+        diverged = self._raw["status"] == "diverged" or not final_loss <= self._initial_loss
+        stopper = self._stopper
+        best_state = stopper.best_state if stopper else None
+        restored_epoch = restored_correct = None
+        if stopper and stopper.rule.restore_best and best_state is not None:
+            seed_generators(derive_seed(self._seed, "restored"))
+            self._model.load_state_dict(best_state)
+            restored = evaluate(self._model, self._placed.validation, self.group, self._precision)
+            restored_epoch = stopper.best_epoch
+            restored_correct = int(self.group.sum(restored.sums())[0].item())
+        return Outcome(
+            status="diverged" if diverged else "completed",
+            epochs_run=self.epochs_run,
+            stopped_early=bool(stopper and stopper.out_of_patience),
+            restored_epoch=restored_epoch,
+            restored_val_correct=restored_correct,
+            best_state=best_state,
+            num_parameters=sum(parameter.numel() for parameter in self._model.parameters()),
+            initial_train_eval_loss=self._initial_loss,
+        )
+
+
 def train(
-    fields: Hyperparameters,
-    seed: int,
-    task: Task,
-    data: Data,
-    placed: Placed,
-    *,
-    probes: Probes = DEFAULT_PROBES,
-    group: Group = ALONE,
-    wrap: Callable[[nn.Module], nn.Module] = lambda model: model,
+    trial: Training,
     emit: Callable[[dict[str, Any]], None],
     between: Callable[[dict[str, Any]], None] = lambda row: None,
-    keeper: Keeper | None = None,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> Outcome:
-    """Train one trial to its end; `emit` gets its rows on rank 0, at each epoch `raw` last, and
-    `between` the raw row once more where another epoch follows.
+    """Train a trial to its end. All workers of the trial call it, and rank 0 passes rows on.
 
-    All ranks call this with the same arguments. Rows hold the columns of `store.EPOCHS` that
-    describe an epoch; the caller adds those that name the trial. Probes add rows and columns and
-    change no other. With what `keeper` found, training goes on after that epoch, and every row is
-    what it would have been; on a CPU, with as many threads, to the last bit.
+    Args:
+        emit: takes every row of an epoch, `raw` last.
+        between: takes the raw row once more where another epoch follows.
+
+    Returns: how the trial ended.
     """
-    reset_global_state(derive_seed(seed, "model"))
-    model = task.build(fields, data).to(group.device)
-    parallel = wrap(model)
-    optimizer = build_optimizer(fields, model)
-    stopper = Stopper(fields.early_stopping) if fields.early_stopping else None
-    precision = autocast(fields, group.device)
-    evidence = Evidence(model, fields, probes, placed, data.num_classes, group, precision)
-    found = keeper.found if keeper else None
-    if found is None:
-        initial_loss, epochs_done = evidence.train_eval_loss(), 0
-    else:
-        load_weights(model, found["weights"])
-        optimizer.load_state_dict(found["optimizer"])
-        evidence.load(found["evidence"])
-        if stopper:
-            vars(stopper).update(found["stopper"])
-        initial_loss, epochs_done = found["initial_loss"], found["epoch"]
-    raw, epoch = dict[str, Any](), epochs_done
-
-    for epoch in range(epochs_done + 1, fields.epochs + 1):
-        started = clock()
-        passed = train_epoch(
-            parallel,
-            optimizer,
-            fields,
-            placed.train,
-            seed,
-            epoch,
-            group,
-            average=evidence.average,
-            noise=evidence.noise,
-        )
-        train_s = clock() - started
-
-        found = evidence.measure(passed.sums, passed.grad_norm)
-        raw = found["raw"]
-        if stopper and raw["status"] == "ok":
-            n = raw["val_n"]
-            if stopper.improved(raw["val_loss_sum"] / n, raw["val_correct"] / n):
-                state = model.state_dict()
-                stopper.best_state = {key: value.clone() for key, value in state.items()}
-        out_of_patience = stopper is not None and stopper.out_of_patience
-        last = epoch == fields.epochs or out_of_patience or raw["status"] == "diverged"
-        if probes.repeat_evaluation and (last or epoch == 1):
-            raw["repeat_correct"] = evidence.repeat()
-
-        raw |= {
-            "train_s": train_s if group.device.type == "cpu" else None,  # a GPU is not waited for
-            "wall_s": clock() - started,
-        }
-        if group.rank == 0:
-            step = {
-                "epoch": epoch,
-                "global_step": epoch * passed.num_steps,
-                "lr": passed.last_lr,
-                "batch_size": fields.batch_size,
-            }
-            for kind, columns in found.items():
-                emit({"weights_kind": kind, **step, **columns})
-        if last:
-            break
-        if keeper and keeper.due(epoch):
-            keeper.keep(
-                epoch,
-                {
-                    "weights": weights(model),
-                    "optimizer": optimizer.state_dict(),
-                    "evidence": evidence.state(),
-                    "stopper": stopper.state() if stopper else None,
-                    "initial_loss": initial_loss,
-                },
-            )
-        if group.rank == 0:
-            between(raw | {"epoch": epoch})
-
-    # Ended above where it began, without a number that is not finite: diverged all the same.
-    ended = raw["train_eval_loss_sum"] / raw["train_eval_n"]
-    diverged = raw["status"] == "diverged" or not ended <= initial_loss
-    restored_correct = None
-    best_state = stopper.best_state if stopper else None
-    if stopper and stopper.rule.restore_best and best_state is not None:
-        seed_generators(derive_seed(seed, "restored"))
-        model.load_state_dict(best_state)
-        restored = evaluate(model, placed.validation, group, precision)
-        restored_correct = int(group.sum(restored.sums())[0].item())
-    return Outcome(
-        status="diverged" if diverged else "completed",
-        epochs_run=epoch,
-        stopped_early=bool(stopper and stopper.out_of_patience),
-        restored_epoch=stopper.best_epoch if stopper and restored_correct is not None else None,
-        restored_val_correct=restored_correct,
-        best_state=best_state,
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        initial_train_eval_loss=initial_loss,
-    )
-
-
-class Pass(NamedTuple):
-    """One pass over the training set by one worker."""
-
-    sums: torch.Tensor  # [number correct, sum of losses] in train mode, of this worker's share
-    grad_norm: torch.Tensor  # of the last step, before clipping
-    num_steps: int
-    last_lr: float
-
-
-def train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    fields: Hyperparameters,
-    train_set: Split,
-    seed: int,
-    epoch: int,
-    group: Group,
-    *,
-    average: Average | None = None,
-    noise: GradientNoise | None = None,
-) -> Pass:
-    """One pass: the order of examples comes from (seed, epoch) alone, so that every number of
-    workers sees the same global batches. The probes look on."""
-    model.train()
-    seed_generators(derive_seed(seed, epoch, group.rank))  # dropout, augmentation
-    generator = torch.Generator().manual_seed(derive_seed(seed, epoch))
-    order = torch.randperm(train_set.n, generator=generator)
-    batches = order.split(fields.batch_size)
-    mine = [batch[group.share(len(batch))] for batch in batches]
-    loader = train_set.shuffled(torch.cat(mine), [len(share) for share in mine])
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    # DDP averages gradients over workers. Scaled like this, the average is the gradient of the
-    # mean over the global batch, however uneven (or empty) the shares are.
-    scales = {
-        size: torch.tensor(group.world_size / size, device=group.device)
-        for size in {len(batch) for batch in batches}
-    }
-    # Kept on the device and counted at the end, so that no step waits for a number.
-    precision = autocast(fields, group.device)
-    sums = torch.zeros(2, dtype=torch.float64, device=group.device)
-    losses: list[torch.Tensor] = []
-    logits_and_classes: list[tuple[torch.Tensor, torch.Tensor]] = []
-    norm = torch.zeros((), device=group.device)
-    lr = last_lr = -1.0
-
-    def summed_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(
-            logits.float(), y, reduction="sum", label_smoothing=fields.label_smoothing
-        )
-
-    for step, (x, y) in enumerate(loader):
-        global_step = (epoch - 1) * len(batches) + step
-        lr = learning_rate(fields, global_step, len(batches))
-        if lr != last_lr:
-            for settings in optimizer.param_groups:
-                settings["lr"] = lr
-            last_lr = lr
-        for parameter in parameters:
-            parameter.grad = None
-        with precision:
-            logits = model(x)
-        loss = summed_loss(logits, y)
-        measured = noise if noise and noise.wants(global_step, len(batches[step])) else None
-        if measured:
-            part = measured.part
-            measured.before_backward(summed_loss(logits[part], y[part]), parameters)
-        loss.backward(scales[len(batches[step])])
-        if measured:
-            measured.after_backward(parameters)
-        if fields.grad_clip is not None:
-            norm = nn.utils.clip_grad_norm_(parameters, fields.grad_clip)
-        elif step == len(batches) - 1:
-            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        optimizer.step()
-        if average:
-            average.update()
-        losses.append(loss.detach())
-        logits_and_classes.append((logits.detach(), y))
-        if len(logits_and_classes) * logits.numel() > MAX_KEPT_LOGITS:
-            sums[0] += _num_correct(logits_and_classes)
-            logits_and_classes.clear()
-    if logits_and_classes:
-        sums[0] += _num_correct(logits_and_classes)
-    sums[1] = torch.stack(losses).double().sum()
-    return Pass(sums, norm, len(batches), lr)
-
-
-def _num_correct(logits_and_classes: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    logits, classes = zip(*logits_and_classes, strict=True)
-    return (torch.cat(logits).argmax(1) == torch.cat(classes)).sum()
+    first = trial.group.rank == 0
+    while not trial.over:
+        rows = trial.epoch()
+        for row in rows if first else []:
+            emit(row)
+        if not trial.over:
+            trial.keep_if_due()
+            if first:
+                between(rows[-1])
+    return trial.outcome()

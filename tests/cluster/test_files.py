@@ -73,7 +73,8 @@ def test_every_node_gets_the_package_and_the_token_and_asks_for_it(name):
     config = read(name)
     assert config["file_mounts"]["~/raysweep"] == "."
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
-    assert any("-c ~/raysweep/constraints.txt ~/raysweep" in c for c in config["setup_commands"])
+    install = "-c ~/raysweep/constraints.txt ~/'raysweep[run]'"
+    assert any(install in command for command in config["setup_commands"])
     for role in ("head", "worker"):
         (start,) = [c for c in config[f"{role}_start_ray_commands"] if "ray start" in c]
         assert "RAY_AUTH_MODE=token ray start" in start

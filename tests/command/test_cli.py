@@ -1,6 +1,5 @@
 """The command line as people meet it: errors, exit codes, interruption, resumption."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -110,24 +109,6 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_a_foreign_package_called_analysis_is_one_clear_error(tmp_path):
-    (tmp_path / "analysis").mkdir()
-    (tmp_path / "analysis" / "__init__.py").touch()
-    code = "from raysweep.cli import run_command_line; run_command_line(['report', 'store'])"
-    (tmp_path / "store" / "sweeps").mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )
-    assert done.returncode == 2
-    assert "another package called 'analysis'" in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 def test_curves_of_another_tool_get_a_report_and_their_errors_one_line(tmp_path):

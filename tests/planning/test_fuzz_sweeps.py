@@ -14,6 +14,7 @@ from raysweep import recipes
 from raysweep.errors import InputError, RaysweepError
 from raysweep.plain_yaml import parse_scalars, parse_yaml
 from raysweep.planning.grid import Identity, expand
+from raysweep.schedule import recorded_rates
 from raysweep.spec import EarlyStopping, Frozen, Hyperparameters, SweepSpec
 from raysweep.store.files import TRIALS
 from raysweep.tasks import Traits
@@ -43,13 +44,7 @@ def used(content):
             pa.RecordBatch.from_pylist(
                 [{**trial.hyperparameters.columns(), "seed": trial.seed}], TRIALS
             )
-    planned_df(
-        spec.base.epochs,
-        num_seeds=len(spec.seeds),
-        warmup_epochs=spec.base.warmup_epochs,
-        schedule=spec.base.schedule,
-        step_epochs=spec.base.step_epochs,
-    )
+    planned_df(recorded_rates(spec.base, 10), num_seeds=len(spec.seeds))
     return spec
 
 

@@ -19,13 +19,6 @@ def refusal(**changes):
     return message
 
 
-def test_yaml_floats_are_those_of_version_1_2():
-    text = "[1e-3, 1E5, 1e+2, -2.5e-3, .5, 1., .inf, 3, '1e-3', on]"
-    found = parse_yaml(text, source="here")
-    assert found == [0.001, 1e5, 100.0, -0.0025, 0.5, 1.0, float("inf"), 3, "1e-3", True]
-    assert [type(value) for value in found[:8]] == [float] * 7 + [int]
-
-
 def test_a_duplicate_yaml_key_is_refused():
     with pytest.raises(InputError, match="'base' stands twice"):
         parse_yaml("base: {}\nbase: {}", source="here")

@@ -38,3 +38,13 @@ def test_the_map_of_the_readme_names_every_package_in_20_lines():
     named = set(re.findall(r"(\w+)/", map_))
     assert {path.name for path in found} <= named
     assert all(any((ROOT / top / word).is_dir() for top in ("", *PACKAGES)) for word in named)
+
+
+def test_one_module_alone_knows_names_of_ray_that_are_not_public():
+    private = re.compile(
+        r"^\s*(?:from|import) ray\.(?:[\w.]*\b_|core|experimental|autoscaler)", re.M
+    )
+    knowing = [
+        path for path in (ROOT / "raysweep").rglob("*.py") if private.search(path.read_text())
+    ]
+    assert knowing == [ROOT / "raysweep" / "cluster" / "ray_internals.py"]

@@ -19,7 +19,7 @@ from raysweep.store.files import Store
 from raysweep.store.schema import EPOCHS
 from raysweep.training.group import ALONE
 from raysweep.training.splits import place
-from raysweep.training.train import train
+from raysweep.training.train import Training, train
 from tests.support.commands import wait_for
 from tests.support.groups import in_group
 
@@ -63,15 +63,17 @@ def _train_all(group, spec, trial_ids=None):
             rows.append({**row, "trial_id": trial_id})
 
         train(
-            trial.hyperparameters,
-            trial.seed,
-            plan.source.task,
-            plan.data,
-            placed,
-            probes=trial.probes,
-            group=group,
-            wrap=DistributedDataParallel if group.world_size > 1 else lambda model: model,
-            emit=emit,
+            Training(
+                trial.hyperparameters,
+                trial.seed,
+                plan.source.task,
+                plan.data,
+                placed,
+                probes=trial.probes,
+                group=group,
+                wrap=DistributedDataParallel if group.world_size > 1 else lambda model: model,
+            ),
+            emit,
         )
     return rows
 

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from raysweep.spec import Checkpoints, Hyperparameters, Probes
 from raysweep.tasks import Task
 from raysweep.training.checkpoints import (
-    Keeper,
+    Checkpointer,
     UnusableCheckpointError,
     from_bytes,
     on_all,
@@ -20,7 +20,7 @@ from raysweep.training.checkpoints import (
 )
 from raysweep.training.group import ALONE
 from raysweep.training.splits import place
-from raysweep.training.train import train
+from raysweep.training.train import Training, train
 from tests.support import odd_tasks
 from tests.support.groups import in_group
 from tests.support.interrupted import attempts, live_rows, rows_alone, run_disturbed, trainers
@@ -75,7 +75,7 @@ def run(task, fields, *, group=ALONE, wrap=lambda model: model, found=None, kill
     def put(epoch, body):
         kept[epoch] = body
 
-    class Mortal(Keeper):
+    class Mortal(Checkpointer):
         def keep(self, epoch, state):
             super().keep(epoch, state)
             if epoch == killed_after:
@@ -84,16 +84,18 @@ def run(task, fields, *, group=ALONE, wrap=lambda model: model, found=None, kill
     data, outcome = task.load(None), None
     with contextlib.suppress(Killed):
         outcome = train(
-            Hyperparameters.model_validate(fields),
-            3,
-            task,
-            data,
-            place(data, torch.device("cpu")),
-            probes=EVERYTHING,
-            group=group,
-            wrap=wrap,
-            emit=rows.append,
-            keeper=Mortal(rule, IDENTITY, group, put, state),
+            Training(
+                Hyperparameters.model_validate(fields),
+                3,
+                task,
+                data,
+                place(data, torch.device("cpu")),
+                probes=EVERYTHING,
+                group=group,
+                wrap=wrap,
+                checkpointer=Mortal(rule, IDENTITY, group, put, state),
+            ),
+            rows.append,
         )
     ended: Any = outcome
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], ended, kept
@@ -206,10 +208,12 @@ def test_a_checkpoint_is_due_every_k_epochs_or_when_minutes_have_passed():
 
     def due(rule, times):
         now[0], kept = 0.0, []
-        keeper = Keeper(rule, IDENTITY, ALONE, lambda e, body: kept.append(e), None, lambda: now[0])
+        checkpointer = Checkpointer(
+            rule, IDENTITY, ALONE, lambda e, body: kept.append(e), None, lambda: now[0]
+        )
         for epoch, now[0] in enumerate(times, 1):
-            if keeper.due(epoch):
-                keeper.keep(epoch, {})
+            if checkpointer.due(epoch):
+                checkpointer.keep(epoch, {})
         return kept
 
     times = [30, 60, 90, 300, 310, 420]

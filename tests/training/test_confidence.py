@@ -10,7 +10,7 @@ from scipy import optimize, special
 from raysweep.training.confidence import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
-    Margins,
+    LogitMargins,
     as_they_are,
     block_losses,
     calibration_error,
@@ -37,7 +37,7 @@ def kept(logits, y, num_batches=3):
     for part in np.array_split(np.arange(len(y)), num_batches):
         z = torch.from_numpy(logits[part]).float().T.contiguous()
         z = z - z.max(0)[0]
-        batches.append(Margins(z, z.gather(0, torch.from_numpy(y[part])[None])[0]))
+        batches.append(LogitMargins(z, z.gather(0, torch.from_numpy(y[part])[None])[0]))
     return batches
 
 

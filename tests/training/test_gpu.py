@@ -10,8 +10,9 @@ from raysweep.spec import Hyperparameters
 from raysweep.store.files import Store
 from raysweep.training.evaluation import evaluate
 from raysweep.training.group import Group
+from raysweep.training.passes import autocast, build_optimizer, train_epoch
 from raysweep.training.splits import DatasetSplit, place
-from raysweep.training.train import autocast, build_optimizer, train, train_epoch
+from raysweep.training.train import Training, train
 from tests.support.odd_tasks import Pairs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -68,7 +69,7 @@ def test_an_epochs_evidence_takes_few_waits(digits, on_gpu):
     placed, rows = place(data, on_gpu.device), []
 
     def trial(epochs):
-        train(fields(epochs=epochs), 0, task, data, placed, group=on_gpu, emit=rows.append)
+        train(Training(fields(epochs=epochs), 0, task, data, placed, group=on_gpu), rows.append)
 
     trial(1)
     per_epoch = (waits(lambda: trial(12)) - waits(lambda: trial(2))) / 10
@@ -82,7 +83,7 @@ def test_a_gpu_trains_what_a_cpu_trains(digits, on_gpu, changes):
     found = {}
     for group, placed in ((Group(), on_cpu), (on_gpu, place(data, on_gpu.device))):
         rows = []
-        train(fields(**changes), 0, task, data, placed, group=group, emit=rows.append)
+        train(Training(fields(**changes), 0, task, data, placed, group=group), rows.append)
         found[group.device.type] = rows
     for mine, theirs in zip(found["cuda"], found["cpu"], strict=True):
         assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-3)
@@ -98,7 +99,7 @@ def test_bf16_learns_as_fp32_does(digits, on_gpu):
     for precision in ("fp32", "bf16"):
         rows = []
         chosen = fields(epochs=10, precision=precision)
-        train(chosen, 0, task, data, placed, group=on_gpu, emit=rows.append)
+        train(Training(chosen, 0, task, data, placed, group=on_gpu), rows.append)
         ends[precision] = rows[-1]["val_correct"] / rows[-1]["val_n"]
     assert ends["bf16"] > 0.9
     assert abs(ends["bf16"] - ends["fp32"]) < 0.03

@@ -15,7 +15,7 @@ from raysweep.training import splits
 from raysweep.training.group import ALONE
 from raysweep.training.probes import Average, GradientNoise, batch_norms, estimate_statistics
 from raysweep.training.splits import TensorSplit, place
-from raysweep.training.train import train
+from raysweep.training.train import Training, train
 from tests.support.groups import in_group
 from tests.support.odd_tasks import batch_norm
 
@@ -49,7 +49,7 @@ def measured(group, start, num_steps):
         if not noise.wants(step, BATCH):
             continue
         model.zero_grad()
-        losses = parallel((torch.randn(BATCH, 40) * SPREAD)[group.share(BATCH)])
+        losses = parallel((torch.randn(BATCH, 40) * SPREAD)[group.shard(BATCH)])
         noise.before_backward(losses[noise.part].sum(), parameters)
         (losses.sum() * group.world_size / BATCH).backward()
         noise.after_backward(parameters)
@@ -83,7 +83,7 @@ def test_gradient_noise_of_a_quadratic_is_the_analytic_one_from_workers(world_si
     if world_size == 2:
         assert first == pytest.approx(measured(ALONE, START, 300), rel=1e-4)
     else:
-        # 50 = 16 + 17 + 17: the harmonic mean makes up for unlike shares.
+        # 50 = 16 + 17 + 17: the harmonic mean makes up for unlike shards.
         assert first["gns_b_small"] == pytest.approx(3 / (1 / 16 + 2 / 17))
 
 
@@ -171,13 +171,15 @@ def test_with_batch_norm_all_four_are_recorded_and_the_re_estimated_is_smoother_
     for seed in range(3):
         rows = []
         train(
-            Hyperparameters(epochs=30, batch_size=16, learning_rate=0.1, momentum=0.9),
-            seed,
-            Task(digits.task.load, build_deep_batch_norm),
-            data,
-            place(data, torch.device("cpu")),
-            probes=Probes(ema_half_life=1.0),
-            emit=rows.append,
+            Training(
+                Hyperparameters(epochs=30, batch_size=16, learning_rate=0.1, momentum=0.9),
+                seed,
+                Task(digits.task.load, build_deep_batch_norm),
+                data,
+                place(data, torch.device("cpu")),
+                probes=Probes(ema_half_life=1.0),
+            ),
+            rows.append,
         )
         for kind in ("raw", "ema_live", "ema_averaged", "ema"):
             of_kind = [row for row in rows if row["weights_kind"] == kind]

@@ -22,7 +22,7 @@ from raysweep.tasks import (
 )
 from raysweep.tasks.fashion_mnist import DEBIAN_FOLDER, FILES
 from raysweep.training.splits import place
-from raysweep.training.train import train
+from raysweep.training.train import Training, train
 from tests.support import odd_tasks
 
 HERE = Path(__file__).parents[1] / "support"
@@ -68,7 +68,7 @@ def test_fashion_mnist_reads_plain_and_packed_files_and_trains(idx_folder):
         learning_rate=0.01,
     )
     placed = place(data, torch.device("cpu"))
-    train(trial, 0, source.task, data, placed, emit=rows.append)
+    train(Training(trial, 0, source.task, data, placed), rows.append)
     assert rows[-1]["train_eval_loss_sum"] < 0.8 * rows[0]["train_eval_loss_sum"]
 
 

@@ -16,7 +16,7 @@ from raysweep.training import splits
 from raysweep.training.evaluation import evaluate
 from raysweep.training.group import ALONE, Group
 from raysweep.training.splits import at_once, deal_blocks, place
-from raysweep.training.train import Stopper, learning_rate, train
+from raysweep.training.train import Stopper, Training, train
 from tests.support import odd_tasks
 from tests.support.groups import in_group
 from tests.support.odd_tasks import odd, pairs
@@ -45,15 +45,8 @@ def rows_of(
     rows = []
     trial = Hyperparameters.model_validate(fields)
     outcome = train(
-        trial,
-        seed,
-        task,
-        data,
-        place(data, CPU),
-        probes=probes,
-        group=group,
-        wrap=wrap,
-        emit=rows.append,
+        Training(trial, seed, task, data, place(data, CPU), probes=probes, group=group, wrap=wrap),
+        rows.append,
     )
     return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], outcome
 
@@ -103,13 +96,13 @@ def test_two_or_three_workers_train_what_one_trains(world_size, fields, tmp_path
     assert {"temperature", "ece", "val_correct_bits", "gns_small_sq"} < alone[-1].keys()
     assert [row["weights_kind"] for row in alone] == ["ema", "raw"] * fields["epochs"]
     (rows, _), *others = in_group(world_size, train_in_group, "odd", fields, folder=tmp_path)
-    # The small batch is a worker's share: with three workers it is a third, not a half.
+    # The small batch is a worker's shard: with three workers it is a third, not a half.
     assert_close(rows, alone, but=("gns_small_sq", "gns_b_small") if world_size > 2 else ())
     assert [other for other, _ in others] == [[]] * (world_size - 1)  # rank 0 alone emits
 
 
 def test_batch_norm_statistics_are_those_of_rank_0_on_every_worker(tmp_path):
-    # With unlike buffers the ranks would evaluate unlike models, and their shares of the
+    # With unlike buffers the ranks would evaluate unlike models, and their shards of the
     # validation set would not add up to what one model gives.
     rule = {"patience": 9, "restore_best": False}
     fields = {"batch_size": 33, "learning_rate": 0.1, "epochs": 2, "early_stopping": rule}
@@ -261,22 +254,6 @@ def test_patience_counts_epochs_without_an_improvement_of_min_delta():
     assert stopper.best_epoch == 3
 
 
-def test_schedules():
-    def rates(steps, **fields):
-        trial = Hyperparameters.model_validate({"learning_rate": 1.0} | fields)
-        return [learning_rate(trial, step, 2) for step in steps]
-
-    assert rates([0, 1, 2, 3, 4], warmup_epochs=2) == [0.25, 0.5, 0.75, 1.0, 1.0]
-    # Whatever part of a step a warm-up ends with, no step is above the full rate.
-    assert rates([0, 1], warmup_epochs=0.1) == [1.0, 1.0]
-    assert rates([0, 1, 2, 3], warmup_epochs=1.25) == pytest.approx([0.4, 0.8, 1.0, 1.0])
-    assert rates([0, 3, 4], schedule="step", step_epochs=2) == pytest.approx([1, 1, 0.1])
-    cosine = rates(range(20), schedule="cosine", epochs=10)
-    assert cosine[0] == 1.0
-    assert cosine[10] == pytest.approx(0.5)
-    assert cosine == sorted(cosine, reverse=True)
-
-
 def test_bf16_trains_nearly_like_fp32_and_is_another_trial(digits):
     task, data, _ = digits
     fields: dict[str, Any] = {"epochs": 20, "learning_rate": 0.1, "momentum": 0.9}
@@ -318,12 +295,12 @@ def test_label_smoothing_changes_training_and_not_how_validation_is_measured(dig
     assert smooth["val_loss_sum"] / 797 < smooth["train_loss"]
 
 
-def test_shares_of_a_group_cover_everything_once():
+def test_shards_of_a_group_cover_everything_once():
     for items in (0, 1, 2, 7, 64):
         for world in (1, 2, 3, 5):
-            shares = [range(items)[Group(rank, world).share(items)] for rank in range(world)]
-            assert [i for share in shares for i in share] == list(range(items))
-            assert max(map(len, shares)) - min(map(len, shares)) <= 1
+            shards = [range(items)[Group(rank, world).shard(items)] for rank in range(world)]
+            assert [i for shard in shards for i in shard] == list(range(items))
+            assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def test_blocks_are_even_fixed_and_keep_clusters_whole():

@@ -1,0 +1,86 @@
+"""What Ray has no public name for. A new release of Ray is checked here and nowhere else."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ray._common.utils import get_system_memory
+from ray._private import auto_init_hook, state, utils
+from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
+from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+from ray._private.services import get_ray_address_from_environment
+from ray._private.utils import get_num_cpus
+from ray._private.worker import global_worker
+from ray._raylet import PlacementGroupID
+from ray.core.generated import autoscaler_pb2
+from ray.experimental.internal_kv import _internal_kv_get
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+
+def machine() -> tuple[float, float, float]:
+    """Count the CPUs, the GPUs and the bytes of memory that a Ray started here would have."""
+    gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
+    return get_num_cpus(), gpus, get_system_memory()
+
+
+def address_of_running(address: str | None) -> str | None:
+    """Find a Ray: at this address, else at RAY_ADDRESS, else one that `ray start` left here."""
+    # Typed as if an address were always given; None asks for what runs here.
+    return get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
+
+
+def never_start_by_itself() -> None:
+    """Make every call of Ray fail that comes without a connection: none starts a Ray."""
+    auto_init_hook.enable_auto_connect = False
+
+
+@contextlib.contextmanager
+def sigterm_left_alone() -> Iterator[None]:
+    """Keep Ray's start from putting its own handler of SIGTERM, which exits wherever it strikes."""
+    theirs = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
+
+
+def living_actors() -> list[Mapping[str, Any]]:
+    """List the actors of all programs on the cluster, with `JobID` and `ActorClassName`."""
+    return list(state.actors(actor_state_name="ALIVE").values())
+
+
+def jobs() -> list[Mapping[str, Any]]:
+    """List the programs on the cluster, with `JobID`, `IsDead`, `Entrypoint` and process."""
+    return state.state.job_table()
+
+
+def free_resources() -> Mapping[str, Mapping[str, float]]:
+    """Look up what every node has to give now: node id -> kind of resource -> amount."""
+    return state.state.available_resources_per_node()
+
+
+def node_types() -> set[str]:
+    """List the types of nodes that the cluster's autoscaler manages.
+
+    Ray's monitor reports from every head. Where nobody gave it a configuration, it knows no types
+    of nodes and calls each by its id, node_<id>; those are left out.
+    """
+    kinds: set[str] = set()
+    status = _internal_kv_get(DEBUG_AUTOSCALING_STATUS)  # of the autoscaler's first version
+    if status:
+        report = json.loads(status).get("autoscaler_report") or {}
+        kinds |= set(report.get("active_nodes", {}))
+        kinds |= {kind for _, kind, *_ in report.get("pending_nodes", [])}
+    client: Any = getattr(global_worker, "gcs_client")  # noqa: B009 - Ray's stubs lack it
+    messages: Any = autoscaler_pb2
+    reply = messages.GetClusterStatusReply.FromString(client.get_cluster_status(timeout_s=5))
+    if reply.autoscaling_state.autoscaler_state_version:  # of the second
+        kinds |= {node.ray_node_type_name for node in reply.cluster_resource_state.node_states}
+    return {kind for kind in kinds if kind and not kind.startswith("node_")}
+
+
+def remove_group(placement_group: str) -> None:
+    """Remove a placement group, named by its id; the processes of its workers end with it."""
+    remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(placement_group)))
