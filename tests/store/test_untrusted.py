@@ -85,8 +85,11 @@ def test_every_pin_is_exact_and_stands_once():
 def test_all_that_raysweep_needs_is_pinned_installed_and_agrees():
     """As far as this can be known without the network: it tells nothing of known weaknesses."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    ahead = [(Requirement(text), "raysweep") for text in wanted]
+    extras = project["optional-dependencies"]
+    wanted = [
+        Requirement(text) for text in [*project["dependencies"], *extras["run"], *extras["dev"]]
+    ]
+    ahead = [(one, "raysweep") for one in wanted if one.name != "raysweep"]
     seen, pinned, wrong = set(), pins(), []
     while ahead:
         requirement, owner = ahead.pop()
