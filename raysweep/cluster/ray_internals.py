@@ -1,15 +1,15 @@
 """What Ray has no public name for. A new release of Ray is checked here and nowhere else."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ray._common.utils import get_system_memory
-from ray._private import auto_init_hook, state
+from ray._private import auto_init_hook, state, utils
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.services import get_ray_address_from_environment
-from ray._private.utils import get_num_cpus
 from ray._private.worker import global_worker
 from ray._raylet import PlacementGroupID
 from ray.core.generated import autoscaler_pb2
@@ -20,7 +20,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 def machine() -> tuple[float, float, float]:
     """Count the CPUs, the GPUs and the bytes of memory that a Ray started here would have."""
     gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
-    return get_num_cpus(), gpus, get_system_memory()
+    return utils.get_num_cpus(), gpus, get_system_memory()
 
 
 def address_of_running(address: str | None) -> str | None:
@@ -32,6 +32,17 @@ def address_of_running(address: str | None) -> str | None:
 def never_start_by_itself() -> None:
     """Make every call of Ray fail that comes without a connection: none starts a Ray."""
     auto_init_hook.enable_auto_connect = False
+
+
+@contextlib.contextmanager
+def without_its_signal_handler() -> Iterator[None]:
+    """Keep Ray's start from putting a handler of SIGTERM in our place, which exits anywhere."""
+    theirs = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
 
 
 def living_actors() -> list[Mapping[str, Any]]:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from raysweep.cluster.ray_internals import without_its_signal_handler
 from raysweep.errors import RaysweepError
 from raysweep.store.files import Store
 
+AGAIN_S = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -22,25 +24,44 @@ class InterruptedSweepError(RaysweepError):
 
 
 class Signals:
-    """Signals that ask to stop: raised as an error while Ray starts, then only collected, since
-    rows have to be flushed first."""
+    """Signals that ask to stop. They are raised as an error while Ray starts, and only collected
+    from then on, since rows have to be flushed first.
+
+    An error that is raised in the middle of an import can leave Python's import lock held, or be
+    swallowed there: then every later import waits for ever. So a signal that strikes there is
+    raised a moment later.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.received: list[int] = []
         self.raising = True
+        # What is ignored when a sweep starts stays so: `nohup` means it.
+        self._numbers = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
     def take(self) -> None:
-        """Be told of them from now on. Ray takes SIGTERM when it starts: take it back."""
+        """Be told of them from now on. Ray's core takes SIGTERM when it starts: take it back."""
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in self._numbers:
                 signal.signal(number, self.note)
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """The handler."""
         self.received.append(number)
-        if self.raising:
-            self.raising = False
+        if not self.raising:
+            return
+        if _imports(frame):
+            main = threading.main_thread().ident
+            again = threading.Timer(AGAIN_S, signal.pthread_kill, (main, number))
+            again.daemon = True
+            again.start()
+            return
+        self.raising = False
+        self.stop()
+
+    def check(self) -> None:
+        """Raises: InterruptedSweepError where a signal has come, whoever swallowed its error."""
+        if self.received:
             self.stop()
 
     def stop(self) -> NoReturn:
@@ -50,6 +71,15 @@ class Signals:
             f"{self._store.root}, and the same command goes on from there",
             self.received[0],
         )
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether this frame, or a caller of it, is Python's import machinery."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextlib.contextmanager
@@ -62,13 +92,8 @@ def taken_over(store: Store) -> Iterator[Signals]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signals.take()
     try:
-        yield signals
-    except SystemExit as left:
-        if left.code != signal.SIGTERM:
-            raise
-        # Ray's own handler, while Ray starts.
-        signals.received.append(signal.SIGTERM)
-        signals.stop()
+        with without_its_signal_handler():
+            yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

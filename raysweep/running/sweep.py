@@ -143,6 +143,7 @@ def _train(asked: _Invoked) -> Result:
         beside.submit(importlib.import_module, "raysweep.running.tuning")
         with cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected:
             asked.signals.take()
+            asked.signals.check()
             nodes = connected.nodes
             growing = not connected.started_here and cluster.autoscaled()
             slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
@@ -238,8 +239,7 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
             schedule.set_slots(watchdog.slots)
             asked.show(seen._replace(notice=notice))
         out_of_time = thread.is_alive()
-        if signals.received:
-            signals.stop()
+        signals.check()
         _halt(schedule, thread, recorder)
         ray.get(recorder.close.remote())
         progress: Progress = ray.get(recorder.progress.remote())

@@ -30,7 +30,7 @@ resources: {cpus_per_worker: 2}
 IMPATIENT = """
 import sys
 from raysweep import main
-from raysweep.cluster.connect import watchdog
+from raysweep.cluster import watchdog
 watchdog.QUIET_S = watchdog.HOPELESS_S = 2.0
 main.main(sys.argv[1:])
 """

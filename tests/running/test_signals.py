@@ -1,0 +1,81 @@
+"""Signals while Ray starts: an error at once, but never in the middle of an import."""
+
+import _imp
+import contextlib
+import importlib
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from raysweep.running.signals import SIGNALS, InterruptedSweepError, taken_over
+from raysweep.store.files import Store
+
+STRUCK = """
+import os, signal
+os.kill(os.getpid(), signal.SIGHUP)
+for _ in range(1000):
+    pass  # the handler runs in here
+WHOLE = True
+"""
+
+
+def test_a_signal_is_an_error_at_once(tmp_path):
+    stopped = pytest.raises(InterruptedSweepError, match="stopped by SIGHUP")
+    with stopped, taken_over(Store(tmp_path)):
+        signal.raise_signal(signal.SIGHUP)
+        time.sleep(60)
+
+
+def test_a_signal_that_strikes_an_import_is_an_error_after_it(tmp_path, monkeypatch):
+    (tmp_path / "struck.py").write_text(STRUCK)
+    (tmp_path / "later.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def import_and_go_on():
+        with taken_over(Store(tmp_path)):
+            importlib.import_module("struck")
+            time.sleep(60)
+
+    with pytest.raises(InterruptedSweepError):
+        import_and_go_on()
+    assert sys.modules["struck"].WHOLE
+    assert not _imp.lock_held()  # pyright: ignore[reportAttributeAccessIssue]
+    imports = threading.Thread(target=__import__, args=["later"], daemon=True)
+    imports.start()
+    imports.join(60)
+    assert not imports.is_alive()
+
+
+def test_an_error_that_something_swallowed_is_raised_at_the_next_look(tmp_path):
+    with taken_over(Store(tmp_path)) as signals:
+        with contextlib.suppress(InterruptedSweepError):
+            signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(InterruptedSweepError):
+            signals.check()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_was_ignored_before_stays_ignored(tmp_path, number):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with taken_over(Store(tmp_path)) as signals:
+            signal.raise_signal(number)
+            signals.take()  # as after the start of Ray
+            signal.raise_signal(number)
+            assert signals.received == []
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
+def test_ray_takes_no_signal_over_while_it_starts(tmp_path):
+    from ray._private import utils
+
+    before = signal.getsignal(signal.SIGTERM)
+    with taken_over(Store(tmp_path)) as signals:
+        utils.set_sigterm_handler(lambda number, frame: None)
+        assert signal.getsignal(signal.SIGTERM) == signals.note
+    assert signal.getsignal(signal.SIGTERM) == before
