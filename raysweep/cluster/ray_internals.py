@@ -10,7 +10,6 @@ from ray._private import auto_init_hook, state, utils
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.services import get_ray_address_from_environment
-from ray._private.utils import get_num_cpus
 from ray._private.worker import global_worker
 from ray._raylet import PlacementGroupID
 from ray.core.generated import autoscaler_pb2
@@ -21,7 +20,7 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 def machine() -> tuple[float, float, float]:
     """Count the CPUs, the GPUs and the bytes of memory that a Ray started here would have."""
     gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
-    return get_num_cpus(), gpus, get_system_memory()
+    return utils.get_num_cpus(), gpus, get_system_memory()
 
 
 def address_of_running(address: str | None) -> str | None:
@@ -36,8 +35,8 @@ def never_start_by_itself() -> None:
 
 
 @contextlib.contextmanager
-def sigterm_left_alone() -> Iterator[None]:
-    """Keep Ray's start from putting its own handler of SIGTERM, which exits wherever it strikes."""
+def without_its_signal_handler() -> Iterator[None]:
+    """Keep Ray's start from putting a handler of SIGTERM in our place, which exits anywhere."""
     theirs = utils.set_sigterm_handler
     utils.set_sigterm_handler = lambda handler: None
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
-from raysweep.cluster import ray_internals
+from raysweep.cluster.ray_internals import without_its_signal_handler
 from raysweep.errors import RaysweepError
 from raysweep.store.files import Store
 
@@ -92,7 +92,7 @@ def taken_over(store: Store) -> Iterator[Signals]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signals.take()
     try:
-        with ray_internals.sigterm_left_alone():
+        with without_its_signal_handler():
             yield signals
     finally:
         for number, handler in before.items():
