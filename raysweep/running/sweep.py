@@ -311,7 +311,7 @@ def _check_writable(store: Store) -> None:
     """Raises: InputError when the store could not be made or written; nothing is made here."""
     root = store.folder.local
     if root is None:
-        store.folder.check()
+        store.folder.check(exclusive=True)
         return
     there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):

@@ -34,7 +34,7 @@ import pyarrow.ipc
 from raysweep.errors import InputError, RaysweepError
 from raysweep.store import segments, wal
 from raysweep.store.folder import Folder, storing
-from raysweep.store.lease import Lease
+from raysweep.store.lease import Lease, generations
 from raysweep.store.schema import EPOCHS as EPOCHS
 from raysweep.store.schema import NUM_BLOCKS as NUM_BLOCKS
 from raysweep.store.schema import SCHEMAS, TABLES, Table
@@ -43,8 +43,7 @@ from raysweep.store.schema import TRIALS as TRIALS
 _SEGMENT = re.compile(r"(\d{6,})-(\d{6,})\.parquet")
 _COMPACT = re.compile(r"compact-(\d{6,})\.parquet")
 _SWEEP = re.compile(r"(\d{4,})-([0-9a-f]{8})\.json")
-_TORN = re.compile(r"\..*\.parquet\.\d+\.tmp")
-_GENERATION = re.compile(r"(\d{6,})\.json")
+_TORN = re.compile(r"\..*\.parquet\.[0-9a-f]+\.tmp")
 _MAX_LISTINGS = 10
 
 
@@ -129,7 +128,7 @@ class Store:
 
     def generation(self) -> Generation:
         """The newest generation; number 0 and no files before the first writer."""
-        numbers = self._generations()
+        numbers = generations(self.folder)
         return Generation(numbers[-1] if numbers else 0, self._files_of(numbers))
 
     def live_files(self, table: Table) -> list[str]:
@@ -212,10 +211,6 @@ class Store:
                 damaged.append(Damaged(f"sweeps/{name}", reason))
         return [record for _, record in sorted(records, key=lambda pair: pair[0])], damaged
 
-    def _generations(self) -> list[int]:
-        names = self.folder.names("generations")
-        return sorted(int(match[1]) for name in names if (match := _GENERATION.fullmatch(name)))
-
     def _files_of(self, numbers: list[int]) -> dict[Table, list[str]]:
         """The files that the last of these generations lists, or would list if it could be read."""
         if not numbers:
@@ -243,7 +238,7 @@ class Store:
             raise ValueError("it is no list of files") from None
         names = [str(name) for listed in files.values() for name in listed]
         ours = all(_SEGMENT.fullmatch(name) or _COMPACT.fullmatch(name) for name in names)
-        if not ours or record.get("digest") not in (None, _digest(json.dumps(files).encode())):
+        if not ours or record.get("digest") != _digest(json.dumps(files).encode()):
             raise ValueError("its content is not what was written")
         return files
 

@@ -9,7 +9,7 @@ from typing import Self
 from raysweep.store.folder import Folder
 
 _NAME = re.compile(r"([0-9a-f]+)-(\d+)-(\d+)\.pt")
-_TORN = re.compile(r"\.[0-9a-f]+-\d+-\d+\.pt\.\d+\.tmp")
+_TORN = re.compile(r"\.[0-9a-f]+-\d+-\d+\.pt\.[0-9a-f]+\.tmp")
 
 
 class Shelf:
