@@ -22,7 +22,8 @@ from raysweep.planning.grid import Trial
 from raysweep.recording.client import Sender
 from raysweep.recording.recorder import Recorder
 from raysweep.spec import Hyperparameters
-from raysweep.store.files import EPOCHS, NUM_BLOCKS, Store
+from raysweep.store.files import Store
+from raysweep.store.schema import EPOCHS, NUM_BLOCKS
 
 MAX_PROCESSES = 8
 UNBOUNDED = 1_000_000

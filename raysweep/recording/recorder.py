@@ -2,8 +2,8 @@
 
 Ray starts the recorder again when its process dies, and repeats the calls that it had not answered:
 some of them twice, and not in their order. So a call that comes again changes nothing and gives the
-same answer; rows are told apart by their keys, claims by their caller's token; and a sender waits
-for the rows of a trial to be logged before it sends the trial's end (sender.py).
+same answer: each is one entry of the store's log, under a key. A sender waits for the rows of a
+trial to be logged before it sends the trial's end (client.py).
 """
 
 import contextlib
@@ -18,21 +18,20 @@ import pyarrow as pa
 
 from raysweep.errors import StorageError
 from raysweep.planning.grid import Identity, Trial, expand, listed
-from raysweep.recording.state import ENDS, Progress, Standing
+from raysweep.recording.state import Progress, State
 from raysweep.spec import SweepSpec
-from raysweep.store.files import TRIALS, Store, StoreWriter
+from raysweep.store.files import Store, StoreWriter
 from raysweep.store.finished import attempts_in, finished_in, has_epochs
-from raysweep.store.journal import Journal
 from raysweep.store.lease import Invocation, Lease
+from raysweep.store.log import Entry, Rows
 from raysweep.store.resume import Shelf
-from raysweep.store.schema import STOPPED, unpacked
+from raysweep.store.schema import KEYS, STOPPED, TRIALS, unpacked
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
 RETRIES = 2  # of a trial whose process died; an error raised in it is final at once
 # Of a trial in one invocation: nodes that left while it trained on them.
 MAX_LOST_NODES = 20
-ROW_KEY = ("epoch", "weights_kind")  # of a row, within an attempt at a trial
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -94,55 +93,69 @@ class Recorder:
         self.store = Store(root)
         self.lease = Lease.take(self.store.folder, invocation, self.store.live_record)
         self.writer = StoreWriter(self.store, self.lease)
-        self._journal = Journal(self.store.journal(invocation.token))
+        self._log = self.writer.log
         self._clock = clock
         self._flushed_at = -math.inf  # the first rows become a segment at once
         self._constants = constants
         done = finished_in(self.store, pruned=pruned)
-        self._now = Standing(trials, attempts_in(self.store), done)
-        self._rows: dict[str, set[tuple[Any, ...]]] = {}  # keys, by trial that is claimed
+        self._now = State(trials, attempts_in(self.store), done)
+        for entry in self._log.entries():  # of a recorder of this invocation that has died
+            self._now.apply(entry)
         self._groups: dict[str, str] = {}  # which placement group trains which trial
         self._retries = retries
         self._shelf = shelf or Shelf(self.store.folder, "resume")
-        self._shelf.look(others_write=self._journal.resumed)
+        self._shelf.look(others_write=self._log.resumed)
         for trial_id in self._shelf:
             if trial_id in self._now.done:
                 self._shelf.remove(trial_id)
         self._num_rows = 0
-        if self._journal.resumed:
-            self._resume()
-        noted = self.store.sweeps() if self._journal.resumed else []
-        if not any(sweep.get("invocation") == invocation.token for sweep in noted):
+        written = self.store.sweeps() if self._log.resumed else []
+        if not any(sweep.get("invocation") == invocation.token for sweep in written):
             self.writer.add_sweep({**record, "invocation": invocation.token})
 
-    def _resume(self) -> None:
-        """Stand where a recorder of the same invocation stood when it died."""
-        rows = self.store.read("trials", ["trial_id", "attempt"]).to_pydict()
-        ended = set(zip(rows["trial_id"], rows["attempt"], strict=True))
-        for entry in self._journal.entries():
-            if entry["what"] in ENDS:
-                # An end is noted before it is logged: without its row, its call will come again.
-                end = entry["trial_id"], entry["attempt"]
-                if end not in ended:
-                    continue
-                ended.remove(end)
-            self._apply(**entry)
-        keys = self.store.read("epochs", ["trial_id", "attempt", *ROW_KEY]).to_pydict()
-        for trial_id, attempt, *key in zip(*keys.values(), strict=True):
-            if self._now.has_claim(trial_id, attempt):
-                self._rows[trial_id].add(tuple(key))
+    def _note(
+        self,
+        what: str,
+        trial_id: str,
+        attempt: int,
+        details: Mapping[str, Any],
+        rows: Sequence[Rows] = (),
+    ) -> bool:
+        """Everything but a running trial's rows enters here. Returns: False if it came before."""
+        entry = Entry(trial_id, attempt, what, dict(details))
+        if not self._log.note(entry, rows):
+            return False
+        self._now.apply(entry)
+        return True
 
-    def _note(self, what: str, trial_id: str, **details: Any) -> None:
-        """Everything but rows enters here, so that it survives this process."""
-        self._journal.note(what=what, trial_id=trial_id, **details)
-        self._apply(what, trial_id, **details)
+    def _end(
+        self,
+        what: str,
+        trial_id: str,
+        attempt: int,
+        details: Mapping[str, Any],
+        columns: Mapping[str, Any],
+        rows: Sequence[Rows] = (),
+    ) -> None:
+        """A trial's end: it is noted together with the trial's last rows and its own row.
 
-    def _apply(self, what: str, trial_id: str, **details: Any) -> None:
-        self._now.apply(what, trial_id, **details)
-        if what == "claimed":
-            self._rows[trial_id] = set()
-        else:
-            self._rows.pop(trial_id, None)
+        Args: columns: of `TRIALS`, besides those that are known here.
+        """
+        trial = self._now[trial_id]
+        row = {
+            **self._constants,
+            **trial.hyperparameters.columns(),
+            "trial_id": trial_id,
+            "config_id": trial.config_id,
+            "seed": trial.seed,
+            "attempt": attempt,
+            **columns,
+        }
+        own = Rows.of("trials", pa.RecordBatch.from_pylist([row], TRIALS))
+        if self._note(what, trial_id, attempt, details, [*rows, own]):
+            self._log.forget(trial_id)
+            self._shelf.remove(trial_id)
+            self._flush_if_due()
 
     @_writes
     def todo(self, trial_ids: Sequence[str], living: Collection[str] | None = None) -> list[str]:
@@ -155,7 +168,7 @@ class Recorder:
         """
         for trial_id in trial_ids:
             if trial_id in self._now.claims:
-                self._note("died", trial_id)
+                self._note("died", trial_id, self._now.claims[trial_id].attempt, {})
             if self._now.has_ended(trial_id):
                 continue
             deaths = self._now.deaths.get(trial_id, [])
@@ -182,7 +195,7 @@ class Recorder:
         if before is not None and token and before.token == token:
             return before.attempt
         attempt = self._now.attempts.get(trial_id, 0) + 1
-        self._note("claimed", trial_id, attempt=attempt, nodes=sorted(nodes), token=token)
+        self._note("claimed", trial_id, attempt, {"nodes": sorted(nodes), "token": token})
         return attempt
 
     def num_attempts(self, trial_ids: Sequence[str]) -> int:
@@ -241,7 +254,17 @@ class Recorder:
         Rows of an attempt that is no longer the trial's last one are left out: its process was
         taken for dead.
         """
-        self._log(rows)
+        batch = unpacked(rows)
+        if not len(batch):
+            return
+        first = batch.slice(0, 1).select(KEYS["epochs"]).to_pylist()[0]
+        trial_id, attempt, *place = first.values()
+        if not self._now.has_claim(trial_id, attempt):
+            return
+        # A row is sent once, so its first row tells a batch from all others.
+        entry = Entry(trial_id, attempt, f"rows {place}")
+        if self._log.note(entry, [Rows("epochs", len(batch), rows)]):
+            self._num_rows += len(batch)
         self._flush_if_due()
 
     @_writes
@@ -254,30 +277,27 @@ class Recorder:
         val_accuracy: float,
         checkpoint: bytes | None,
     ) -> None:
-        """A trial's last rows, packed, and its result. Args: outcome: columns of `store.TRIALS`."""
-        self._log(rows)
+        """A trial's last rows, packed, and its result. Args: outcome: columns of `TRIALS`."""
         if not self._now.has_claim(trial_id, attempt):
             return
         columns = dict(outcome)
         if checkpoint is not None:
             columns["checkpoint"] = path = self.store.checkpoint(trial_id, attempt)
             self._write_once(path, checkpoint)
-        ended = {"attempt": attempt, "status": columns["status"], "accuracy": val_accuracy}
-        self._note("finished", trial_id, **ended)
-        self._append_trial(trial_id, attempt, columns)
-        self._flush_if_due()
+        last = Rows("epochs", len(unpacked(rows)), rows)
+        details = {"status": columns["status"], "accuracy": val_accuracy}
+        self._end("finished", trial_id, attempt, details, columns, [last])
+        self._num_rows += last.num_rows
 
     @_writes
     def stop(self, trial_id: str, outcome: Mapping[str, Any]) -> str | None:
         """A trial that Tune says has ended: where it still trains, the scheduler has stopped it.
 
-        Args: outcome: columns of `store.TRIALS`. Returns: the placement group that it leaves.
+        Args: outcome: columns of `TRIALS`. Returns: the placement group that it leaves.
         """
         claim = self._now.claims.get(trial_id)
         if claim is not None:
-            self._note(STOPPED, trial_id, attempt=claim.attempt)
-            self._append_trial(trial_id, claim.attempt, {**outcome, "status": STOPPED})
-            self._flush_if_due()
+            self._end(STOPPED, trial_id, claim.attempt, {}, {**outcome, "status": STOPPED})
         return self._groups.get(trial_id) if trial_id in self._now.stopped else None
 
     def abandon(self, reason: str) -> None:
@@ -297,10 +317,8 @@ class Recorder:
         """A trial that ended with an error: one line for people, the traceback into a log."""
         log = self.store.error_log(trial_id, attempt)
         self._write_once(log, details.encode())
-        self._note("failed", trial_id, attempt=attempt, error=error, log=log)
         columns = {"status": "failed", "error": error, "error_log": log}
-        self._append_trial(trial_id, attempt, columns)
-        self._flush_if_due()
+        self._end("failed", trial_id, attempt, {"error": error, "log": log}, columns)
 
     def progress(self) -> Progress:
         """Where the sweep stands now."""
@@ -324,42 +342,11 @@ class Recorder:
         """Flush, then merge the segments. The invocation is over; its store is free."""
         self.writer.compact()
         self.lease.end()
-        self._journal.remove()
-
-    def _log(self, body: bytes) -> None:
-        """Those rows that have not arrived before, of an attempt that is still claimed."""
-        rows = unpacked(body)
-        if not len(rows):
-            return
-        trial_id, attempt = rows["trial_id"][0].as_py(), rows["attempt"][0].as_py()
-        if not self._now.has_claim(trial_id, attempt):
-            return
-        seen = self._rows[trial_id]
-        keys = list(zip(*(rows[name].to_pylist() for name in ROW_KEY), strict=True))
-        if not seen.isdisjoint(keys):
-            rows = rows.filter(pa.array([key not in seen for key in keys]))
-        if len(rows):
-            self.writer.append("epochs", rows)
-        seen.update(keys)
-        self._num_rows += len(rows)
+        self._log.remove()
 
     def _write_once(self, path: str, body: bytes) -> None:
         with contextlib.suppress(FileExistsError):  # written before the recorder died
             self.store.folder.write_new(path, body)
-
-    def _append_trial(self, trial_id: str, attempt: int, columns: Mapping[str, Any]) -> None:
-        trial = self._now[trial_id]
-        row = {
-            **self._constants,
-            **trial.hyperparameters.columns(),
-            "trial_id": trial_id,
-            "config_id": trial.config_id,
-            "seed": trial.seed,
-            "attempt": attempt,
-            **columns,
-        }
-        self.writer.append("trials", pa.RecordBatch.from_pylist([row], TRIALS))
-        self._shelf.remove(trial_id)
 
     @_writes
     def _flush_if_due(self) -> None:

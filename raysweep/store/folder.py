@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import shutil
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -160,7 +161,7 @@ class Folder:
         if self.local is None:
             content = bytes(body)
             try:
-                with storing(self.uri, content):
+                with storing(self.uri, len(content)):
                     obstore.put(self._system, inside(path), content, mode="create")
             except AlreadyExistsError:
                 # A request whose answer was lost is repeated, and then meets what it wrote.
@@ -168,7 +169,7 @@ class Folder:
                     raise FileExistsError(f"{self}/{path}") from None
             return
         target = self._path(path)
-        with storing(self.local, body):
+        with storing(self.local, memoryview(body).nbytes):
             beside = _write_beside(target, body)
             try:
                 os.link(beside, target)
@@ -182,11 +183,11 @@ class Folder:
         Raises: StorageError when there is no room, or no answer.
         """
         if self.local is None:
-            with storing(self.uri, body):
+            with storing(self.uri):
                 obstore.put(self._system, inside(path), bytes(body))
             return
         target = self._path(path)
-        with storing(self.local, body):
+        with storing(self.local, memoryview(body).nbytes):
             _write_beside(target, body).replace(target)
             _sync_folder(target.parent)
 
@@ -239,22 +240,22 @@ def inside(path: str) -> str:
 
 
 @contextlib.contextmanager
-def storing(place: Path | str, body: Any = b"") -> Iterator[None]:
+def storing(place: Path | str, num_bytes: int = 0) -> Iterator[None]:
     """Turns what goes wrong while writing to `place` into a StorageError that says what to do.
 
-    Args: body: what is to be written: its size is needed only then.
+    Args: num_bytes: that are to be written.
     """
     try:
         yield
     except (FileExistsError, AlreadyExistsError):
         raise
-    except (OSError, BaseError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) and isinstance(place, Path):
+    except (OSError, BaseError, sqlite3.Error, pa.ArrowException) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        full = full or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        if full and isinstance(place, Path):
             there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
-            needed = body.nbytes if hasattr(body, "nbytes") else memoryview(body).nbytes
             room = (
-                f"no space left on the device: {needed:,} bytes needed, "
+                f"no space left on the device: {num_bytes:,} bytes needed, "
                 f"{shutil.disk_usage(there).free:,} free. Make room"
             )
         else:

@@ -22,6 +22,7 @@ _PAUSE_S = 0.5  # before the second try; each pause is twice the last one
 _CONNECT_S = 3
 _REQUEST_S = 300
 _NO_ANSWER = "nothing answers; look at AWS_ENDPOINT_URL, AWS_REGION and the network"
+_DAMAGED = "the log is damaged; move it away: what has come in the last seconds is trained again"
 # What people do about what an object store says; the first that fits.
 _CURES = {
     "InvalidAccessKeyId": "the key in AWS_ACCESS_KEY_ID is not known there",
@@ -33,6 +34,8 @@ _CURES = {
     "this machine a role",
     "metadata.google": "no credentials; set GOOGLE_APPLICATION_CREDENTIALS",
     "NETWORK_CONNECTION": _NO_ANSWER,
+    "not a database": _DAMAGED,
+    "malformed": _DAMAGED,
     "error sending request": _NO_ANSWER,
 }
 

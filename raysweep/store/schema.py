@@ -123,6 +123,11 @@ TRIALS = pa.schema(
 DONE = ("completed", "diverged")
 STOPPED = "stopped"  # by a scheduler: done while the sweep has one, else to be trained to its end
 SCHEMAS: dict[Table, pa.Schema] = {"epochs": EPOCHS, "trials": TRIALS}
+# No two live rows of a table have the same.
+KEYS: dict[Table, list[str]] = {
+    "epochs": ["trial_id", "attempt", "epoch", "weights_kind"],
+    "trials": ["trial_id", "attempt"],
+}
 
 
 def packed(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -13,6 +13,7 @@ from raysweep.recording.recorder import Recorder
 from raysweep.store.files import Store
 from raysweep.store.schema import packed
 from tests.support.commands import run, started, wait_for
+from tests.support.store_watch import logged
 from tests.support.stored_rows import epochs, keys
 
 HERE = Path(__file__).parents[1] / "support"
@@ -110,8 +111,7 @@ def test_a_sweep_stops_when_its_disk_is_full_and_goes_on_when_there_is_room(
     words = ["run", "sweep.yaml", "--address", shared_ray.address, "--store", store.root]
     with started(*words, cwd=tmp_path) as process:
         # Trials of width 4 wait; the others end, and are logged or in a segment.
-        ended = store.wal_folder.glob
-        wait_for(lambda: [*ended("*-trials.arrows")] or store.read("trials").num_rows, process)
+        wait_for(lambda: logged(store, "trials").height or store.read("trials").num_rows, process)
         ballast = fill(small_disk)
         hold.unlink()
         said, _ = process.communicate()

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from analysis import analyze
 from analysis.sources import store as frames
 from raysweep.cli import run_command_line
-from raysweep.store.files import EPOCHS, Store, StoreWriter
+from raysweep.store.files import Store, StoreWriter
 from raysweep.store.finished import attempts_in, finished_in
+from raysweep.store.schema import EPOCHS
 from tests.support.fuzzing import TEXTS, VALUES, cases, damaged, outcome
 from tests.support.simulated import Curve, Sweep, spec
+from tests.support.stored_rows import epochs
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +33,7 @@ def whole(tmp_path_factory):
     StoreWriter(Store(root)).compact()
     writer = StoreWriter(Store(root))
     writer.add_sweep(sweep.record())
+    writer.append("epochs", epochs("logged", 1, 2))
     return {
         path.relative_to(root): path.read_bytes()
         for path in sorted(root.rglob("*"))
@@ -116,13 +119,13 @@ def harm(draw, files):
                 "x.json",
                 "0001.json",
                 "000009-x.json",
-                "a-b-c.arrows",
+                "log.sqlite",
                 ".DS_Store",
                 "000001-000000.parquet",
                 "compact-000001.parquet",
                 "99999999999999.json",
-                "000002-000000-epochs.arrows",
-                "000002-000000-odd.arrows",
+                "log.sqlite-wal",
+                "log.sqlite-journal",
             ]
             files[path.with_name(draw(st.sampled_from(names)))] = files[path]
     return files
@@ -176,8 +179,11 @@ def test_a_pipe_in_a_store_is_never_waited_for(whole, place):
         "sweeps/0009-abc.json",
         "generations/000009.json",
         "epochs/000009-000000.parquet",
-        "wal/000009-000000-epochs.arrows",
+        "wal/log.sqlite",
     ):
+        (root / name).unlink(missing_ok=True)
         os.mkfifo(root / name)
         used(root)
+        if name.startswith("wal"):
+            outcome(lambda: StoreWriter(Store(root)))
         (root / name).unlink()

@@ -289,7 +289,7 @@ def test_a_killed_sweep_in_s3_goes_on_from_its_checkpoint_reports_and_keeps_its_
     assert live_rows(uri).equals(rows_alone(sweep), null_equal=True)
     assert not kept()  # of trials that have ended
     assert len(finished_in(Store(uri))) == 1
-    assert not list((tmp_path / "cache").rglob("*.arrows"))
+    assert not list((tmp_path / "cache").rglob("*.sqlite*"))
     page = (tmp_path / "report.html").read_text()
     stored = b"".join(objects(bucket).values())
     assert b"batch_size" in stored  # the record's spec: it was read
