@@ -23,7 +23,7 @@ from raysweep.recording.client import Sender
 from raysweep.recording.recorder import Recorder
 from raysweep.spec import Hyperparameters
 from raysweep.store.files import Store
-from raysweep.store.schema import EPOCHS, NUM_BLOCKS
+from raysweep.store.schema import EPOCHS, NUM_BLOCKS, packed_batch
 
 MAX_PROCESSES = 8
 UNBOUNDED = 1_000_000
@@ -120,7 +120,7 @@ def later(batch: pa.RecordBatch, number: int) -> bytes:
     first = number * len(batch) + 1
     epochs = pa.array(range(first, first + len(batch)), pa.int32())
     moved = batch.set_column(EPOCHS.get_field_index("epoch"), "epoch", epochs)
-    return moved.serialize().to_pybytes()
+    return packed_batch(moved)
 
 
 def some_trials(count: int) -> list[Trial]:

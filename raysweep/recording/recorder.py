@@ -14,18 +14,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import pyarrow as pa
-
 from raysweep.errors import StorageError
 from raysweep.planning.grid import Identity, Trial, expand, listed
 from raysweep.recording.state import Progress, State
 from raysweep.spec import SweepSpec
+from raysweep.store.done import done_trials, has_epochs, last_attempts
 from raysweep.store.files import Store, StoreWriter
-from raysweep.store.finished import attempts_in, finished_in, has_epochs
 from raysweep.store.lease import Invocation, Lease
 from raysweep.store.log import Entry, Rows
 from raysweep.store.resume import Shelf
-from raysweep.store.schema import KEYS, STOPPED, TRIALS, unpacked
+from raysweep.store.schema import KEYS, STOPPED, packed, unpacked
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
@@ -97,8 +95,8 @@ class Recorder:
         self._clock = clock
         self._flushed_at = -math.inf  # the first rows become a segment at once
         self._constants = constants
-        done = finished_in(self.store, pruned=pruned)
-        self._now = State(trials, attempts_in(self.store), done)
+        done = done_trials(self.store, pruned=pruned)
+        self._now = State(trials, last_attempts(self.store), done)
         for entry in self._log.entries():  # of a recorder of this invocation that has died
             self._now.apply(entry)
         self._groups: dict[str, str] = {}  # which placement group trains which trial
@@ -120,10 +118,12 @@ class Recorder:
         attempt: int,
         details: Mapping[str, Any],
         rows: Sequence[Rows] = (),
+        *,
+        last: bool = False,
     ) -> bool:
         """Everything but a running trial's rows enters here. Returns: False if it came before."""
         entry = Entry(trial_id, attempt, what, dict(details))
-        if not self._log.note(entry, rows):
+        if not self._log.note(entry, rows, last=last):
             return False
         self._now.apply(entry)
         return True
@@ -151,9 +151,8 @@ class Recorder:
             "attempt": attempt,
             **columns,
         }
-        own = Rows.of("trials", pa.RecordBatch.from_pylist([row], TRIALS))
-        if self._note(what, trial_id, attempt, details, [*rows, own]):
-            self._log.forget(trial_id)
+        own = Rows("trials", 1, packed([row], "trials"))
+        if self._note(what, trial_id, attempt, details, [*rows, own], last=True):
             self._shelf.remove(trial_id)
             self._flush_if_due()
 

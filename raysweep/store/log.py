@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.ipc
 
 from raysweep.store.folder import storing
 from raysweep.store.lease import SupersededError
-from raysweep.store.schema import SCHEMAS, Table
+from raysweep.store.schema import SCHEMAS, Table, packed_batch, unpacked
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS writer (invocation TEXT NOT NULL, token TEXT NOT NULL);
@@ -36,7 +35,6 @@ CREATE TABLE IF NOT EXISTS pending (
     num_rows INTEGER NOT NULL,
     body BLOB NOT NULL
 );
-CREATE TABLE IF NOT EXISTS schemas (name TEXT PRIMARY KEY, body BLOB NOT NULL);
 """
 _FILE = "log.sqlite"
 # File systems that machines share: SQLite needs locks that they do not all keep.
@@ -44,7 +42,7 @@ _SHARED = re.compile(r"nfs4?|cifs|smb3|lustre|gpfs|beegfs|ceph|glusterfs|afs|fus
 
 
 class Rows(NamedTuple):
-    """Rows of one table: a record batch without its schema."""
+    """Rows of one table, packed."""
 
     table: Table
     num_rows: int
@@ -53,7 +51,7 @@ class Rows(NamedTuple):
     @classmethod
     def of(cls, table: Table, batch: pa.RecordBatch) -> "Rows":
         """The rows of a batch."""
-        return cls(table, len(batch), batch.serialize().to_pybytes())
+        return cls(table, len(batch), packed_batch(batch))
 
 
 class Entry(NamedTuple):
@@ -99,11 +97,11 @@ class Log:
                 database.execute("INSERT INTO writer VALUES (?, ?)", (invocation, self._token))
                 count = database.execute("SELECT coalesce(sum(num_rows), 0) FROM pending")
                 self.num_pending_rows: int = count.fetchone()[0]
-                if not self.num_pending_rows:
-                    self._set_schemas()
 
-    def note(self, entry: Entry | None, rows: Sequence[Rows] = ()) -> bool:
+    def note(self, entry: Entry | None, rows: Sequence[Rows] = (), *, last: bool = False) -> bool:
         """Take an entry, and rows with it: all of that, or nothing of it.
+
+        Args: last: the trial takes no more entries without details: those go.
 
         Returns: whether the entry is new; nothing is changed if it has come before.
         """
@@ -117,18 +115,15 @@ class Log:
                 )
                 if not added.rowcount:
                     return False
+                if last:
+                    database.execute(
+                        "DELETE FROM entries WHERE trial_id = ? AND details IS NULL", entry[:1]
+                    )
             database.executemany(
                 "INSERT INTO pending (name, num_rows, body) VALUES (?, ?, ?)", rows
             )
         self.num_pending_rows += sum(part.num_rows for part in rows)
         return True
-
-    def forget(self, trial_id: str) -> None:
-        """Remove those entries of a trial that have no details: it takes no more of them."""
-        with self._changing() as database:
-            database.execute(
-                "DELETE FROM entries WHERE trial_id = ? AND details IS NULL", (trial_id,)
-            )
 
     def entries(self) -> list[Entry]:
         """Those with details, in the order of their coming."""
@@ -150,7 +145,6 @@ class Log:
         """What was pending is in segments."""
         with self._changing() as database:
             database.execute("DELETE FROM pending")
-            self._set_schemas()
         self.num_pending_rows = 0
 
     def remove(self) -> None:
@@ -170,12 +164,6 @@ class Log:
                 )
             yield database
 
-    def _set_schemas(self) -> None:
-        self._database.executemany(
-            "INSERT OR REPLACE INTO schemas VALUES (?, ?)",
-            [(name, schema.serialize().to_pybytes()) for name, schema in SCHEMAS.items()],
-        )
-
 
 def read_pending(database: sqlite3.Connection, table: Table, path: Path) -> pa.Table:
     """The pending rows of a table, with the columns of the raysweep that logged them.
@@ -183,11 +171,9 @@ def read_pending(database: sqlite3.Connection, table: Table, path: Path) -> pa.T
     Raises: StorageError when the database is damaged.
     """
     with storing(path):
-        (body,) = database.execute("SELECT body FROM schemas WHERE name = ?", (table,)).fetchone()
-        schema = pa.ipc.read_schema(pa.py_buffer(body))
-        bodies = database.execute("SELECT body FROM pending WHERE name = ? ORDER BY id", (table,))
-        batches = [pa.ipc.read_record_batch(pa.py_buffer(body), schema) for (body,) in bodies]
-        rows = pa.Table.from_batches(batches, schema)
+        query = "SELECT body FROM pending WHERE name = ? ORDER BY id"
+        batches = [unpacked(body) for (body,) in database.execute(query, (table,))]
+        rows = pa.Table.from_batches(batches) if batches else SCHEMAS[table].empty_table()
         rows.validate(full=True)
         return rows
 

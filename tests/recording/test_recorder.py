@@ -4,8 +4,8 @@ import pytest
 
 from raysweep.errors import one_line
 from raysweep.recording.recorder import FLUSH_SECONDS, MAX_LOST_NODES, RETRIES, Recorder
+from raysweep.store.done import done_trials, has_epochs
 from raysweep.store.files import Store, StoreWriter
-from raysweep.store.finished import finished_in, has_epochs
 from raysweep.store.lease import SupersededError
 from raysweep.store.schema import packed, unpacked
 
@@ -71,11 +71,11 @@ def test_a_trial_is_complete_only_when_its_rows_are_in_segments(start, trials, t
     recorder, store = start(), Store(tmp_path / "store")
     first, second = trials[0].trial_id, trials[1].trial_id
     finish(recorder, first)
-    assert finished_in(store) == {first}  # the first rows become a segment at once
+    assert done_trials(store) == {first}  # the first rows become a segment at once
     finish(recorder, second)
-    assert finished_in(store) == {first}
+    assert done_trials(store) == {first}
     recorder.flush()
-    assert finished_in(store) == {first, second}
+    assert done_trials(store) == {first, second}
     assert store.read("epochs").num_rows == 4
 
 
@@ -84,9 +84,9 @@ def test_segments_appear_by_themselves_after_a_while(start, trials, tmp_path, cl
     finish(recorder, trials[0].trial_id)
     finish(recorder, trials[1].trial_id)
     clock.now += FLUSH_SECONDS
-    assert len(finished_in(store)) == 1
+    assert len(done_trials(store)) == 1
     recorder.progress()
-    assert len(finished_in(store)) == 2
+    assert len(done_trials(store)) == 2
 
 
 def test_what_is_done_is_not_to_do_for_this_recorder_and_the_next(start, trials):

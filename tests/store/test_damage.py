@@ -11,8 +11,8 @@ from analysis import analyze
 from analysis.page.report import render
 from raysweep.errors import InputError
 from raysweep.recording.recorder import Recorder
+from raysweep.store.done import done_trials
 from raysweep.store.files import Store, StoreWriter
-from raysweep.store.finished import finished_in
 from raysweep.store.folder import Folder, inside
 from raysweep.store.schema import EPOCHS
 from tests.recording.test_recorder import finish
@@ -73,7 +73,7 @@ def test_a_damaged_segment_is_named_kept_and_what_it_held_is_to_do_again(store, 
     assert found.path == first
     assert DAMAGES[damage] in found.reason
     assert store.read("epochs")["trial_id"].to_pylist() == ["b", "b"]
-    assert finished_in(store) == {"b"}
+    assert done_trials(store) == {"b"}
     for _ in range(3):  # neither a merge nor the writers that come after it remove it
         writer = StoreWriter(store)
         writer.append("epochs", epochs("c", 1))
@@ -172,7 +172,7 @@ def test_a_recorder_trains_again_what_was_lost(make_spec, expand_digits, tmp_pat
     assert again.todo(ids) == ids[1:]
     finish(again, ids[1])
     again.close()
-    assert finished_in(store) == set(ids[:2])
+    assert done_trials(store) == set(ids[:2])
     assert [damaged.path for damaged in store.damaged()] == [bad]
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from analysis import analyze
 from analysis.sources import store as frames
 from raysweep.cli import run_command_line
+from raysweep.store.done import done_trials, last_attempts
 from raysweep.store.files import Store, StoreWriter
-from raysweep.store.finished import attempts_in, finished_in
 from raysweep.store.schema import EPOCHS
 from tests.support.fuzzing import TEXTS, VALUES, cases, damaged, outcome
 from tests.support.simulated import Curve, Sweep, spec
@@ -59,8 +59,8 @@ def laid_out(root, files):
 def used(root):
     """All that reads a store. Each part on its own: one that refuses must not hide another."""
     outcome(lambda: Store.existing(root).sweeps())
-    outcome(lambda: finished_in(Store(root)))
-    outcome(lambda: attempts_in(Store(root)))
+    outcome(lambda: done_trials(Store(root)))
+    outcome(lambda: last_attempts(Store(root)))
     outcome(lambda: frames.read(Store(root)))
     with pytest.raises(SystemExit) as left:
         run_command_line(["status", str(root)])

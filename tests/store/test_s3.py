@@ -15,8 +15,8 @@ from raysweep import recipes
 from raysweep.errors import InputError, RaysweepError, StorageError
 from raysweep.recording.recorder import Recorder
 from raysweep.store import folder, object_store
+from raysweep.store.done import done_trials
 from raysweep.store.files import Store, StoreWriter
-from raysweep.store.finished import finished_in
 from raysweep.store.folder import Folder
 from raysweep.store.schema import packed
 from tests.store.test_lease import holders
@@ -288,7 +288,7 @@ def test_a_killed_sweep_in_s3_goes_on_from_its_checkpoint_reports_and_keeps_its_
     sweep = recipes.read(str(file), [], None)
     assert live_rows(uri).equals(rows_alone(sweep), null_equal=True)
     assert not kept()  # of trials that have ended
-    assert len(finished_in(Store(uri))) == 1
+    assert len(done_trials(Store(uri))) == 1
     assert not list((tmp_path / "cache").rglob("*.sqlite*"))
     page = (tmp_path / "report.html").read_text()
     stored = b"".join(objects(bucket).values())

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from raysweep.errors import RaysweepError
+from raysweep.errors import RaysweepError, StorageError
 from raysweep.store.files import Store
 from raysweep.store.log import read_pending
 from raysweep.store.schema import SCHEMAS, Table
@@ -118,11 +118,10 @@ def logged(store: Store, table: Table) -> pl.DataFrame:
     """Rows on their way into a segment."""
     log = store.log_folder / "log.sqlite"
     rows = SCHEMAS[table].empty_table()
-    with contextlib.suppress(sqlite3.OperationalError):  # there is none yet, or no longer
+    with contextlib.suppress(sqlite3.OperationalError, StorageError):  # none yet, or no longer
         database = sqlite3.connect(f"file:{log}?mode=ro", uri=True)
         with contextlib.closing(database):
-            if database.execute("SELECT 1 FROM schemas").fetchone():
-                rows = read_pending(database, table, log)
+            rows = read_pending(database, table, log)
     frame = pl.from_arrow(rows)
     assert isinstance(frame, pl.DataFrame)
     return frame
