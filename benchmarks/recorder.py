@@ -23,6 +23,7 @@ from raysweep.recording.client import Sender
 from raysweep.recording.recorder import Recorder
 from raysweep.spec import Hyperparameters
 from raysweep.store.files import Store
+from raysweep.store.record import SweepRecord
 from raysweep.store.schema import EPOCHS, NUM_BLOCKS, packed_batch
 
 MAX_PROCESSES = 8
@@ -33,7 +34,7 @@ class WatchedRecorder(Recorder):
     """A recorder that tells its own memory, on a disk as slow as asked."""
 
     def __init__(self, root: Path, trials: Sequence[Trial], slow_s: float) -> None:
-        super().__init__(root, {"trials": []}, trials, {})
+        super().__init__(root, SweepRecord(), trials, {})
         self._slow_s = slow_s
 
     def flush(self) -> None:

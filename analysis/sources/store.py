@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from analysis.sources import censoring
 from raysweep.errors import InputError
-from raysweep.store.files import SCHEMAS, Damaged, Store, Table
+from raysweep.store.files import Damaged, Store
+from raysweep.store.schema import SCHEMAS, Table
 
 # What the analysis uses of an epoch's row; lists and bits that it doesn't use stay on disk.
 EPOCH_COLUMNS = (
@@ -87,7 +88,7 @@ def read(store: Store) -> Frames:
     sweeps = store.sweeps()
     if not sweeps:
         raise InputError(f"{store.root} holds no sweep yet: run one with that store first")
-    record = sweeps[-1]
+    record = sweeps[-1].to_json()
     planned = pl.DataFrame(
         record["trials"],
         schema={"trial_id": pl.String, "config_id": pl.String, "seed": pl.Int64},

@@ -11,6 +11,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,7 +23,8 @@ from raysweep.store.done import done_trials, has_epochs, last_attempts
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.lease import Invocation, Lease
 from raysweep.store.log import Entry, Rows
-from raysweep.store.resume import Shelf
+from raysweep.store.record import SweepRecord
+from raysweep.store.resume import ResumeFolder
 from raysweep.store.schema import KEYS, STOPPED, packed, unpacked
 
 FLUSH_SECONDS = 10.0
@@ -69,19 +71,19 @@ class Recorder:
     def __init__(
         self,
         root: Path | str,
-        record: Mapping[str, Any],
+        record: SweepRecord,
         trials: Sequence[Trial],
         constants: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
         *,
         invocation: Invocation | None = None,
         retries: int = RETRIES,
-        shelf: Shelf | None = None,
+        resume: ResumeFolder | None = None,
         pruned: bool = False,
     ) -> None:
-        """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
-        share (task, world_size, ...); invocation: by default one that begins here; shelf: of
-        checkpoints, in the store by default; pruned: whether the sweep has a scheduler.
+        """Args: record: of this invocation; constants: columns that all trials
+        share (task, world_size, ...); invocation: by default one that begins here; resume: where
+        checkpoints lie, in the store by default; pruned: whether the sweep has a scheduler.
 
         Raises: InputError when another invocation writes to the store.
         """
@@ -101,15 +103,15 @@ class Recorder:
             self._now.apply(entry)
         self._groups: dict[str, str] = {}  # which placement group trains which trial
         self._retries = retries
-        self._shelf = shelf or Shelf(self.store.folder, "resume")
-        self._shelf.look(others_write=self._log.resumed)
-        for trial_id in self._shelf:
+        self._resume_folder = resume or ResumeFolder(self.store.folder, "resume")
+        self._resume_folder.look(others_write=self._log.resumed)
+        for trial_id in self._resume_folder:
             if trial_id in self._now.done:
-                self._shelf.remove(trial_id)
+                self._resume_folder.remove(trial_id)
         self._num_rows = 0
         written = self.store.sweeps() if self._log.resumed else []
-        if not any(sweep.get("invocation") == invocation.token for sweep in written):
-            self.writer.add_sweep({**record, "invocation": invocation.token})
+        if not any(sweep.invocation == invocation.token for sweep in written):
+            self.writer.add_sweep(replace(record, invocation=invocation.token))
 
     def _note(
         self,
@@ -153,7 +155,7 @@ class Recorder:
         }
         own = Rows("trials", 1, packed([row], "trials"))
         if self._note(what, trial_id, attempt, details, [*rows, own], last=True):
-            self._shelf.remove(trial_id)
+            self._resume_folder.remove(trial_id)
             self._flush_if_due()
 
     @_writes
@@ -203,24 +205,24 @@ class Recorder:
 
     def kept(self, trial_ids: Sequence[str]) -> list[str]:
         """Which of these trials have a checkpoint."""
-        return [trial_id for trial_id in trial_ids if trial_id in self._shelf]
+        return [trial_id for trial_id in trial_ids if trial_id in self._resume_folder]
 
     @_writes
     def save_checkpoint(self, trial_id: str, attempt: int, epoch: int, body: bytes | None) -> None:
-        """A trial's state after an epoch, to go on from; None: its worker has put it on the
-        shelf."""
+        """A trial's state after an epoch, to go on from; None: its worker has
+        written it."""
         if not self._now.has_claim(trial_id, attempt):
             return  # of an attempt that was given up
         if body is not None:
-            self._shelf.write(trial_id, attempt, epoch, body)
-        self._shelf.note(trial_id, attempt, epoch)
+            self._resume_folder.write(trial_id, attempt, epoch, body)
+        self._resume_folder.note(trial_id, attempt, epoch)
 
     @_writes
     def checkpoint(self, trial_id: str) -> tuple[int, bytes] | None:
         """(epoch, bytes) to go on from; None where there is none, or where a row of an epoch up to
         it is not in the store."""
         self.flush()
-        found = self._shelf.read(trial_id)
+        found = self._resume_folder.read(trial_id)
         if found is None:
             return None
         _, epoch, body = found
@@ -232,7 +234,7 @@ class Recorder:
     @_writes
     def drop_checkpoint(self, trial_id: str, reason: str) -> None:
         """A checkpoint is not used: its trial starts from the beginning, and a log says why."""
-        self._shelf.remove(trial_id)
+        self._resume_folder.remove(trial_id)
         log = self.store.checkpoint_log(trial_id, self._now.attempts.get(trial_id, 0))
         said = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
         self._write_once(log, said.encode())
@@ -365,7 +367,7 @@ class SweepRecorder(Recorder):
     def __init__(
         self,
         root: Path | str,
-        record: dict[str, Any],
+        record: SweepRecord,
         spec: SweepSpec,
         identity: Identity,
         constants: dict[str, Any],
@@ -373,4 +375,4 @@ class SweepRecorder(Recorder):
     ) -> None:
         """Args: record: without the trials; how: as Recorder takes it."""
         trials = expand(spec, identity)
-        super().__init__(root, record | listed(trials), trials, constants, **how)
+        super().__init__(root, listed(record, trials), trials, constants, **how)

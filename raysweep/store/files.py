@@ -34,10 +34,8 @@ from raysweep.store import segments
 from raysweep.store.folder import Folder, storing
 from raysweep.store.lease import Lease, generations
 from raysweep.store.log import Log, Rows, is_shared
+from raysweep.store.record import SweepRecord
 from raysweep.store.schema import DONE, KEYS, SCHEMAS, TABLES, Table
-from raysweep.store.schema import EPOCHS as EPOCHS
-from raysweep.store.schema import NUM_BLOCKS as NUM_BLOCKS
-from raysweep.store.schema import TRIALS as TRIALS
 
 _SEGMENT = re.compile(r"(\d{6,})-(\d{6,})\.parquet")
 _COMPACT = re.compile(r"compact-(\d{6,})\.parquet")
@@ -175,7 +173,7 @@ class Store:
         """The rows of `scan`."""
         return self.scan(table, columns).rows
 
-    def sweeps(self) -> list[dict[str, Any]]:
+    def sweeps(self) -> list[SweepRecord]:
         """Every invocation's record that is whole, oldest first."""
         return self._scan_sweeps()[0]
 
@@ -194,17 +192,21 @@ class Store:
                 found.append(Damaged(f"generations/{name}", str(error)))
         return found
 
-    def _scan_sweeps(self) -> tuple[list[dict[str, Any]], list[Damaged]]:
-        records: list[tuple[int, dict[str, Any]]] = []
-        damaged = []
+    def _scan_sweeps(self) -> tuple[list[SweepRecord], list[Damaged]]:
+        records: list[tuple[int, SweepRecord]] = []
+        damaged: list[Damaged] = []
         for name in self.folder.names("sweeps"):
-            match = _SWEEP.fullmatch(name)
-            body = self.folder.read(f"sweeps/{name}") if match else b""
-            if match and _digest(body) == match[2]:
-                records.append((int(match[1]), json.loads(body)))
-            elif not name.startswith("."):
-                reason = "its content is not what was written" if match else "it has another name"
-                damaged.append(Damaged(f"sweeps/{name}", reason))
+            if name.startswith("."):
+                continue
+            try:
+                if not (match := _SWEEP.fullmatch(name)):
+                    raise ValueError("it has another name")
+                body = self.folder.read(f"sweeps/{name}")
+                if _digest(body) != match[2]:
+                    raise ValueError("its content is not what was written")
+                records.append((int(match[1]), SweepRecord.from_json(json.loads(body))))
+            except (ValueError, RecursionError) as error:
+                damaged.append(Damaged(f"sweeps/{name}", str(error)))
         return [record for _, record in sorted(records, key=lambda pair: pair[0])], damaged
 
     def _files_of(self, numbers: list[int]) -> dict[Table, list[str]]:
@@ -274,9 +276,9 @@ class StoreWriter:
         """Rows that are in the log and in no segment."""
         return self.log.num_pending_rows
 
-    def add_sweep(self, record: Mapping[str, Any]) -> str:
+    def add_sweep(self, record: SweepRecord) -> str:
         """Write one invocation's record under the next free number. Returns: its path."""
-        body = json.dumps(record, indent=1, allow_nan=False).encode()
+        body = json.dumps(record.to_json(), indent=1, allow_nan=False).encode()
         names = (re.match(r"(\d+)-", name) for name in self.store.folder.names("sweeps"))
         number = 1 + max((int(match[1]) for match in names if match), default=0)
         path = f"sweeps/{number:04d}-{_digest(body)}.json"

@@ -12,7 +12,7 @@ _NAME = re.compile(r"([0-9a-f]+)-(\d+)-(\d+)\.pt")
 _TORN = re.compile(r"\.[0-9a-f]+-\d+-\d+\.pt\.[0-9a-f]+\.tmp")
 
 
-class Shelf:
+class ResumeFolder:
     """Files <trial>-<attempt>-<epoch>.pt. An older one goes when the newer one is durable."""
 
     def __init__(self, folder: Folder, sub: str) -> None:

@@ -7,6 +7,7 @@ from raysweep.recording.recorder import FLUSH_SECONDS, MAX_LOST_NODES, RETRIES, 
 from raysweep.store.done import done_trials, has_epochs
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.lease import SupersededError
+from raysweep.store.record import SweepRecord
 from raysweep.store.schema import packed, unpacked
 
 
@@ -40,7 +41,7 @@ def start(tmp_path, trials, clock):
         invocation = last[-1].lease.holder.invocation if again else None
         if last and not again:
             last[-1].lease.end()
-        arguments = tmp_path / "store", {"trials": []}, trials, {"task": "t"}, clock
+        arguments = tmp_path / "store", SweepRecord(), trials, {"task": "t"}, clock
         last.append(Recorder(*arguments, invocation=invocation))
         return last[-1]
 

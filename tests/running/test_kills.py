@@ -16,6 +16,7 @@ from raysweep.running import sweep as sweep_module
 from raysweep.running.sweep import recorder_arguments, run_sweep
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.lease import Invocation, wait_until_free
+from raysweep.store.record import SweepRecord
 from tests.support.commands import run, started, wait_for
 from tests.support.interrupted import live_rows, rows_alone
 from tests.support.process_tree import alive, below, command_line, kill, kill_all
@@ -65,7 +66,7 @@ def test_a_recorder_is_started_with_little_however_many_trials_there_are(make_sp
     rates = [0.01 + 1e-4 * number for number in range(400)]
     plan = make_plan(make_spec(axes={"learning_rate": rates}, seeds=50), Store(tmp_path))
     assert len(plan.trials) == 20_000
-    everything = recorder_arguments(plan, Store(tmp_path), {}, Invocation.begin())
+    everything = recorder_arguments(plan, Store(tmp_path), SweepRecord(), Invocation.begin())
     assert len(pickle.dumps(everything)) < 50_000
 
 

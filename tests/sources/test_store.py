@@ -12,7 +12,8 @@ import pytest
 from analysis import analyze
 from analysis.sources.store import KEY, bits, evidence, live_epochs, scan
 from raysweep.errors import InputError
-from raysweep.store.files import EPOCHS, TRIALS, Store, StoreWriter
+from raysweep.store.files import Store, StoreWriter
+from raysweep.store.schema import EPOCHS, TRIALS
 from tests.support.simulated import Curve, Sweep, spec
 
 

@@ -14,6 +14,7 @@ from raysweep.recording.recorder import Recorder
 from raysweep.store.done import done_trials
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.folder import Folder, inside
+from raysweep.store.record import PlannedTrial, SweepRecord
 from raysweep.store.schema import EPOCHS
 from tests.recording.test_recorder import finish
 from tests.support.commands import run_here
@@ -26,7 +27,7 @@ def store(tmp_path):
     """Two segments per table: trial a in the first, trial b in the second."""
     store = Store(tmp_path)
     writer = StoreWriter(store)
-    writer.add_sweep({"trials": []})
+    writer.add_sweep(SweepRecord())
     for trial in ("a", "b"):
         writer.append("epochs", epochs(trial, 1, 2))
         writer.append("trials", finished(trial))
@@ -143,13 +144,13 @@ def test_a_damaged_generation_is_made_out_from_its_forerunner(store, body, compa
 
 def test_a_damaged_record_of_a_sweep_is_left_out(store):
     writer = StoreWriter(store)
-    second = writer.add_sweep({"trials": [["a", "a", 0]]})
+    second = writer.add_sweep(SweepRecord(trials=(PlannedTrial("a", "a", 0),)))
     body = (store.root / second).read_bytes()
     (store.root / second).write_bytes(body.replace(b"0", b"1"))
     (store.root / "sweeps" / "notes.json").write_text("{}")
-    assert store.sweeps() == [{"trials": []}]
+    assert store.sweeps() == [SweepRecord()]
     assert [bad.path for bad in store.damaged()] == [second, "sweeps/notes.json"]
-    assert writer.add_sweep({"trials": []}).startswith("sweeps/0003-")
+    assert writer.add_sweep(SweepRecord()).startswith("sweeps/0003-")
 
 
 def test_a_recorder_trains_again_what_was_lost(make_spec, expand_digits, tmp_path):
@@ -157,7 +158,7 @@ def test_a_recorder_trains_again_what_was_lost(make_spec, expand_digits, tmp_pat
     ids = [trial.trial_id for trial in trials]
 
     def start():
-        return Recorder(tmp_path / "store", {"trials": []}, trials, {})
+        return Recorder(tmp_path / "store", SweepRecord(), trials, {})
 
     recorder = start()
     finish(recorder, ids[0])

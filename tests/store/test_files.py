@@ -14,6 +14,7 @@ from raysweep.store import segments
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.lease import SupersededError
 from raysweep.store.log import Entry, Log, Rows, is_shared
+from raysweep.store.record import PlannedTrial, SweepRecord
 from raysweep.store.schema import EPOCHS
 from tests.support.stored_rows import epochs, finished, keys
 
@@ -223,10 +224,11 @@ def test_a_column_that_an_older_store_lacks_reads_as_null(tmp_path):
 
 def test_sweep_records_are_numbered_and_never_overwritten(tmp_path):
     writer = StoreWriter(Store(tmp_path))
-    first = writer.add_sweep({"trial_ids": ["a"]})
-    second = writer.add_sweep({"trial_ids": ["a"]})
+    record = SweepRecord(spec={"name": "s"}, trials=(PlannedTrial("a", "c", 0),))
+    first = writer.add_sweep(record)
+    second = writer.add_sweep(record)
     assert [path[:11] for path in (first, second)] == ["sweeps/0001", "sweeps/0002"]
-    assert [sweep["trial_ids"] for sweep in Store(tmp_path).sweeps()] == [["a"], ["a"]]
+    assert Store(tmp_path).sweeps() == [record, record]
 
 
 def test_a_folder_without_sweeps_is_no_store(tmp_path):

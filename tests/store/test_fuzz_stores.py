@@ -16,6 +16,7 @@ from analysis.sources import store as frames
 from raysweep.cli import run_command_line
 from raysweep.store.done import done_trials, last_attempts
 from raysweep.store.files import Store, StoreWriter
+from raysweep.store.record import SweepRecord
 from raysweep.store.schema import EPOCHS
 from tests.support.fuzzing import TEXTS, VALUES, cases, damaged, outcome
 from tests.support.simulated import Curve, Sweep, spec
@@ -32,7 +33,7 @@ def whole(tmp_path_factory):
     sweep.write(root, lambda trial: Curve())
     StoreWriter(Store(root)).compact()
     writer = StoreWriter(Store(root))
-    writer.add_sweep(sweep.record())
+    writer.add_sweep(SweepRecord.from_json(sweep.record()))
     writer.append("epochs", epochs("logged", 1, 2))
     return {
         path.relative_to(root): path.read_bytes()

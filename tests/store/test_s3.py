@@ -18,6 +18,7 @@ from raysweep.store import folder, object_store
 from raysweep.store.done import done_trials
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.folder import Folder
+from raysweep.store.record import SweepRecord
 from raysweep.store.schema import packed
 from tests.store.test_lease import holders
 from tests.support.commands import free_port, run, started, wait_for
@@ -120,7 +121,7 @@ def test_a_shaky_connection_loses_nothing_and_doubles_nothing(bucket, proxy):
     fault = itertools.cycle(("503", "lost", "cut"))
     proxy.fault = lambda method: next(fault) if next(turns) % 9 == 0 else None
     writer = StoreWriter(store)
-    writer.add_sweep({"trials": []})
+    writer.add_sweep(SweepRecord())
     for trial in ("a", "b"):
         writer.append("epochs", epochs(trial, 1, 2))
         writer.append("trials", finished(trial))
@@ -192,7 +193,7 @@ def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_row
 ):
     monkeypatch.setattr(folder, "PATIENT", 2)
     uri = f"{bucket}/store"
-    recorder = Recorder(uri, {"trials": []}, [], {})
+    recorder = Recorder(uri, SweepRecord(), [], {})
     recorder.claim("a")
     recorder.append(packed(epochs("a", 1).to_pylist()))  # the first rows become a segment at once
     recorder.append(packed(epochs("a", 2).to_pylist()))
