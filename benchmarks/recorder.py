@@ -39,7 +39,7 @@ class WatchedRecorder(Recorder):
 
     def flush(self) -> None:
         """Wait for the slow disk first."""
-        time.sleep(self._slow_s if self.writer.num_pending_rows else 0.0)
+        time.sleep(self._slow_s if self.writer.log.num_pending_rows else 0.0)
         super().flush()
 
     def peak_mb(self) -> float:

@@ -65,8 +65,8 @@ class Sender:
 
     def checkpoint(self) -> bytes | None:
         """What an earlier attempt at the trial left to go on from."""
-        found = ray.get(self._recorder.checkpoint.remote(self._trial_id))
-        return None if found is None else found[1]
+        newest = ray.get(self._recorder.checkpoint.remote(self._trial_id))
+        return None if newest is None else newest[1]
 
     def drop_checkpoint(self, reason: str) -> None:
         """It can't be used."""

@@ -32,18 +32,18 @@ FLUSH_ROWS = 50_000
 RETRIES = 2  # of a trial whose process died; an error raised in it is final at once
 # Of a trial in one invocation: nodes that left while it trained on them.
 MAX_LOST_NODES = 20
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def _writes(
-    method: Callable[Concatenate["Recorder", P], R],
-) -> Callable[Concatenate["Recorder", P], R]:
+    method: Callable[Concatenate["Recorder", _P], _R],
+) -> Callable[Concatenate["Recorder", _P], _R]:
     """A method that needs the lease, and may find the store unwritable. From then on all of them
     refuse: nothing that is sent counts as recorded, and no trial is blamed for it."""
 
     @functools.wraps(method)
-    def call(self: "Recorder", *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: "Recorder", *args: _P.args, **kwargs: _P.kwargs) -> _R:
         self.lease.assert_held()
         if self.storage_error is not None:
             raise StorageError(self.storage_error)
@@ -81,9 +81,13 @@ class Recorder:
         resume: ResumeFolder | None = None,
         pruned: bool = False,
     ) -> None:
-        """Args: record: of this invocation; constants: columns that all trials
-        share (task, world_size, ...); invocation: by default one that begins here; resume: where
-        checkpoints lie, in the store by default; pruned: whether the sweep has a scheduler.
+        """Args:
+            record: of this invocation.
+            constants: columns that all trials share (task, world_size, ...).
+            invocation: by default one that begins here.
+            retries: of a trial whose process died.
+            resume: where checkpoints lie; in the store by default.
+            pruned: whether the sweep has a scheduler.
 
         Raises: InputError when another invocation writes to the store.
         """
@@ -98,16 +102,13 @@ class Recorder:
         self._flushed_at = -math.inf  # the first rows become a segment at once
         self._constants = constants
         done = done_trials(self.store, pruned=pruned)
-        self._now = State(trials, last_attempts(self.store), done)
+        self._state = State(trials, last_attempts(self.store), done)
         for entry in self._log.entries():  # of a recorder of this invocation that has died
-            self._now.apply(entry)
+            self._state.apply(entry)
         self._groups: dict[str, str] = {}  # which placement group trains which trial
         self._retries = retries
         self._resume_folder = resume or ResumeFolder(self.store.folder, "resume")
-        self._resume_folder.look(others_write=self._log.resumed)
-        for trial_id in self._resume_folder:
-            if trial_id in self._now.done:
-                self._resume_folder.remove(trial_id)
+        self._resume_folder.look(self._state.done, others_write=self._log.resumed)
         self._num_rows = 0
         written = self.store.sweeps() if self._log.resumed else []
         if not any(sweep.invocation == invocation.token for sweep in written):
@@ -127,7 +128,7 @@ class Recorder:
         entry = Entry(trial_id, attempt, what, dict(details))
         if not self._log.note(entry, rows, last=last):
             return False
-        self._now.apply(entry)
+        self._state.apply(entry)
         return True
 
     def _end(
@@ -143,7 +144,7 @@ class Recorder:
 
         Args: columns: of `TRIALS`, besides those that are known here.
         """
-        trial = self._now[trial_id]
+        trial = self._state[trial_id]
         row = {
             **self._constants,
             **trial.hyperparameters.columns(),
@@ -168,22 +169,21 @@ class Recorder:
         Args: living: ids of the nodes that are there now; None: all are.
         """
         for trial_id in trial_ids:
-            if trial_id in self._now.claims:
-                self._note("died", trial_id, self._now.claims[trial_id].attempt, {})
-            if self._now.has_ended(trial_id):
+            if trial_id in self._state.claims:
+                self._note("died", trial_id, self._state.claims[trial_id].attempt, {})
+            if self._state.has_ended(trial_id):
                 continue
-            deaths = self._now.deaths.get(trial_id, [])
+            deaths = self._state.deaths.get(trial_id, [])
             lost = sum(living is not None and not nodes <= set(living) for nodes in deaths)
             if len(deaths) - lost > self._retries:
-                died = f"the process that trained it died, {len(deaths) - lost} times"
-                self._give_up(trial_id, died, died + " (killed, out of memory, crashed)")
+                why = f"the process that trained it died, {len(deaths) - lost} times"
+                details = why + " (killed, out of memory, crashed)"
             elif lost > MAX_LOST_NODES:
-                left = f"the node that trained it left, {lost} times"
-                self._give_up(trial_id, left, left)
-        return [trial_id for trial_id in trial_ids if not self._now.has_ended(trial_id)]
-
-    def _give_up(self, trial_id: str, error: str, details: str) -> None:
-        self.fail(trial_id, self._now.attempts[trial_id], error, details)
+                why = details = f"the node that trained it left, {lost} times"
+            else:
+                continue
+            self.fail(trial_id, self._state.attempts[trial_id], why, details)
+        return [trial_id for trial_id in trial_ids if not self._state.has_ended(trial_id)]
 
     @_writes
     def claim(self, trial_id: str, nodes: Collection[str] = (), token: str = "") -> int:
@@ -192,16 +192,16 @@ class Recorder:
         Args: nodes: ids of those that it trains on; token: of the caller's choice; the same claim
             has the same one when it comes again.
         """
-        before = self._now.claims.get(trial_id)
+        before = self._state.claims.get(trial_id)
         if before is not None and token and before.token == token:
             return before.attempt
-        attempt = self._now.attempts.get(trial_id, 0) + 1
+        attempt = self._state.attempts.get(trial_id, 0) + 1
         self._note("claimed", trial_id, attempt, {"nodes": sorted(nodes), "token": token})
         return attempt
 
     def num_attempts(self, trial_ids: Sequence[str]) -> int:
         """At all of these trials together."""
-        return sum(self._now.attempts.get(trial_id, 0) for trial_id in trial_ids)
+        return sum(self._state.attempts.get(trial_id, 0) for trial_id in trial_ids)
 
     def kept(self, trial_ids: Sequence[str]) -> list[str]:
         """Which of these trials have a checkpoint."""
@@ -209,9 +209,8 @@ class Recorder:
 
     @_writes
     def save_checkpoint(self, trial_id: str, attempt: int, epoch: int, body: bytes | None) -> None:
-        """A trial's state after an epoch, to go on from; None: its worker has
-        written it."""
-        if not self._now.has_claim(trial_id, attempt):
+        """A trial's state after an epoch, to go on from; None: its worker has written it."""
+        if not self._state.has_claim(trial_id, attempt):
             return  # of an attempt that was given up
         if body is not None:
             self._resume_folder.write(trial_id, attempt, epoch, body)
@@ -222,10 +221,10 @@ class Recorder:
         """(epoch, bytes) to go on from; None where there is none, or where a row of an epoch up to
         it is not in the store."""
         self.flush()
-        found = self._resume_folder.read(trial_id)
-        if found is None:
+        newest = self._resume_folder.read(trial_id)
+        if newest is None:
             return None
-        _, epoch, body = found
+        epoch, body = newest
         if has_epochs(self.store, trial_id, epoch):
             return epoch, body
         self.drop_checkpoint(trial_id, "the store lacks rows of the epochs before it")
@@ -235,17 +234,17 @@ class Recorder:
     def drop_checkpoint(self, trial_id: str, reason: str) -> None:
         """A checkpoint is not used: its trial starts from the beginning, and a log says why."""
         self._resume_folder.remove(trial_id)
-        log = self.store.checkpoint_log(trial_id, self._now.attempts.get(trial_id, 0))
-        said = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
-        self._write_once(log, said.encode())
+        log = self.store.checkpoint_log(trial_id, self._state.attempts.get(trial_id, 0))
+        line = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
+        self._write_once(log, line.encode())
 
     @_writes
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
-        claimed = [trial_id for trial_id in trial_ids if trial_id in self._now.claims]
+        claimed = [trial_id for trial_id in trial_ids if trial_id in self._state.claims]
         for trial_id in claimed:
-            self.fail(trial_id, self._now.claims[trial_id].attempt, error, details)
-        failures = [self._now.failures[t] for t in trial_ids if t in self._now.failures]
+            self.fail(trial_id, self._state.claims[trial_id].attempt, error, details)
+        failures = [self._state.failures[t] for t in trial_ids if t in self._state.failures]
         return bool(claimed) or any(failure.error == error for failure in failures)
 
     @_writes
@@ -260,7 +259,7 @@ class Recorder:
             return
         first = batch.slice(0, 1).select(KEYS["epochs"]).to_pylist()[0]
         trial_id, attempt, *place = first.values()
-        if not self._now.has_claim(trial_id, attempt):
+        if not self._state.has_claim(trial_id, attempt):
             return
         # A row is sent once, so its first row tells a batch from all others.
         entry = Entry(trial_id, attempt, f"rows {place}")
@@ -279,7 +278,7 @@ class Recorder:
         checkpoint: bytes | None,
     ) -> None:
         """A trial's last rows, packed, and its result. Args: outcome: columns of `TRIALS`."""
-        if not self._now.has_claim(trial_id, attempt):
+        if not self._state.has_claim(trial_id, attempt):
             return
         columns = dict(outcome)
         if checkpoint is not None:
@@ -296,10 +295,10 @@ class Recorder:
 
         Args: outcome: columns of `TRIALS`. Returns: the placement group that it leaves.
         """
-        claim = self._now.claims.get(trial_id)
+        claim = self._state.claims.get(trial_id)
         if claim is not None:
             self._end(STOPPED, trial_id, claim.attempt, {}, {**outcome, "status": STOPPED})
-        return self._groups.get(trial_id) if trial_id in self._now.stopped else None
+        return self._groups.get(trial_id) if trial_id in self._state.stopped else None
 
     def abandon(self, reason: str) -> None:
         """Nothing that is left can be trained: the sweep is to stop and say why."""
@@ -311,7 +310,7 @@ class Recorder:
 
     def groups(self) -> set[str]:
         """The placement groups of the trials that are claimed."""
-        return {group for trial_id, group in self._groups.items() if trial_id in self._now.claims}
+        return {group for trial_id, group in self._groups.items() if trial_id in self._state.claims}
 
     @_writes
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
@@ -326,7 +325,7 @@ class Recorder:
         self.lease.assert_held()
         with contextlib.suppress(StorageError):  # it is in what is returned
             self._flush_if_due()
-        return self._now.progress()._replace(
+        return self._state.progress()._replace(
             storage_error=self.storage_error,
             abandoned=self._abandoned,
             num_rows=self._num_rows,
@@ -351,7 +350,7 @@ class Recorder:
 
     @_writes
     def _flush_if_due(self) -> None:
-        pending = self.writer.num_pending_rows
+        pending = self._log.num_pending_rows
         due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
         if pending and due:
             self.flush()

@@ -184,13 +184,13 @@ class Store:
 
     def damaged_records(self) -> list[Damaged]:
         """Those of sweeps and generations."""
-        found = self._scan_sweeps()[1]
+        damaged = self._scan_sweeps()[1]
         for name in self.folder.names("generations")[-1:]:
             try:
                 self._recorded(name)
             except ValueError as error:
-                found.append(Damaged(f"generations/{name}", str(error)))
-        return found
+                damaged.append(Damaged(f"generations/{name}", str(error)))
+        return damaged
 
     def _scan_sweeps(self) -> tuple[list[SweepRecord], list[Damaged]]:
         records: list[tuple[int, SweepRecord]] = []
@@ -241,8 +241,8 @@ class Store:
         return files
 
     def _segments(self, table: Table, generation: int) -> list[str]:
-        found = map(_SEGMENT.fullmatch, self.folder.names(table))
-        return [match[0] for match in found if match and int(match[1]) == generation]
+        matches = map(_SEGMENT.fullmatch, self.folder.names(table))
+        return [match[0] for match in matches if match and int(match[1]) == generation]
 
 
 class StoreWriter:
@@ -270,11 +270,6 @@ class StoreWriter:
     def generation(self) -> int:
         """The number that this writer's segments carry."""
         return self.lease.generation
-
-    @property
-    def num_pending_rows(self) -> int:
-        """Rows that are in the log and in no segment."""
-        return self.log.num_pending_rows
 
     def add_sweep(self, record: SweepRecord) -> str:
         """Write one invocation's record under the next free number. Returns: its path."""

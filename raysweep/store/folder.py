@@ -45,8 +45,8 @@ class Folder:
         self.uri = text if self.local is None else str(self.local)
         if self.local is None:
             check_uri(text)
-        elif found := re.match(r"([a-z][a-z0-9]+):/", text):
-            scheme = found[1]
+        elif match := re.match(r"([a-z][a-z0-9]+):/", text):
+            scheme = match[1]
             raise InputError(f"{text} is no folder: write {scheme}://..., as text and no Path")
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Folder:
         if self.local is not None:
             return self._path(path).is_file()
         try:
-            self._asked(path, lambda: obstore.head(self._system, inside(path)))
+            self._answer(path, lambda: obstore.head(self._system, inside(path)))
         except FileNotFoundError:
             return False
         return True
@@ -131,7 +131,7 @@ class Folder:
         """
         if self.local is not None:
             return self._path(path).read_bytes()
-        return self._asked(path, lambda: bytes(obstore.get(self._system, inside(path)).bytes()))
+        return self._answer(path, lambda: bytes(obstore.get(self._system, inside(path)).bytes()))
 
     def open(self, path: str) -> pa.NativeFile:
         """A file to read here and there; an object is fetched whole, which is one request.
@@ -197,12 +197,12 @@ class Folder:
             self._path(path).unlink(missing_ok=True)
         else:
             with contextlib.suppress(FileNotFoundError):
-                self._asked(path, lambda: obstore.delete(self._system, inside(path)))
+                self._answer(path, lambda: obstore.delete(self._system, inside(path)))
 
     def _listed(self, sub: str) -> Any:
-        return self._asked(sub, lambda: obstore.list_with_delimiter(self._system, sub or None))
+        return self._answer(sub, lambda: obstore.list_with_delimiter(self._system, sub or None))
 
-    def _asked(self, path: str, ask: Callable[[], _Answer]) -> _Answer:
+    def _answer(self, path: str, ask: Callable[[], _Answer]) -> _Answer:
         """What an object store answers. obstore repeats a request, but for an answer that was cut
         off in its midst."""
         for left in reversed(range(PATIENT)):

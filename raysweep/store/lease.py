@@ -39,7 +39,6 @@ LOOK_S = 0.5
 _GENERATION = re.compile(r"(\d{6,})\.json")
 _SIGN = re.compile(r"(\d{6,})\.(beat|end)")
 
-
 # What the file of a generation that opens now says of the files that count.
 Content = Callable[[], dict[str, Any]]
 
@@ -90,26 +89,10 @@ class Lease:
         self._beating = threading.Lock()  # one of: a beat, the change to the next number, the end
 
     @classmethod
-    def take(
-        cls,
-        folder: Folder,
-        invocation: Invocation,
-        content: Content,
-        *,
-        tell: Callable[[str], None] = lambda line: None,
-    ) -> "Lease":
-        """Open the next generation, and keep it.
-
-        Args:
-            content: what the generation's file is to say of the files that count now.
-            tell: is given one line if there is something to wait for.
-
-        Raises: InputError when another writer lives.
-        """
+    def take(cls, folder: Folder, invocation: Invocation, content: Content) -> "Lease":
+        """Open the next generation, and keep it. Raises: InputError when another writer lives."""
         holder = Holder(invocation, Process.this())
-        number = _open(
-            folder, holder, content, lambda: wait_until_free(folder, invocation, tell=tell)
-        )
+        number = _open(folder, holder, content, lambda: wait_until_free(folder, invocation))
         lease = cls(folder, holder, number)
         threading.Thread(target=lease._beat_on, name="lease", daemon=True).start()
         return lease
@@ -133,15 +116,20 @@ class Lease:
         with contextlib.suppress(OSError, RaysweepError):  # this process's end says the same
             self.end()
 
-    def check(self) -> None:
-        """Look whether this is still the newest generation. Raises: SupersededError."""
+    def check(self) -> int:
+        """Look whether this is still the newest generation. Returns: its number.
+
+        Raises: SupersededError.
+        """
         newest = newest_generation(self.folder)
         if newest > self.generation and self.lost is None:
-            self.lost = self._successor(newest)
+            holder = _holder(self.folder, newest)
+            who = f": {holder.invocation.describe()}" if holder else ""
+            self.lost = (
+                f"another writer has taken over {self.folder}{who}; this one was silent for too "
+                "long, and has stopped. What it had finished is there"
+            )
         self.assert_held()
-
-    def _checked(self) -> int:
-        self.check()
         return self.generation
 
     def assert_held(self) -> None:
@@ -152,7 +140,7 @@ class Lease:
     def renumber(self, content: Content) -> None:
         """Go on under the next generation, which says something else of the files."""
         with self._beating:
-            self.generation = _open(self.folder, self.holder, content, self._checked)
+            self.generation = _open(self.folder, self.holder, content, self.check)
 
     def end(self) -> None:
         """Let the next writer in at once."""
@@ -185,14 +173,6 @@ class Lease:
             self.lost = f"the sweep's own process ended ({self.holder.invocation.describe()})"
         return self.lost is None
 
-    def _successor(self, newest: int) -> str:
-        holder = _holder(self.folder, newest)
-        who = f": {holder.invocation.describe()}" if holder else ""
-        return (
-            f"another writer has taken over {self.folder}{who}; this one was silent for too long, "
-            "and has stopped. What it had finished is there"
-        )
-
 
 def wait_until_free(
     folder: Folder,
@@ -202,8 +182,12 @@ def wait_until_free(
 ) -> int:
     """Wait until nobody writes to a store; see the head of this file.
 
-    Args: ours: an invocation whose writers don't count.
+    Args:
+        ours: an invocation whose writers don't count.
+        tell: takes one line if there is something to wait for.
+
     Returns: the generation that is nobody's any more; 0 before the first.
+
     Raises: InputError naming a writer that lives.
     """
     watched, heard_since, told_at = (0, b""), 0.0, None

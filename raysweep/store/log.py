@@ -185,6 +185,6 @@ def is_shared(folder: Path) -> bool:
     except OSError:
         return False
     kinds = {point: kind for _, point, kind, *_ in map(str.split, mounts)}
-    places = map(str, (folder.absolute(), *folder.absolute().parents))
+    places = map(str, (folder.resolve(), *folder.resolve().parents))
     kind = next((kinds[place] for place in places if place in kinds), "")
     return _SHARED.fullmatch(kind) is not None

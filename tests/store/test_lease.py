@@ -109,7 +109,8 @@ def test_the_writers_of_one_invocation_follow_each_other(folder):
 def test_a_dead_holder_of_this_machine_is_taken_over_at_once(folder, dead):
     left_by(folder, dead, dead)
     said = []
-    taken = Lease.take(folder, Invocation.begin(), content, tell=said.append)
+    wait_until_free(folder, tell=said.append)
+    taken = Lease.take(folder, Invocation.begin(), content)
     assert (taken.generation, said) == (2, [])
     taken.end()
 
@@ -134,8 +135,9 @@ def test_a_holder_elsewhere_that_is_silent_is_taken_over_after_a_while(folder, m
     silent = left_by(folder, far(Process.this()), far(Process.this()))
     said = []
     began = time.monotonic()
-    taken = Lease.take(folder, Invocation.begin(), content, tell=said.append)
+    wait_until_free(folder, tell=said.append)
     assert time.monotonic() - began > 1
+    taken = Lease.take(folder, Invocation.begin(), content)
     assert (taken.generation, len(said)) == (2, 1)
     with pytest.raises(
         SupersededError, match=f"another writer has taken over .*: pid {os.getpid()}"
