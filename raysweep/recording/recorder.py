@@ -114,49 +114,31 @@ class Recorder:
         if not any(sweep.invocation == invocation.token for sweep in written):
             self.writer.add_sweep(replace(record, invocation=invocation.token))
 
-    def _note(
-        self,
-        what: str,
-        trial_id: str,
-        attempt: int,
-        details: Mapping[str, Any],
-        rows: Sequence[Rows] = (),
-        *,
-        last: bool = False,
-    ) -> bool:
+    def _note(self, entry: Entry, rows: Sequence[Rows] = (), *, last: bool = False) -> bool:
         """Everything but a running trial's rows enters here. Returns: False if it came before."""
-        entry = Entry(trial_id, attempt, what, dict(details))
         if not self._log.note(entry, rows, last=last):
             return False
         self._state.apply(entry)
         return True
 
-    def _end(
-        self,
-        what: str,
-        trial_id: str,
-        attempt: int,
-        details: Mapping[str, Any],
-        columns: Mapping[str, Any],
-        rows: Sequence[Rows] = (),
-    ) -> None:
+    def _end(self, end: Entry, columns: Mapping[str, Any], rows: Sequence[Rows] = ()) -> None:
         """A trial's end: it is noted together with the trial's last rows and its own row.
 
         Args: columns: of `TRIALS`, besides those that are known here.
         """
-        trial = self._state[trial_id]
+        trial = self._state[end.trial_id]
         row = {
             **self._constants,
             **trial.hyperparameters.columns(),
-            "trial_id": trial_id,
+            "trial_id": trial.trial_id,
             "config_id": trial.config_id,
             "seed": trial.seed,
-            "attempt": attempt,
+            "attempt": end.attempt,
             **columns,
         }
         own = Rows("trials", 1, packed([row], "trials"))
-        if self._note(what, trial_id, attempt, details, [*rows, own], last=True):
-            self._resume_folder.remove(trial_id)
+        if self._note(end, [*rows, own], last=True):
+            self._resume_folder.remove(trial.trial_id)
             self._flush_if_due()
 
     @_writes
@@ -170,7 +152,7 @@ class Recorder:
         """
         for trial_id in trial_ids:
             if trial_id in self._state.claims:
-                self._note("died", trial_id, self._state.claims[trial_id].attempt, {})
+                self._note(Entry(trial_id, self._state.claims[trial_id].attempt, "died", {}))
             if self._state.has_ended(trial_id):
                 continue
             deaths = self._state.deaths.get(trial_id, [])
@@ -196,7 +178,8 @@ class Recorder:
         if before is not None and token and before.token == token:
             return before.attempt
         attempt = self._state.attempts.get(trial_id, 0) + 1
-        self._note("claimed", trial_id, attempt, {"nodes": sorted(nodes), "token": token})
+        details = {"nodes": sorted(nodes), "token": token}
+        self._note(Entry(trial_id, attempt, "claimed", details))
         return attempt
 
     def num_attempts(self, trial_ids: Sequence[str]) -> int:
@@ -286,7 +269,7 @@ class Recorder:
             self._write_once(path, checkpoint)
         last = Rows("epochs", len(unpacked(rows)), rows)
         details = {"status": columns["status"], "accuracy": val_accuracy}
-        self._end("finished", trial_id, attempt, details, columns, [last])
+        self._end(Entry(trial_id, attempt, "finished", details), columns, [last])
         self._num_rows += last.num_rows
 
     @_writes
@@ -297,7 +280,8 @@ class Recorder:
         """
         claim = self._state.claims.get(trial_id)
         if claim is not None:
-            self._end(STOPPED, trial_id, claim.attempt, {}, {**outcome, "status": STOPPED})
+            end = Entry(trial_id, claim.attempt, STOPPED, {})
+            self._end(end, {**outcome, "status": STOPPED})
         return self._groups.get(trial_id) if trial_id in self._state.stopped else None
 
     def abandon(self, reason: str) -> None:
@@ -318,7 +302,7 @@ class Recorder:
         log = self.store.error_log(trial_id, attempt)
         self._write_once(log, details.encode())
         columns = {"status": "failed", "error": error, "error_log": log}
-        self._end("failed", trial_id, attempt, {"error": error, "log": log}, columns)
+        self._end(Entry(trial_id, attempt, "failed", {"error": error, "log": log}), columns)
 
     def progress(self) -> Progress:
         """Where the sweep stands now."""

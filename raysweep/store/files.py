@@ -44,13 +44,6 @@ _TORN = re.compile(r"\..*\.parquet\.[0-9a-f]+\.tmp")
 _MAX_LISTINGS = 10
 
 
-class Generation(NamedTuple):
-    """What was live when a writer took over."""
-
-    number: int
-    files: dict[Table, list[str]]
-
-
 class Damaged(NamedTuple):
     """A file of a store that can't be used, and why."""
 
@@ -120,16 +113,11 @@ class Store:
         """The best weights of a trial with early stopping (a torch state dict)."""
         return f"checkpoints/{trial_id}-{attempt}.pt"
 
-    def generation(self) -> Generation:
-        """The newest generation; number 0 and no files before the first writer."""
-        numbers = generations(self.folder)
-        return Generation(numbers[-1] if numbers else 0, self._files_of(numbers))
-
     def live_files(self, table: Table) -> list[str]:
         """The Parquet files that count, oldest first."""
-        generation = self.generation()
-        own = self._segments(table, generation.number)
-        return [f"{table}/{name}" for name in [*generation.files[table], *own]]
+        numbers = generations(self.folder)
+        own = self._segments(table, numbers[-1]) if numbers else []
+        return [f"{table}/{name}" for name in [*self._files_of(numbers)[table], *own]]
 
     def live_record(self) -> dict[str, Any]:
         """What a generation that opens now has to say of the files that count."""

@@ -13,6 +13,7 @@ from analysis import analyze
 from analysis.sources.store import KEY, bits, evidence, live_epochs, scan
 from raysweep.errors import InputError
 from raysweep.store.files import Store, StoreWriter
+from raysweep.store.lease import newest_generation
 from raysweep.store.schema import EPOCHS, TRIALS
 from tests.support.simulated import Curve, Sweep, spec
 
@@ -173,7 +174,7 @@ def test_a_scan_beside_a_writer_never_fails(tmp_path):
     thread.start()
     seen = []
     try:
-        while store.generation().number < 12:
+        while newest_generation(store.folder) < 12:
             seen.append(scan(store, "epochs"))
     finally:
         stop.set()

@@ -257,4 +257,4 @@ print(held.lost, flush=True)
     out, _ = child.communicate(timeout=PATIENCE_S)
     assert "another writer has taken over" in out
     assert [int(n[:6]) for n in store.folder.names("lease") if n.endswith(".beat")] in ([], [1])
-    assert store.generation().number == new.generation == 2
+    assert newest_generation(store.folder) == new.generation == 2
