@@ -76,12 +76,13 @@ class Folder:
             probe._listed("")
             if exclusive:
                 probe._check_exclusive()
-        except (OSError, BaseError, StorageError) as error:
+        except StorageError as error:
             if "NoSuchBucket" in str(error):
                 bucket = urlsplit(self.uri).netloc
                 raise InputError(f"{self}: there is no bucket {bucket!r}; make it first") from error
-            said = str(error) if isinstance(error, StorageError) else cause(error)
-            raise InputError(f"{self} can't be reached: {said}") from error
+            raise InputError(str(error)) from error
+        except (OSError, BaseError) as error:
+            raise InputError(f"{self} can't be reached: {cause(error)}") from error
 
     def _check_exclusive(self) -> None:
         path = f"lease/{uuid.uuid4().hex}.probe"

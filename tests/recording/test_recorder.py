@@ -3,6 +3,7 @@
 import pytest
 
 from raysweep.errors import one_line
+from raysweep.recording.handle import RecorderHandle
 from raysweep.recording.recorder import FLUSH_SECONDS, MAX_LOST_NODES, RETRIES, Recorder
 from raysweep.store.done import done_trials, has_epochs
 from raysweep.store.files import Store, StoreWriter
@@ -337,6 +338,10 @@ def test_a_sweep_that_nothing_can_train_is_told_so(start):
     assert recorder.progress().abandoned is None
     recorder.abandon("a group of 2 workers failed 3 times")
     assert recorder.progress().abandoned == "a group of 2 workers failed 3 times"
+
+
+def test_the_handle_names_calls_that_the_recorder_answers():
+    assert all(callable(getattr(Recorder, name)) for name in RecorderHandle.__annotations__)
 
 
 def test_an_error_reads_as_one_line():
