@@ -28,9 +28,11 @@ def write(num_trials: int, epochs: int, root: str) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from raysweep.planning.grid import Identity, Trial, expand
+    from raysweep.planning.grid import Identity, Trial, expand, listed
     from raysweep.spec import SweepSpec
-    from raysweep.store.files import EPOCHS, NUM_BLOCKS, TRIALS, Store, StoreWriter
+    from raysweep.store.files import Store, StoreWriter
+    from raysweep.store.record import SweepRecord
+    from raysweep.store.schema import EPOCHS, NUM_BLOCKS, TRIALS
     from raysweep.tasks import Traits
 
     def epoch_table(trials: list[Trial], rng: np.random.Generator) -> pa.RecordBatch:
@@ -138,18 +140,13 @@ def write(num_trials: int, epochs: int, root: str) -> None:
     trials = expand(spec, Identity("task", "0", "0", N_TRAIN, plain))
     assert len(trials) == num_trials
     writer = StoreWriter(Store(root))
-    writer.add_sweep(
-        {
-            "spec": spec.model_dump(mode="json"),
-            "trials": [[t.trial_id, t.config_id, t.seed] for t in trials],
-            "configurations": {t.config_id: t.point for t in trials},
-            "versions": {"raysweep": "0", "torch": "0", "ray": "0"},
-            "git_commit": None,
-            "hardware": {"nodes": []},
-            "command": ["benchmark"],
-            "started_at": "2026-01-02T03:04:05+00:00",
-        }
+    record = SweepRecord(
+        spec=spec.model_dump(mode="json"),
+        versions={"raysweep": "0", "torch": "0", "ray": "0"},
+        command=["benchmark"],
+        started_at="2026-01-02T03:04:05+00:00",
     )
+    writer.add_sweep(listed(record, trials))
     rng = np.random.default_rng(0)
     for start in range(0, num_trials, TRIALS_PER_SEGMENT):
         some = trials[start : start + TRIALS_PER_SEGMENT]

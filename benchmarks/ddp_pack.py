@@ -50,7 +50,7 @@ def worker_loop(config: dict[str, Any]) -> None:
     from ray.train.torch import get_device, prepare_model
 
     from raysweep.spec import Hyperparameters
-    from raysweep.store.files import EPOCHS
+    from raysweep.store.schema import EPOCHS
     from raysweep.tasks import find_task
     from raysweep.training.group import Group
     from raysweep.training.splits import place

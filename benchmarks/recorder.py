@@ -22,7 +22,9 @@ from raysweep.planning.grid import Trial
 from raysweep.recording.client import Sender
 from raysweep.recording.recorder import Recorder
 from raysweep.spec import Hyperparameters
-from raysweep.store.files import EPOCHS, NUM_BLOCKS, Store
+from raysweep.store.files import Store
+from raysweep.store.record import SweepRecord
+from raysweep.store.schema import EPOCHS, NUM_BLOCKS, packed_batch
 
 MAX_PROCESSES = 8
 UNBOUNDED = 1_000_000
@@ -32,12 +34,12 @@ class WatchedRecorder(Recorder):
     """A recorder that tells its own memory, on a disk as slow as asked."""
 
     def __init__(self, root: Path, trials: Sequence[Trial], slow_s: float) -> None:
-        super().__init__(root, {"trials": []}, trials, {})
+        super().__init__(root, SweepRecord(), trials, {})
         self._slow_s = slow_s
 
     def flush(self) -> None:
         """Wait for the slow disk first."""
-        time.sleep(self._slow_s if self.writer.num_pending_rows else 0.0)
+        time.sleep(self._slow_s if self.writer.log.num_pending_rows else 0.0)
         super().flush()
 
     def peak_mb(self) -> float:
@@ -119,7 +121,7 @@ def later(batch: pa.RecordBatch, number: int) -> bytes:
     first = number * len(batch) + 1
     epochs = pa.array(range(first, first + len(batch)), pa.int32())
     moved = batch.set_column(EPOCHS.get_field_index("epoch"), "epoch", epochs)
-    return moved.serialize().to_pybytes()
+    return packed_batch(moved)
 
 
 def some_trials(count: int) -> list[Trial]:

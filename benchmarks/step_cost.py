@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from raysweep.spec import Checkpoints, Probes
 from raysweep.store.folder import Folder
-from raysweep.store.resume import Shelf
+from raysweep.store.resume import ResumeFolder
 from raysweep.store.schema import packed
 from raysweep.training.checkpoints import Checkpointer, to_bytes
 from raysweep.training.evaluation import evaluate
@@ -244,12 +244,12 @@ def checkpoint(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     """Milliseconds of a checkpoint: the state as bytes, and those as a durable file."""
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(Folder(folder), "resume")
-        shelf.look()
+        resume = ResumeFolder(Folder(folder), "resume")
+        resume.look()
 
         def put(epoch: int, body: bytes) -> None:
-            shelf.write("0123456789ab", 1, epoch, body)
-            shelf.note("0123456789ab", 1, epoch)
+            resume.write("0123456789ab", 1, epoch, body)
+            resume.note("0123456789ab", 1, epoch)
 
         class Timed(Checkpointer):
             def keep(self, epoch: int, state: Mapping[str, Any]) -> None:

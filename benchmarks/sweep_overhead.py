@@ -75,7 +75,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from raysweep.store.files import EPOCHS as SCHEMA
+    from raysweep.store.schema import EPOCHS as SCHEMA
 
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), "rows.parquet")
 

@@ -125,7 +125,7 @@ def status(store: Annotated[str, typer.Argument(help="Folder or URI of the resul
     if not sweeps:
         raise InputError(f"{place.root} holds no sweep yet: run one with that store first")
     latest = sweeps[-1]
-    planned = {trial_id for trial_id, *_ in latest["trials"]}
+    planned = {trial_id for trial_id, *_ in latest.trials}
     rows = place.read("trials", ["trial_id", "attempt", "status"]).sort_by("attempt").to_pydict()
     ended = dict(zip(rows["trial_id"], rows["status"], strict=True))
     counts = [ended.get(trial_id, "missing") for trial_id in planned]
@@ -134,8 +134,8 @@ def status(store: Annotated[str, typer.Argument(help="Folder or URI of the resul
         for kind in ("completed", "diverged", "stopped", "failed", "missing")
         if counts.count(kind)
     ]
-    _say(f"{latest['spec']['name']}: {len(planned)} trials planned: {', '.join(kinds)}")
-    _say(f"started {latest['started_at']}, invocation {len(sweeps)} of this store")
+    _say(f"{latest.spec['name']}: {len(planned)} trials planned: {', '.join(kinds)}")
+    _say(f"started {latest.started_at}, invocation {len(sweeps)} of this store")
     others = set(ended) - planned
     if others:
         _say(f"{len(others)} further trials, of other sweeps, are in this store")

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from analysis.sources import censoring
 from raysweep.errors import InputError
-from raysweep.store.files import SCHEMAS, Damaged, Store, Table
+from raysweep.store.files import Damaged, Store
+from raysweep.store.schema import SCHEMAS, Table
 
 # What the analysis uses of an epoch's row; lists and bits that it doesn't use stay on disk.
 EPOCH_COLUMNS = (
@@ -72,13 +73,6 @@ class Frames(NamedTuple):
     quality: pl.DataFrame
 
 
-class Scan(NamedTuple):
-    """The rows of a table, and the files that could not be read, each with the reason."""
-
-    rows: pl.DataFrame
-    corrupt: list[str]
-
-
 def read(store: Store) -> Frames:
     """The latest sweep of a store.
 
@@ -87,14 +81,14 @@ def read(store: Store) -> Frames:
     sweeps = store.sweeps()
     if not sweeps:
         raise InputError(f"{store.root} holds no sweep yet: run one with that store first")
-    record = sweeps[-1]
+    record = sweeps[-1].to_json()
     planned = pl.DataFrame(
         record["trials"],
         schema={"trial_id": pl.String, "config_id": pl.String, "seed": pl.Int64},
         orient="row",
     )
     # Trials before epochs: a trial that stands in a segment has its epochs in segments already.
-    trial_scan = scan(store, "trials")
+    ended, corrupt_trials = scan(store, "trials")
     rows, corrupt = scan(store, "epochs", EPOCH_COLUMNS)
     attempts = rows.group_by("trial_id").agg(pl.col("attempt").max().alias("tried"))
     num_rows = _num_of(planned, rows)
@@ -102,7 +96,7 @@ def read(store: Store) -> Frames:
     del rows  # a million epochs are most of a gigabyte, and each step makes a copy
     num_live = _num_of(planned, live)
     latest = (
-        trial_scan.rows.sort("trial_id", "attempt", maintain_order=True)
+        ended.sort("trial_id", "attempt", maintain_order=True)
         .unique("trial_id", keep="last", maintain_order=True)
         .join(attempts, on="trial_id", how="left")
     )
@@ -125,7 +119,7 @@ def read(store: Store) -> Frames:
         known=latest,
         epochs=epochs,
         num_superseded=num_rows - num_live,
-        corrupt=_named(store.damaged_records()) + trial_scan.corrupt + corrupt,
+        corrupt=_named(store.damaged_records()) + corrupt_trials + corrupt,
         num_sweeps=len(sweeps),
     )
     return Frames(record, trials, epochs, quality)
@@ -154,8 +148,11 @@ def scan(
     columns: Sequence[str] | None = None,
     *,
     trial_id: str | None = None,
-) -> Scan:
-    """All rows of the live files that can be read, in the order of writing; or one trial's."""
+) -> tuple[pl.DataFrame, list[str]]:
+    """All rows of the live files that can be read, in the order of writing; or one trial's.
+
+    Returns: the rows, and the files that could not be read, each with the reason.
+    """
     found = store.scan(table, columns, trial_id=trial_id)
     rows = pl.from_arrow(found.rows, rechunk=False)
     assert isinstance(rows, pl.DataFrame)
@@ -163,7 +160,7 @@ def scan(
     del found
     # Arrow would keep what decoding took, as much again as the rows.
     pa.default_memory_pool().release_unused()
-    return Scan(rows, damaged)
+    return rows, damaged
 
 
 def _named(damaged: Sequence[Damaged]) -> list[str]:
@@ -176,7 +173,7 @@ def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFram
     Those are heavy: `val_correct_bits`, `val_class_n`, `val_class_correct`.
     """
     wanted = ("attempt", "start_epoch", *KEY, *columns)
-    rows = scan(store, "epochs", wanted, trial_id=trial_id).rows
+    rows, _ = scan(store, "epochs", wanted, trial_id=trial_id)
     rows = live_epochs(rows).filter(pl.col("weights_kind") == "raw")
     return rows.sort("epoch").select("epoch", *columns)
 
@@ -184,7 +181,8 @@ def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFram
 def class_counts(store: Store) -> pl.DataFrame:
     """Of all live epochs of raw weights: trial_id, epoch, val_class_n, val_class_correct."""
     wanted = ("attempt", "start_epoch", *KEY, "val_class_n", "val_class_correct")
-    rows = live_epochs(scan(store, "epochs", wanted).rows).filter(pl.col("weights_kind") == "raw")
+    rows, _ = scan(store, "epochs", wanted)
+    rows = live_epochs(rows).filter(pl.col("weights_kind") == "raw")
     return rows.select("trial_id", "epoch", "val_class_n", "val_class_correct")
 
 

@@ -17,7 +17,7 @@ from analysis.sources.columns import ACCURACIES, KNOWN, LOSSES, checked, listed,
 from analysis.sources.store import EPOCH_COLUMNS, KEY, Frames, some
 from raysweep.errors import InputError, shown
 from raysweep.spec import Hyperparameters
-from raysweep.store.files import EPOCHS, TRIALS
+from raysweep.store.schema import EPOCHS, TRIALS
 
 # What the analysis knows of a trial besides its hyperparameters.
 _FACTS = pa.schema([f for f in TRIALS if f.name not in Hyperparameters().columns()])

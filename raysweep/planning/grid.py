@@ -3,10 +3,12 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters, Probes, SweepSpec
+from raysweep.store.record import PlannedTrial, SweepRecord
 from raysweep.tasks import Traits
 
 
@@ -53,18 +55,19 @@ def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
     return trials
 
 
-def listed(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Name a sweep's trials as its entry in sweeps/ does."""
-    return {
-        "trials": [[trial.trial_id, trial.config_id, trial.seed] for trial in trials],
-        "configurations": {
+def listed(record: SweepRecord, trials: Sequence[Trial]) -> SweepRecord:
+    """Put a sweep's trials and their configurations into its record."""
+    return replace(
+        record,
+        trials=tuple(PlannedTrial(trial.trial_id, trial.config_id, trial.seed) for trial in trials),
+        configurations={
             trial.config_id: {
                 name: value.model_dump(mode="json") if hasattr(value, "model_dump") else value
                 for name, value in trial.point.items()
             }
             for trial in trials
         },
-    }
+    )
 
 
 def points(spec: SweepSpec) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,8 @@ from raysweep.errors import InputError, shown
 from raysweep.planning.grid import Identity, Trial, expand, shapes
 from raysweep.planning.packs import Speed
 from raysweep.spec import SweepSpec
+from raysweep.store.done import done_trials
 from raysweep.store.files import Store
-from raysweep.store.finished import finished_in
 from raysweep.tasks import (
     Data,
     TaskSource,
@@ -79,7 +79,7 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
     num_epochs = sum(trial.hyperparameters.epochs for trial in trials)
     probes = spec.probes.settled(num_examples(data.validation), num_epochs)
     trials = [trial._replace(probes=probes) for trial in trials]
-    done = finished_in(store, pruned=spec.scheduler is not None) & {
+    done = done_trials(store, pruned=spec.scheduler is not None) & {
         trial.trial_id for trial in trials
     }
     return Plan(spec, source, data, identity, trials, frozenset(done), validation_digest(data))

@@ -9,7 +9,8 @@ from typing import Any
 
 import ray
 
-from raysweep.store.resume import Shelf
+from raysweep.recording.handle import RecorderHandle
+from raysweep.store.resume import ResumeFolder
 from raysweep.store.schema import packed
 
 
@@ -25,15 +26,15 @@ class Sender:
 
     def __init__(
         self,
-        recorder: Any,
+        recorder: RecorderHandle,
         clock: Callable[[], float] = time.perf_counter,
         *,
         nodes: Collection[str] = (),
-        shelf: Shelf | None = None,
+        resume: ResumeFolder | None = None,
     ) -> None:
-        """Args: recorder: handle of the actor; nodes: that train; shelf: where this process puts
+        """Args: recorder: handle of the actor; nodes: that train; resume: where this process puts
         checkpoints itself."""
-        self._recorder, self._nodes, self._shelf = recorder, nodes, shelf
+        self._recorder, self._nodes, self._resume_folder = recorder, nodes, resume
         self._clock = clock
         self.start_epoch = 1  # the first one that this attempt trains
         self._in_flight: deque[Any] = deque()
@@ -64,8 +65,8 @@ class Sender:
 
     def checkpoint(self) -> bytes | None:
         """What an earlier attempt at the trial left to go on from."""
-        found = ray.get(self._recorder.checkpoint.remote(self._trial_id))
-        return None if found is None else found[1]
+        newest = ray.get(self._recorder.checkpoint.remote(self._trial_id))
+        return None if newest is None else newest[1]
 
     def drop_checkpoint(self, reason: str) -> None:
         """It can't be used."""
@@ -76,9 +77,9 @@ class Sender:
         self._send(self._recorder.append.remote(self._take()))
         self.drain()
         key = self._trial_id, self._attempt(), epoch
-        if self._shelf is not None:
-            self._shelf.write(*key, body)
-        saved = None if self._shelf is not None else body
+        if self._resume_folder is not None:
+            self._resume_folder.write(*key, body)
+        saved = None if self._resume_folder is not None else body
         self._send(self._recorder.save_checkpoint.remote(*key, saved))
 
     def finish(self, outcome: Mapping[str, Any], checkpoint: bytes | None) -> None:

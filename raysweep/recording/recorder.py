@@ -2,8 +2,8 @@
 
 Ray starts the recorder again when its process dies, and repeats the calls that it had not answered:
 some of them twice, and not in their order. So a call that comes again changes nothing and gives the
-same answer; rows are told apart by their keys, claims by their caller's token; and a sender waits
-for the rows of a trial to be logged before it sends the trial's end (sender.py).
+same answer: each is one entry of the store's log, under a key. A sender waits for the rows of a
+trial to be logged before it sends the trial's end (client.py).
 """
 
 import contextlib
@@ -11,40 +11,39 @@ import functools
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import pyarrow as pa
-
 from raysweep.errors import StorageError
 from raysweep.planning.grid import Identity, Trial, expand, listed
-from raysweep.recording.state import ENDS, Progress, Standing
+from raysweep.recording.state import Progress, State
 from raysweep.spec import SweepSpec
-from raysweep.store.files import TRIALS, Store, StoreWriter
-from raysweep.store.finished import attempts_in, finished_in, has_epochs
-from raysweep.store.journal import Journal
+from raysweep.store.done import done_trials, has_epochs, last_attempts
+from raysweep.store.files import Store, StoreWriter
 from raysweep.store.lease import Invocation, Lease
-from raysweep.store.resume import Shelf
-from raysweep.store.schema import STOPPED, unpacked
+from raysweep.store.log import Entry, Rows
+from raysweep.store.record import SweepRecord
+from raysweep.store.resume import ResumeFolder
+from raysweep.store.schema import KEYS, STOPPED, packed, unpacked
 
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 50_000
 RETRIES = 2  # of a trial whose process died; an error raised in it is final at once
 # Of a trial in one invocation: nodes that left while it trained on them.
 MAX_LOST_NODES = 20
-ROW_KEY = ("epoch", "weights_kind")  # of a row, within an attempt at a trial
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 def _writes(
-    method: Callable[Concatenate["Recorder", P], R],
-) -> Callable[Concatenate["Recorder", P], R]:
+    method: Callable[Concatenate["Recorder", _P], _R],
+) -> Callable[Concatenate["Recorder", _P], _R]:
     """A method that needs the lease, and may find the store unwritable. From then on all of them
     refuse: nothing that is sent counts as recorded, and no trial is blamed for it."""
 
     @functools.wraps(method)
-    def call(self: "Recorder", *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: "Recorder", *args: _P.args, **kwargs: _P.kwargs) -> _R:
         self.lease.assert_held()
         if self.storage_error is not None:
             raise StorageError(self.storage_error)
@@ -72,19 +71,23 @@ class Recorder:
     def __init__(
         self,
         root: Path | str,
-        record: Mapping[str, Any],
+        record: SweepRecord,
         trials: Sequence[Trial],
         constants: Mapping[str, Any],
         clock: Callable[[], float] = time.monotonic,
         *,
         invocation: Invocation | None = None,
         retries: int = RETRIES,
-        shelf: Shelf | None = None,
+        resume: ResumeFolder | None = None,
         pruned: bool = False,
     ) -> None:
-        """Args: record: this invocation's entry in sweeps/; constants: columns that all trials
-        share (task, world_size, ...); invocation: by default one that begins here; shelf: of
-        checkpoints, in the store by default; pruned: whether the sweep has a scheduler.
+        """Args:
+            record: of this invocation.
+            constants: columns that all trials share (task, world_size, ...).
+            invocation: by default one that begins here.
+            retries: of a trial whose process died.
+            resume: where checkpoints lie; in the store by default.
+            pruned: whether the sweep has a scheduler.
 
         Raises: InputError when another invocation writes to the store.
         """
@@ -94,55 +97,49 @@ class Recorder:
         self.store = Store(root)
         self.lease = Lease.take(self.store.folder, invocation, self.store.live_record)
         self.writer = StoreWriter(self.store, self.lease)
-        self._journal = Journal(self.store.journal(invocation.token))
+        self._log = self.writer.log
         self._clock = clock
         self._flushed_at = -math.inf  # the first rows become a segment at once
         self._constants = constants
-        done = finished_in(self.store, pruned=pruned)
-        self._now = Standing(trials, attempts_in(self.store), done)
-        self._rows: dict[str, set[tuple[Any, ...]]] = {}  # keys, by trial that is claimed
+        done = done_trials(self.store, pruned=pruned)
+        self._state = State(trials, last_attempts(self.store), done)
+        for entry in self._log.entries():  # of a recorder of this invocation that has died
+            self._state.apply(entry)
         self._groups: dict[str, str] = {}  # which placement group trains which trial
         self._retries = retries
-        self._shelf = shelf or Shelf(self.store.folder, "resume")
-        self._shelf.look(others_write=self._journal.resumed)
-        for trial_id in self._shelf:
-            if trial_id in self._now.done:
-                self._shelf.remove(trial_id)
+        self._resume_folder = resume or ResumeFolder(self.store.folder, "resume")
+        self._resume_folder.look(self._state.done, others_write=self._log.resumed)
         self._num_rows = 0
-        if self._journal.resumed:
-            self._resume()
-        noted = self.store.sweeps() if self._journal.resumed else []
-        if not any(sweep.get("invocation") == invocation.token for sweep in noted):
-            self.writer.add_sweep({**record, "invocation": invocation.token})
+        written = self.store.sweeps() if self._log.resumed else []
+        if not any(sweep.invocation == invocation.token for sweep in written):
+            self.writer.add_sweep(replace(record, invocation=invocation.token))
 
-    def _resume(self) -> None:
-        """Stand where a recorder of the same invocation stood when it died."""
-        rows = self.store.read("trials", ["trial_id", "attempt"]).to_pydict()
-        ended = set(zip(rows["trial_id"], rows["attempt"], strict=True))
-        for entry in self._journal.entries():
-            if entry["what"] in ENDS:
-                # An end is noted before it is logged: without its row, its call will come again.
-                end = entry["trial_id"], entry["attempt"]
-                if end not in ended:
-                    continue
-                ended.remove(end)
-            self._apply(**entry)
-        keys = self.store.read("epochs", ["trial_id", "attempt", *ROW_KEY]).to_pydict()
-        for trial_id, attempt, *key in zip(*keys.values(), strict=True):
-            if self._now.has_claim(trial_id, attempt):
-                self._rows[trial_id].add(tuple(key))
+    def _note(self, entry: Entry, rows: Sequence[Rows] = (), *, last: bool = False) -> bool:
+        """Everything but a running trial's rows enters here. Returns: False if it came before."""
+        if not self._log.note(entry, rows, last=last):
+            return False
+        self._state.apply(entry)
+        return True
 
-    def _note(self, what: str, trial_id: str, **details: Any) -> None:
-        """Everything but rows enters here, so that it survives this process."""
-        self._journal.note(what=what, trial_id=trial_id, **details)
-        self._apply(what, trial_id, **details)
+    def _end(self, end: Entry, columns: Mapping[str, Any], rows: Sequence[Rows] = ()) -> None:
+        """A trial's end: it is noted together with the trial's last rows and its own row.
 
-    def _apply(self, what: str, trial_id: str, **details: Any) -> None:
-        self._now.apply(what, trial_id, **details)
-        if what == "claimed":
-            self._rows[trial_id] = set()
-        else:
-            self._rows.pop(trial_id, None)
+        Args: columns: of `TRIALS`, besides those that are known here.
+        """
+        trial = self._state[end.trial_id]
+        row = {
+            **self._constants,
+            **trial.hyperparameters.columns(),
+            "trial_id": trial.trial_id,
+            "config_id": trial.config_id,
+            "seed": trial.seed,
+            "attempt": end.attempt,
+            **columns,
+        }
+        own = Rows("trials", 1, packed([row], "trials"))
+        if self._note(end, [*rows, own], last=True):
+            self._resume_folder.remove(trial.trial_id)
+            self._flush_if_due()
 
     @_writes
     def todo(self, trial_ids: Sequence[str], living: Collection[str] | None = None) -> list[str]:
@@ -154,22 +151,21 @@ class Recorder:
         Args: living: ids of the nodes that are there now; None: all are.
         """
         for trial_id in trial_ids:
-            if trial_id in self._now.claims:
-                self._note("died", trial_id)
-            if self._now.has_ended(trial_id):
+            if trial_id in self._state.claims:
+                self._note(Entry(trial_id, self._state.claims[trial_id].attempt, "died", {}))
+            if self._state.has_ended(trial_id):
                 continue
-            deaths = self._now.deaths.get(trial_id, [])
+            deaths = self._state.deaths.get(trial_id, [])
             lost = sum(living is not None and not nodes <= set(living) for nodes in deaths)
             if len(deaths) - lost > self._retries:
-                died = f"the process that trained it died, {len(deaths) - lost} times"
-                self._give_up(trial_id, died, died + " (killed, out of memory, crashed)")
+                why = f"the process that trained it died, {len(deaths) - lost} times"
+                details = why + " (killed, out of memory, crashed)"
             elif lost > MAX_LOST_NODES:
-                left = f"the node that trained it left, {lost} times"
-                self._give_up(trial_id, left, left)
-        return [trial_id for trial_id in trial_ids if not self._now.has_ended(trial_id)]
-
-    def _give_up(self, trial_id: str, error: str, details: str) -> None:
-        self.fail(trial_id, self._now.attempts[trial_id], error, details)
+                why = details = f"the node that trained it left, {lost} times"
+            else:
+                continue
+            self.fail(trial_id, self._state.attempts[trial_id], why, details)
+        return [trial_id for trial_id in trial_ids if not self._state.has_ended(trial_id)]
 
     @_writes
     def claim(self, trial_id: str, nodes: Collection[str] = (), token: str = "") -> int:
@@ -178,40 +174,40 @@ class Recorder:
         Args: nodes: ids of those that it trains on; token: of the caller's choice; the same claim
             has the same one when it comes again.
         """
-        before = self._now.claims.get(trial_id)
+        before = self._state.claims.get(trial_id)
         if before is not None and token and before.token == token:
             return before.attempt
-        attempt = self._now.attempts.get(trial_id, 0) + 1
-        self._note("claimed", trial_id, attempt=attempt, nodes=sorted(nodes), token=token)
+        attempt = self._state.attempts.get(trial_id, 0) + 1
+        details = {"nodes": sorted(nodes), "token": token}
+        self._note(Entry(trial_id, attempt, "claimed", details))
         return attempt
 
     def num_attempts(self, trial_ids: Sequence[str]) -> int:
         """At all of these trials together."""
-        return sum(self._now.attempts.get(trial_id, 0) for trial_id in trial_ids)
+        return sum(self._state.attempts.get(trial_id, 0) for trial_id in trial_ids)
 
     def kept(self, trial_ids: Sequence[str]) -> list[str]:
         """Which of these trials have a checkpoint."""
-        return [trial_id for trial_id in trial_ids if trial_id in self._shelf]
+        return [trial_id for trial_id in trial_ids if trial_id in self._resume_folder]
 
     @_writes
     def save_checkpoint(self, trial_id: str, attempt: int, epoch: int, body: bytes | None) -> None:
-        """A trial's state after an epoch, to go on from; None: its worker has put it on the
-        shelf."""
-        if not self._now.has_claim(trial_id, attempt):
+        """A trial's state after an epoch, to go on from; None: its worker has written it."""
+        if not self._state.has_claim(trial_id, attempt):
             return  # of an attempt that was given up
         if body is not None:
-            self._shelf.write(trial_id, attempt, epoch, body)
-        self._shelf.note(trial_id, attempt, epoch)
+            self._resume_folder.write(trial_id, attempt, epoch, body)
+        self._resume_folder.note(trial_id, attempt, epoch)
 
     @_writes
     def checkpoint(self, trial_id: str) -> tuple[int, bytes] | None:
         """(epoch, bytes) to go on from; None where there is none, or where a row of an epoch up to
         it is not in the store."""
         self.flush()
-        found = self._shelf.read(trial_id)
-        if found is None:
+        newest = self._resume_folder.read(trial_id)
+        if newest is None:
             return None
-        _, epoch, body = found
+        epoch, body = newest
         if has_epochs(self.store, trial_id, epoch):
             return epoch, body
         self.drop_checkpoint(trial_id, "the store lacks rows of the epochs before it")
@@ -220,18 +216,18 @@ class Recorder:
     @_writes
     def drop_checkpoint(self, trial_id: str, reason: str) -> None:
         """A checkpoint is not used: its trial starts from the beginning, and a log says why."""
-        self._shelf.remove(trial_id)
-        log = self.store.checkpoint_log(trial_id, self._now.attempts.get(trial_id, 0))
-        said = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
-        self._write_once(log, said.encode())
+        self._resume_folder.remove(trial_id)
+        log = self.store.checkpoint_log(trial_id, self._state.attempts.get(trial_id, 0))
+        line = f"a checkpoint was not used: {reason}; the trial started from the beginning\n"
+        self._write_once(log, line.encode())
 
     @_writes
     def blame(self, trial_ids: Sequence[str], error: str, details: str) -> bool:
         """Charge an error to the claimed trial of a pack. Returns: whether there was one."""
-        claimed = [trial_id for trial_id in trial_ids if trial_id in self._now.claims]
+        claimed = [trial_id for trial_id in trial_ids if trial_id in self._state.claims]
         for trial_id in claimed:
-            self.fail(trial_id, self._now.claims[trial_id].attempt, error, details)
-        failures = [self._now.failures[t] for t in trial_ids if t in self._now.failures]
+            self.fail(trial_id, self._state.claims[trial_id].attempt, error, details)
+        failures = [self._state.failures[t] for t in trial_ids if t in self._state.failures]
         return bool(claimed) or any(failure.error == error for failure in failures)
 
     @_writes
@@ -241,7 +237,17 @@ class Recorder:
         Rows of an attempt that is no longer the trial's last one are left out: its process was
         taken for dead.
         """
-        self._log(rows)
+        batch = unpacked(rows)
+        if not len(batch):
+            return
+        first = batch.slice(0, 1).select(KEYS["epochs"]).to_pylist()[0]
+        trial_id, attempt, *place = first.values()
+        if not self._state.has_claim(trial_id, attempt):
+            return
+        # A row is sent once, so its first row tells a batch from all others.
+        entry = Entry(trial_id, attempt, f"rows {place}")
+        if self._log.note(entry, [Rows("epochs", len(batch), rows)]):
+            self._num_rows += len(batch)
         self._flush_if_due()
 
     @_writes
@@ -254,31 +260,29 @@ class Recorder:
         val_accuracy: float,
         checkpoint: bytes | None,
     ) -> None:
-        """A trial's last rows, packed, and its result. Args: outcome: columns of `store.TRIALS`."""
-        self._log(rows)
-        if not self._now.has_claim(trial_id, attempt):
+        """A trial's last rows, packed, and its result. Args: outcome: columns of `TRIALS`."""
+        if not self._state.has_claim(trial_id, attempt):
             return
         columns = dict(outcome)
         if checkpoint is not None:
             columns["checkpoint"] = path = self.store.checkpoint(trial_id, attempt)
             self._write_once(path, checkpoint)
-        ended = {"attempt": attempt, "status": columns["status"], "accuracy": val_accuracy}
-        self._note("finished", trial_id, **ended)
-        self._append_trial(trial_id, attempt, columns)
-        self._flush_if_due()
+        last = Rows("epochs", len(unpacked(rows)), rows)
+        details = {"status": columns["status"], "accuracy": val_accuracy}
+        self._end(Entry(trial_id, attempt, "finished", details), columns, [last])
+        self._num_rows += last.num_rows
 
     @_writes
     def stop(self, trial_id: str, outcome: Mapping[str, Any]) -> str | None:
         """A trial that Tune says has ended: where it still trains, the scheduler has stopped it.
 
-        Args: outcome: columns of `store.TRIALS`. Returns: the placement group that it leaves.
+        Args: outcome: columns of `TRIALS`. Returns: the placement group that it leaves.
         """
-        claim = self._now.claims.get(trial_id)
+        claim = self._state.claims.get(trial_id)
         if claim is not None:
-            self._note(STOPPED, trial_id, attempt=claim.attempt)
-            self._append_trial(trial_id, claim.attempt, {**outcome, "status": STOPPED})
-            self._flush_if_due()
-        return self._groups.get(trial_id) if trial_id in self._now.stopped else None
+            end = Entry(trial_id, claim.attempt, STOPPED, {})
+            self._end(end, {**outcome, "status": STOPPED})
+        return self._groups.get(trial_id) if trial_id in self._state.stopped else None
 
     def abandon(self, reason: str) -> None:
         """Nothing that is left can be trained: the sweep is to stop and say why."""
@@ -290,24 +294,22 @@ class Recorder:
 
     def groups(self) -> set[str]:
         """The placement groups of the trials that are claimed."""
-        return {group for trial_id, group in self._groups.items() if trial_id in self._now.claims}
+        return {group for trial_id, group in self._groups.items() if trial_id in self._state.claims}
 
     @_writes
     def fail(self, trial_id: str, attempt: int, error: str, details: str) -> None:
         """A trial that ended with an error: one line for people, the traceback into a log."""
         log = self.store.error_log(trial_id, attempt)
         self._write_once(log, details.encode())
-        self._note("failed", trial_id, attempt=attempt, error=error, log=log)
         columns = {"status": "failed", "error": error, "error_log": log}
-        self._append_trial(trial_id, attempt, columns)
-        self._flush_if_due()
+        self._end(Entry(trial_id, attempt, "failed", {"error": error, "log": log}), columns)
 
     def progress(self) -> Progress:
         """Where the sweep stands now."""
         self.lease.assert_held()
         with contextlib.suppress(StorageError):  # it is in what is returned
             self._flush_if_due()
-        return self._now.progress()._replace(
+        return self._state.progress()._replace(
             storage_error=self.storage_error,
             abandoned=self._abandoned,
             num_rows=self._num_rows,
@@ -324,46 +326,15 @@ class Recorder:
         """Flush, then merge the segments. The invocation is over; its store is free."""
         self.writer.compact()
         self.lease.end()
-        self._journal.remove()
-
-    def _log(self, body: bytes) -> None:
-        """Those rows that have not arrived before, of an attempt that is still claimed."""
-        rows = unpacked(body)
-        if not len(rows):
-            return
-        trial_id, attempt = rows["trial_id"][0].as_py(), rows["attempt"][0].as_py()
-        if not self._now.has_claim(trial_id, attempt):
-            return
-        seen = self._rows[trial_id]
-        keys = list(zip(*(rows[name].to_pylist() for name in ROW_KEY), strict=True))
-        if not seen.isdisjoint(keys):
-            rows = rows.filter(pa.array([key not in seen for key in keys]))
-        if len(rows):
-            self.writer.append("epochs", rows)
-        seen.update(keys)
-        self._num_rows += len(rows)
+        self._log.remove()
 
     def _write_once(self, path: str, body: bytes) -> None:
         with contextlib.suppress(FileExistsError):  # written before the recorder died
             self.store.folder.write_new(path, body)
 
-    def _append_trial(self, trial_id: str, attempt: int, columns: Mapping[str, Any]) -> None:
-        trial = self._now[trial_id]
-        row = {
-            **self._constants,
-            **trial.hyperparameters.columns(),
-            "trial_id": trial_id,
-            "config_id": trial.config_id,
-            "seed": trial.seed,
-            "attempt": attempt,
-            **columns,
-        }
-        self.writer.append("trials", pa.RecordBatch.from_pylist([row], TRIALS))
-        self._shelf.remove(trial_id)
-
     @_writes
     def _flush_if_due(self) -> None:
-        pending = self.writer.num_pending_rows
+        pending = self._log.num_pending_rows
         due = self._clock() - self._flushed_at >= FLUSH_SECONDS or pending >= FLUSH_ROWS
         if pending and due:
             self.flush()
@@ -379,7 +350,7 @@ class SweepRecorder(Recorder):
     def __init__(
         self,
         root: Path | str,
-        record: dict[str, Any],
+        record: SweepRecord,
         spec: SweepSpec,
         identity: Identity,
         constants: dict[str, Any],
@@ -387,4 +358,4 @@ class SweepRecorder(Recorder):
     ) -> None:
         """Args: record: without the trials; how: as Recorder takes it."""
         trials = expand(spec, identity)
-        super().__init__(root, record | listed(trials), trials, constants, **how)
+        super().__init__(root, listed(record, trials), trials, constants, **how)

@@ -1,15 +1,14 @@
 """Where a sweep stands: which trials are claimed, have died, have ended, and how well.
 
-It changes by named entries, which a recorder's journal keeps: applied again, they lead to the same.
+It changes by entries, which the store's log keeps: applied again, they lead to the same.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysweep.planning.grid import Trial
+from raysweep.store.log import Entry
 from raysweep.store.schema import STOPPED
-
-ENDS = ("finished", "failed", STOPPED)
 
 
 class Failure(NamedTuple):
@@ -46,7 +45,7 @@ class Claim(NamedTuple):
     token: str  # the caller's: by it, a claim that comes twice is one
 
 
-class Standing:
+class State:
     """The state of all trials of a sweep."""
 
     def __init__(
@@ -76,12 +75,13 @@ class Standing:
         claim = self.claims.get(trial_id)
         return claim is not None and claim.attempt == attempt
 
-    def apply(self, what: str, trial_id: str, **details: Any) -> None:
-        """Change by one entry."""
+    def apply(self, entry: Entry) -> None:
+        """Change by one entry: claimed, died, finished, failed or stopped."""
+        trial_id, attempt, what, _ = entry
+        details = entry.details or {}
         if what == "claimed":
-            nodes = frozenset(details["nodes"])
-            self.claims[trial_id] = Claim(details["attempt"], nodes, details["token"])
-            self.attempts[trial_id] = details["attempt"]
+            self.claims[trial_id] = Claim(attempt, frozenset(details["nodes"]), details["token"])
+            self.attempts[trial_id] = attempt
             return
         claim = self.claims.pop(trial_id, None)
         if what == "died" and claim is not None:
@@ -99,7 +99,7 @@ class Standing:
                 self._accuracies.setdefault(config_id, []).append(details["accuracy"])
 
     def progress(self) -> Progress:
-        """In numbers."""
+        """Counts the trials, and finds the best configuration."""
         means = {key: sum(values) / len(values) for key, values in self._accuracies.items()}
         best = max(means, key=means.__getitem__, default=None)
         return Progress(

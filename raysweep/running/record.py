@@ -5,26 +5,26 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
 
 from raysweep.cluster.capacity import Node
 from raysweep.planning.plan import Plan
+from raysweep.store.record import SweepRecord
 
 
 def sweep_record(
     plan: Plan, nodes: Sequence[Node], command: Sequence[str], started: str
-) -> dict[str, Any]:
-    """This invocation's entry in sweeps/, but its trials: what was asked, with what, on what."""
+) -> SweepRecord:
+    """This invocation's record, but its trials."""
     packages = ("raysweep", "torch", "ray", "polars", "pyarrow", "numpy")
-    return {
-        "spec": plan.spec.model_dump(mode="json"),
-        "versions": {name: metadata.version(name) for name in packages}
-        | {"python": sys.version.split()[0]},
-        "git_commit": _git_commit(),
-        "hardware": {"nodes": [node._asdict() for node in nodes]},
-        "command": list(command),
-        "started_at": started,
-    }
+    versions = {name: metadata.version(name) for name in packages}
+    return SweepRecord(
+        spec=plan.spec.model_dump(mode="json"),
+        versions=versions | {"python": sys.version.split()[0]},
+        git_commit=_git_commit(),
+        hardware={"nodes": [node._asdict() for node in nodes]},
+        command=list(command),
+        started_at=started,
+    )
 
 
 def _git_commit() -> str | None:

@@ -26,6 +26,7 @@ from raysweep.planning import packs
 from raysweep.planning.budget import Budget, by_seed
 from raysweep.planning.grid import Trial, listed
 from raysweep.planning.plan import Plan, make_plan, speed_of
+from raysweep.recording.handle import RecorderHandle
 from raysweep.recording.recorder import Recorder, SweepRecorder
 from raysweep.recording.state import Failure, Progress
 from raysweep.running.gate import Turnstile
@@ -35,7 +36,8 @@ from raysweep.running.worker import Assignment
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store.files import Store
 from raysweep.store.lease import Invocation, Lease, wait_until_free
-from raysweep.store.resume import Shelf
+from raysweep.store.record import SweepRecord
+from raysweep.store.resume import ResumeFolder
 
 if TYPE_CHECKING:
     from raysweep.running.tuning import Schedule
@@ -75,7 +77,7 @@ class _Invoked(NamedTuple):
     started: str
     signals: Signals
 
-    def record(self, nodes: Sequence[capacity.Node]) -> dict[str, Any]:
+    def record(self, nodes: Sequence[capacity.Node]) -> SweepRecord:
         """Its entry in the store, without its trials."""
         return sweep_record(self.plan, nodes, self.command, self.started)
 
@@ -118,7 +120,7 @@ def run_sweep(
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
         record = sweep_record(plan, (cluster.local_node(),), command, started)
-        Recorder(store.folder.uri, record | listed(plan.trials), plan.trials, {}).close()
+        Recorder(store.folder.uri, listed(record, plan.trials), plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     preflight.check_room(plan, store.folder)
     if cluster.running_address(address) is None:
@@ -150,8 +152,8 @@ def _train(asked: _Invoked) -> Result:
             module, _, _ = plan.source.reference.partition(":")
             if len(nodes) > 1:
                 preflight.check_nodes(module)
-                if shelf := Shelf.shared(plan.spec.checkpoints.folder, store.folder):
-                    preflight.check_shared(shelf.folder.uri)
+                if resume := ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder):
+                    preflight.check_shared(resume.folder.uri)
             planned = plan_packs(
                 plan,
                 asked.budget,
@@ -200,7 +202,9 @@ def plan_packs(
     ]
 
 
-def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: Watchdog) -> Result:
+def _run(
+    asked: _Invoked, planned: list[list[Trial]], recorder: RecorderHandle, watchdog: Watchdog
+) -> Result:
     """Let Tune train until all is done, or something says stop."""
     from raysweep.running.tuning import Schedule
 
@@ -215,7 +219,7 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
         resources,
         str(scratch),
         plan.spec.checkpoints,
-        Shelf.shared(plan.spec.checkpoints.folder, store.folder),
+        ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder),
         turnstile,
     )
     schedule = Schedule(planned, given, watchdog.slots, rule)
@@ -252,7 +256,8 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
         with contextlib.suppress(RayError):
             _halt(schedule, thread, recorder)
         shutil.rmtree(scratch, ignore_errors=True)
-        for actor in filter(None, (recorder, turnstile)):
+        actors: list[Any] = [recorder, turnstile]
+        for actor in filter(None, actors):
             ray.kill(actor)
     left = progress.planned - progress.done - len(progress.failures)
     beyond_budget = len(plan.left) - sum(map(len, planned))
@@ -265,7 +270,7 @@ def _run(asked: _Invoked, planned: list[list[Trial]], recorder: Any, watchdog: W
     return Result(store, progress.planned, trained, len(plan.done), progress.failures, left)
 
 
-def _halt(schedule: "Schedule", thread: threading.Thread, recorder: Any) -> None:
+def _halt(schedule: "Schedule", thread: threading.Thread, recorder: RecorderHandle) -> None:
     """End Tune and the processes of all trials, at once."""
     if not thread.is_alive():
         return
@@ -278,7 +283,7 @@ def _halt(schedule: "Schedule", thread: threading.Thread, recorder: Any) -> None
             remove_group(group)
 
 
-def _progress(recorder: Any, signals: Signals) -> Progress | None:
+def _progress(recorder: RecorderHandle, signals: Signals) -> Progress | None:
     """Where the sweep stands, or None once a signal has come: a recorder that Ray starts again
     answers late."""
     answer = recorder.progress.remote()
@@ -308,7 +313,7 @@ def _check_writable(store: Store) -> None:
     """Raises: InputError when the store could not be made or written; nothing is made here."""
     root = store.folder.local
     if root is None:
-        store.folder.check()
+        store.folder.check(exclusive=True)
         return
     there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
@@ -317,7 +322,7 @@ def _check_writable(store: Store) -> None:
 
 
 def recorder_arguments(
-    plan: Plan, store: Store, record: dict[str, Any], invocation: Invocation
+    plan: Plan, store: Store, record: SweepRecord, invocation: Invocation
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """What SweepRecorder is started with: little, however many trials there are."""
     constants = {
@@ -332,15 +337,15 @@ def recorder_arguments(
     how = {
         "invocation": invocation,
         "retries": plan.spec.retries,
-        "shelf": Shelf.shared(plan.spec.checkpoints.folder, store.folder),
+        "resume": ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder),
         "pruned": plan.spec.scheduler is not None,
     }
     return (root, record, plan.spec, plan.identity, constants), how
 
 
 def _start_recorder(
-    plan: Plan, store: Store, record: dict[str, Any], invocation: Invocation
-) -> Any:
+    plan: Plan, store: Store, record: SweepRecord, invocation: Invocation
+) -> RecorderHandle:
     """The recorder, on this node, where the store is; its name keeps a second writer out.
 
     Ray starts it again when its process dies, and repeats the calls that it has not answered.

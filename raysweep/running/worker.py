@@ -23,9 +23,10 @@ from torch import nn
 from raysweep.errors import one_line
 from raysweep.planning.grid import Trial
 from raysweep.recording.client import Sender
+from raysweep.recording.handle import RecorderHandle
 from raysweep.running.retries import broke_the_gpu, is_transient, ran_out_of_memory
 from raysweep.spec import Checkpoints, Resources
-from raysweep.store.resume import Shelf
+from raysweep.store.resume import ResumeFolder
 from raysweep.tasks import Data, Task
 from raysweep.training.checkpoints import Checkpointer, UnusableCheckpointError, from_bytes, on_all
 from raysweep.training.group import Group
@@ -45,13 +46,13 @@ COLLECTIVE_TIMEOUT_S = 300
 class Assignment(NamedTuple):
     """What every worker of a sweep is given."""
 
-    recorder: Any  # actor handle
+    recorder: RecorderHandle
     task: Task
     data: Any  # object reference to the task's Data: one copy per node
     resources: Resources
     scratch: str  # Ray Train's own folder, thrown away after the sweep
     checkpoints: Checkpoints = Checkpoints()
-    shelf: Shelf | None = None  # where workers put checkpoints themselves
+    resume: ResumeFolder | None = None  # where workers put checkpoints themselves
     turnstile: Any = None  # actor handle, for a sweep with a scheduler and several workers a trial
 
 
@@ -91,7 +92,7 @@ def _train_trials(
 ) -> None:
     torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
     nodes = group.gather(ray.get_runtime_context().get_node_id())
-    sender = Sender(given.recorder, nodes=nodes, shelf=given.shelf) if group.rank == 0 else None
+    sender = Sender(given.recorder, nodes=nodes, resume=given.resume) if group.rank == 0 else None
     shares_gpu = 0 < given.resources.gpus_per_worker < 1
     for trial in trials:
         _train_trial(trial, trial.trial_id in kept, given, group, wrap, sender, ask)

@@ -9,11 +9,10 @@ overwritten:
     epochs/compact-<g>.parquet     all that was live at the end of generation g, in one file
     generations/<g>.json           which files were live when writer number g took over
     lease/                         signs of who that is, and that it lives; see lease.py
-    wal/<g>-<seq>-<table>.arrows   rows on their way into a segment; of an object store, in a cache
-                                   folder of the machine that writes
-    wal/<invocation>.journal       what its recorder knows beside rows; see journal.py
+    wal/log.sqlite                 rows on their way into a segment, and what the recorder knows of
+                                   each trial; see log.py
     checkpoints/, logs/            best weights of early-stopped trials; tracebacks of failed ones
-    resume/                        checkpoints of running trials, to go on from; see shelf.py
+    resume/                        checkpoints of running trials, to go on from; see resume.py
 
 Every writer opens a new generation. Live are the files that the newest generation lists and the
 segments that carry its number; what a superseded writer still writes is therefore ignored. A live
@@ -24,35 +23,25 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
-import pyarrow.ipc
 
 from raysweep.errors import InputError, RaysweepError
-from raysweep.store import segments, wal
+from raysweep.store import segments
 from raysweep.store.folder import Folder, storing
-from raysweep.store.lease import Lease
-from raysweep.store.schema import EPOCHS as EPOCHS
-from raysweep.store.schema import NUM_BLOCKS as NUM_BLOCKS
-from raysweep.store.schema import SCHEMAS, TABLES, Table
-from raysweep.store.schema import TRIALS as TRIALS
+from raysweep.store.lease import Lease, generations
+from raysweep.store.log import Log, Rows, is_shared
+from raysweep.store.record import SweepRecord
+from raysweep.store.schema import DONE, KEYS, SCHEMAS, TABLES, Table
 
 _SEGMENT = re.compile(r"(\d{6,})-(\d{6,})\.parquet")
 _COMPACT = re.compile(r"compact-(\d{6,})\.parquet")
 _SWEEP = re.compile(r"(\d{4,})-([0-9a-f]{8})\.json")
-_TORN = re.compile(r"\..*\.parquet\.\d+\.tmp")
-_GENERATION = re.compile(r"(\d{6,})\.json")
+_TORN = re.compile(r"\..*\.parquet\.[0-9a-f]+\.tmp")
 _MAX_LISTINGS = 10
-
-
-class Generation(NamedTuple):
-    """What was live when a writer took over."""
-
-    number: int
-    files: dict[Table, list[str]]
 
 
 class Damaged(NamedTuple):
@@ -92,12 +81,17 @@ class Store:
         return (self.folder.local or Path()) / "report.html"
 
     @property
-    def wal_folder(self) -> Path:
-        """Where the writer logs rows first: on a disk, even when the store is not."""
-        if self.folder.local is not None:
+    def log_folder(self) -> Path:
+        """Where the writer logs rows first: on a disk of this machine, even when the store is not.
+
+        The store itself has it, unless it is in an object store or on a file system that machines
+        share.
+        """
+        if self.folder.local is not None and not is_shared(self.folder.local):
             return self.folder.local / "wal"
         cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        return cache / "raysweep" / "wal" / _digest(self.folder.uri.encode())
+        place = str(self.folder.local.resolve() if self.folder.local else self.folder.uri)
+        return cache / "raysweep" / "wal" / _digest(place.encode())
 
     def segment(self, table: Table, generation: int, sequence: int) -> str:
         """The file of one segment."""
@@ -106,14 +100,6 @@ class Store:
     def compacted(self, table: Table, generation: int) -> str:
         """The file that holds all that was live at the end of a generation."""
         return f"{table}/compact-{generation:06d}.parquet"
-
-    def wal(self, table: Table, generation: int, sequence: int) -> Path:
-        """The write-ahead log of the segment with the same numbers."""
-        return self.wal_folder / f"{generation:06d}-{sequence:06d}-{table}.arrows"
-
-    def journal(self, invocation: str) -> Path:
-        """What the recorder of an invocation knows beside rows."""
-        return self.wal_folder / f"{invocation}.journal"
 
     def error_log(self, trial_id: str, attempt: int) -> str:
         """The traceback of a failed attempt."""
@@ -127,16 +113,11 @@ class Store:
         """The best weights of a trial with early stopping (a torch state dict)."""
         return f"checkpoints/{trial_id}-{attempt}.pt"
 
-    def generation(self) -> Generation:
-        """The newest generation; number 0 and no files before the first writer."""
-        numbers = self._generations()
-        return Generation(numbers[-1] if numbers else 0, self._files_of(numbers))
-
     def live_files(self, table: Table) -> list[str]:
         """The Parquet files that count, oldest first."""
-        generation = self.generation()
-        own = self._segments(table, generation.number)
-        return [f"{table}/{name}" for name in [*generation.files[table], *own]]
+        numbers = generations(self.folder)
+        own = self._segments(table, numbers[-1]) if numbers else []
+        return [f"{table}/{name}" for name in [*self._files_of(numbers)[table], *own]]
 
     def live_record(self) -> dict[str, Any]:
         """What a generation that opens now has to say of the files that count."""
@@ -180,7 +161,7 @@ class Store:
         """The rows of `scan`."""
         return self.scan(table, columns).rows
 
-    def sweeps(self) -> list[dict[str, Any]]:
+    def sweeps(self) -> list[SweepRecord]:
         """Every invocation's record that is whole, oldest first."""
         return self._scan_sweeps()[0]
 
@@ -191,30 +172,30 @@ class Store:
 
     def damaged_records(self) -> list[Damaged]:
         """Those of sweeps and generations."""
-        found = self._scan_sweeps()[1]
+        damaged = self._scan_sweeps()[1]
         for name in self.folder.names("generations")[-1:]:
             try:
                 self._recorded(name)
             except ValueError as error:
-                found.append(Damaged(f"generations/{name}", str(error)))
-        return found
+                damaged.append(Damaged(f"generations/{name}", str(error)))
+        return damaged
 
-    def _scan_sweeps(self) -> tuple[list[dict[str, Any]], list[Damaged]]:
-        records: list[tuple[int, dict[str, Any]]] = []
-        damaged = []
+    def _scan_sweeps(self) -> tuple[list[SweepRecord], list[Damaged]]:
+        records: list[tuple[int, SweepRecord]] = []
+        damaged: list[Damaged] = []
         for name in self.folder.names("sweeps"):
-            match = _SWEEP.fullmatch(name)
-            body = self.folder.read(f"sweeps/{name}") if match else b""
-            if match and _digest(body) == match[2]:
-                records.append((int(match[1]), json.loads(body)))
-            elif not name.startswith("."):
-                reason = "its content is not what was written" if match else "it has another name"
-                damaged.append(Damaged(f"sweeps/{name}", reason))
+            if name.startswith("."):
+                continue
+            try:
+                if not (match := _SWEEP.fullmatch(name)):
+                    raise ValueError("it has another name")
+                body = self.folder.read(f"sweeps/{name}")
+                if _digest(body) != match[2]:
+                    raise ValueError("its content is not what was written")
+                records.append((int(match[1]), SweepRecord.from_json(json.loads(body))))
+            except (ValueError, RecursionError) as error:
+                damaged.append(Damaged(f"sweeps/{name}", str(error)))
         return [record for _, record in sorted(records, key=lambda pair: pair[0])], damaged
-
-    def _generations(self) -> list[int]:
-        names = self.folder.names("generations")
-        return sorted(int(match[1]) for name in names if (match := _GENERATION.fullmatch(name)))
 
     def _files_of(self, numbers: list[int]) -> dict[Table, list[str]]:
         """The files that the last of these generations lists, or would list if it could be read."""
@@ -243,17 +224,17 @@ class Store:
             raise ValueError("it is no list of files") from None
         names = [str(name) for listed in files.values() for name in listed]
         ours = all(_SEGMENT.fullmatch(name) or _COMPACT.fullmatch(name) for name in names)
-        if not ours or record.get("digest") not in (None, _digest(json.dumps(files).encode())):
+        if not ours or record.get("digest") != _digest(json.dumps(files).encode()):
             raise ValueError("its content is not what was written")
         return files
 
     def _segments(self, table: Table, generation: int) -> list[str]:
-        found = map(_SEGMENT.fullmatch, self.folder.names(table))
-        return [match[0] for match in found if match and int(match[1]) == generation]
+        matches = map(_SEGMENT.fullmatch, self.folder.names(table))
+        return [match[0] for match in matches if match and int(match[1]) == generation]
 
 
 class StoreWriter:
-    """The one writer of a store: rows go into a write-ahead log, then into segments.
+    """The one writer of a store: rows go into the log, then into segments.
 
     Opening takes over whatever a dead writer's log still holds.
     """
@@ -264,60 +245,67 @@ class StoreWriter:
         Raises: StorageError, here and in whatever writes.
         """
         self.store = store
-        with storing(store.folder.local or store.wal_folder):
+        with storing(store.folder.local or store.log_folder):
             store.folder.make(*TABLES, "sweeps", "generations", "logs", "checkpoints")
-            store.wal_folder.mkdir(parents=True, exist_ok=True)
         self.lease = lease or Lease.seize(store.folder, store.live_record)
         self._remove_dead_files()
         self._sequence = 0
-        self._pending: dict[Table, list[pa.RecordBatch]] = {table: [] for table in TABLES}
-        self._logs: dict[Table, pa.ipc.RecordBatchStreamWriter] = {}
-        self.num_pending_rows = 0
-        self._replay()
+        self.log = Log(store.log_folder, self.lease.holder.invocation.token)
+        if self.log.num_pending_rows:
+            self._write({table: self._lacking(table) for table in TABLES})
 
     @property
     def generation(self) -> int:
         """The number that this writer's segments carry."""
         return self.lease.generation
 
-    def add_sweep(self, record: Mapping[str, Any]) -> str:
+    def add_sweep(self, record: SweepRecord) -> str:
         """Write one invocation's record under the next free number. Returns: its path."""
-        body = json.dumps(record, indent=1, allow_nan=False).encode()
-        found = (re.match(r"(\d+)-", name) for name in self.store.folder.names("sweeps"))
-        number = 1 + max((int(match[1]) for match in found if match), default=0)
+        body = json.dumps(record.to_json(), indent=1, allow_nan=False).encode()
+        names = (re.match(r"(\d+)-", name) for name in self.store.folder.names("sweeps"))
+        number = 1 + max((int(match[1]) for match in names if match), default=0)
         path = f"sweeps/{number:04d}-{_digest(body)}.json"
         self.store.folder.write_new(path, body)
         return path
 
     def append(self, table: Table, batch: pa.RecordBatch) -> None:
         """Log rows; they survive the death of this process from here on."""
-        with storing(self.store.wal_folder, batch):
-            if table not in self._logs:
-                path = self.store.wal(table, self.generation, self._sequence)
-                self._logs[table] = pa.ipc.new_stream(pa.OSFile(str(path), "wb"), SCHEMAS[table])
-            self._logs[table].write_batch(batch)
-        self._pending[table].append(batch)
-        self.num_pending_rows += len(batch)
+        self.log.note(None, [Rows.of(table, batch)])
 
     def flush(self) -> None:
-        """Turn what is pending into segments: epochs first, so that a trial that stands in a
-        segment has all its rows in segments too.
+        """Turn what is pending into segments.
 
         Raises: SupersededError; what is pending stays in the log.
         """
+        self._write({table: self.log.pending(table) for table in TABLES})
+
+    def _write(self, rows: Mapping[Table, pa.Table]) -> None:
+        """All that the log holds becomes segments: epochs first, so that a trial that stands in a
+        segment has all its rows in segments too."""
         self.lease.check()
         for table in TABLES:
-            batches = self._pending[table]
-            if not batches:
-                continue
-            rows = pa.Table.from_batches(batches, SCHEMAS[table])
-            path = self.store.segment(table, self.generation, self._sequence)
-            segments.write(self.store.folder, path, rows)
-            self._logs.pop(table).close()
-            self.store.wal(table, self.generation, self._sequence).unlink()
-            batches.clear()
+            if len(rows[table]):
+                path = self.store.segment(table, self.generation, self._sequence)
+                segments.write(self.store.folder, path, rows[table])
         self._sequence += 1
-        self.num_pending_rows = 0
+        self.log.clear()
+
+    def _lacking(self, table: Table) -> pa.Table:
+        """The pending rows that the store lacks.
+
+        A writer that died while it wrote segments has left rows in the log that a segment holds. A
+        trial that the store holds whole takes no more rows: they are those of a writer that was
+        superseded.
+        """
+        rows = self.log.pending(table)
+        ends = self.store.read("trials", ["trial_id", "status"]).to_pydict()
+        ended = zip(ends["trial_id"], ends["status"], strict=True)
+        whole = {trial_id for trial_id, status in ended if status in DONE}
+        stored = set(_keys_of(self.store.read(table, KEYS[table])))
+        fresh = [
+            key not in stored and key[0] not in whole for key in _keys_of(rows.select(KEYS[table]))
+        ]
+        return rows.filter(pa.array(fresh, pa.bool_()))
 
     def compact(self) -> None:
         """Merge all segments into one file per table, under a new generation.
@@ -353,15 +341,9 @@ class StoreWriter:
                 if path not in live and (old or _TORN.fullmatch(name)):
                     folder.remove(path)
 
-    def _replay(self) -> None:
-        """Take in what a dead writer logged and had no time to put into a segment."""
-        logs = wal.logs(self.store)
-        for table, batch in wal.lost_rows(self.store, logs):
-            self.append(table, batch)
-        if self.num_pending_rows:
-            self.flush()
-        for path in logs:
-            path.unlink(missing_ok=True)
+
+def _keys_of(rows: pa.Table) -> Iterator[tuple[object, ...]]:
+    return zip(*rows.to_pydict().values(), strict=True)
 
 
 def _record_of(files: Mapping[Table, list[str]]) -> dict[str, Any]:

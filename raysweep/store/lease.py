@@ -5,19 +5,14 @@ Every writer opens a *generation*, and its lease is the right to write under tha
     generations/<n>.json     what was live when writer n took over, and who that is
     lease/<n>.beat           its heartbeat, replaced every BEAT_S
     lease/<n>.end            it has ended: the next writer need not wait
-    lease/<n>-<token>.claim  somebody is about to open generation n
 
 Only the newest generation counts. Whoever wants to write looks at its holder first. On the same
 machine the holder's processes are looked up: alive is refused, dead is taken over at once. On
 another one, its heartbeat is watched: one that advances is refused, one that stands still for
 SILENT_S is taken over. Two readings are compared, never two clocks.
 
-**Why two can't open the same generation.** Object stores have no exclusive create, so a number is
-claimed in a file whose name nobody else can choose, and the folders are listed afterwards. Of two
-claims to a number, one is written last, and its owner's listing shows the other: it gives up. The
-winner's generation appears before its claim goes, and claims are listed before generations, so a
-later listing finds one of them. A loser looks at the holder again before it tries once more, and
-finds the winner there. So does whoever lists a newer generation than the one it looked at.
+Who may take over generation n creates file n + 1, which works only where there is none. So of many
+that want to take over, one does; the others look again, and find it.
 
 A holder that slept through SILENT_S and was superseded sees the newer generation at its next beat
 or flush and stops; what it wrote in between carries an old number, which readers ignore.
@@ -26,13 +21,11 @@ or flush and stops; what it wrote in between carries an old number, which reader
 import contextlib
 import datetime
 import json
-import random
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 from raysweep.errors import InputError, RaysweepError
@@ -41,10 +34,12 @@ from raysweep.store.processes import Process
 
 BEAT_S = 2.0
 SILENT_S = 30.0  # a heartbeat that stood still for so long is that of a dead writer
-CLAIM_S = 5.0  # a claim that came to nothing for so long is that of a dead process
 LOOK_S = 0.5
-GENERATIONS, SIGNS = "generations", "lease"
-_NAME = re.compile(r"(\d{6,})(-[0-9a-f]+)?\.(json|beat|end|claim)")
+_GENERATION = re.compile(r"(\d{6,})\.json")
+_SIGN = re.compile(r"(\d{6,})\.(beat|end)")
+
+# What the file of a generation that opens now says of the files that count.
+Content = Callable[[], dict[str, Any]]
 
 
 class Invocation(NamedTuple):
@@ -93,57 +88,42 @@ class Lease:
         self._beating = threading.Lock()  # one of: a beat, the change to the next number, the end
 
     @classmethod
-    def take(
-        cls,
-        folder: Folder,
-        invocation: Invocation,
-        content: Callable[[], Mapping[str, Any]],
-        *,
-        tell: Callable[[str], None] = lambda line: None,
-    ) -> "Lease":
-        """Open the next generation, and keep it.
-
-        Args:
-            content: what the generation's file is to say of the files that count now.
-            tell: is given one line if there is something to wait for.
-
-        Raises: InputError when another writer lives.
-        """
+    def take(cls, folder: Folder, invocation: Invocation, content: Content) -> "Lease":
+        """Open the next generation, and keep it. Raises: InputError when another writer lives."""
         holder = Holder(invocation, Process.this())
-        number = _open(
-            folder, holder, content, lambda: wait_until_free(folder, invocation, tell=tell)
-        )
+        number = _open(folder, holder, content, lambda: wait_until_free(folder, invocation))
         lease = cls(folder, holder, number)
         threading.Thread(target=lease._beat_on, name="lease", daemon=True).start()
         return lease
 
     @classmethod
-    def seize(cls, folder: Folder, content: Callable[[], Mapping[str, Any]]) -> "Lease":
+    def seize(cls, folder: Folder, content: Content) -> "Lease":
         """Open the next generation whoever holds this one, which is fenced out."""
         holder = Holder(Invocation.begin(), Process.this())
-        return cls(folder, holder, _open(folder, holder, content, lambda: None))
+        number = _open(folder, holder, content, lambda: newest_generation(folder))
+        return cls(folder, holder, number)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with contextlib.suppress(OSError, RaysweepError):  # this process's end says the same
             self.end()
 
-    def check(self) -> None:
-        """Look whether this is still the newest generation. Raises: SupersededError."""
-        newest = _newest(_listed(self.folder))
-        if newest > self.generation and self.lost is None:
-            self.lost = self._successor(newest)
-        self.assert_held()
+    def check(self) -> int:
+        """Look whether this is still the newest generation. Returns: its number.
 
-    def _checked(self) -> int:
-        self.check()
+        Raises: SupersededError.
+        """
+        newest = newest_generation(self.folder)
+        if newest > self.generation and self.lost is None:
+            holder = _holder(self.folder, newest)
+            who = f": {holder.invocation.describe()}" if holder else ""
+            self.lost = (
+                f"another writer has taken over {self.folder}{who}; this one was silent for too "
+                "long, and has stopped. What it had finished is there"
+            )
+        self.assert_held()
         return self.generation
 
     def assert_held(self) -> None:
@@ -151,16 +131,16 @@ class Lease:
         if self.lost is not None:
             raise SupersededError(self.lost)
 
-    def renumber(self, content: Callable[[], Mapping[str, Any]]) -> None:
+    def renumber(self, content: Content) -> None:
         """Go on under the next generation, which says something else of the files."""
         with self._beating:
-            self.generation = _open(self.folder, self.holder, content, self._checked)
+            self.generation = _open(self.folder, self.holder, content, self.check)
 
     def end(self) -> None:
         """Let the next writer in at once."""
         self._stop.set()
         with self._beating:
-            newest = _newest(_listed(self.folder))
+            newest = newest_generation(self.folder)
             holder = _holder(self.folder, newest)
             if holder is not None and holder.invocation.token == self.holder.invocation.token:
                 self.folder.replace(_path(newest, "end"), b"")
@@ -187,14 +167,6 @@ class Lease:
             self.lost = f"the sweep's own process ended ({self.holder.invocation.describe()})"
         return self.lost is None
 
-    def _successor(self, newest: int) -> str:
-        holder = _holder(self.folder, newest)
-        who = f": {holder.invocation.describe()}" if holder else ""
-        return (
-            f"another writer has taken over {self.folder}{who}; this one was silent for too long, "
-            "and has stopped. What it had finished is there"
-        )
-
 
 def wait_until_free(
     folder: Folder,
@@ -204,36 +176,40 @@ def wait_until_free(
 ) -> int:
     """Wait until nobody writes to a store; see the head of this file.
 
-    Args: ours: an invocation whose writers don't count.
+    Args:
+        ours: an invocation whose writers don't count.
+        tell: takes one line if there is something to wait for.
+
     Returns: the generation that is nobody's any more; 0 before the first.
+
     Raises: InputError naming a writer that lives.
     """
-    watched, beat, since, told = 0, None, 0.0, None
-    while (number := _newest(_listed(folder))) > 0:
+    watched, heard_since, told_at = (0, b""), 0.0, None
+    while (number := newest_generation(folder)) > 0:
         holder = _holder(folder, number)
         if holder is None or (ours is not None and holder.invocation.token == ours.token):
             return number
         driver, writer = holder.invocation.driver.lives(), holder.writer.lives()
         if (driver is False and writer is False) or folder.exists(_path(number, "end")):
             return number
-        heard, now = _heard(folder, number), time.monotonic()
-        moved = watched == number and heard != beat
-        if driver or (moved and driver is None):
+        heard, now = (number, _beat_of(folder, number)), time.monotonic()
+        moved = heard != watched
+        if driver or (driver is None and moved and watched[0] == number):
             raise InputError(
                 f"another sweep is writing to {folder}: {holder.invocation.describe()}. Wait for "
                 "its end, stop it there (kill -TERM), or name another store"
             )
-        if moved or watched != number:
-            watched, beat, since = number, heard, now
-        if now - since > SILENT_S:
+        if moved:
+            watched, heard_since = heard, now
+        if now - heard_since > SILENT_S:
             return number
-        if told is None:
-            told = now
+        if told_at is None:
+            told_at = now
             tell(
                 f"the last writer of {folder} ({holder.invocation.describe()}) did not say that "
                 f"it ended: listening for {SILENT_S:.0f} s at most whether it still lives"
             )
-        if now - told > 2 * SILENT_S:
+        if now - told_at > 2 * SILENT_S:
             # Its driver is dead, and Ray has not ended it.
             raise InputError(
                 f"the recorder of a sweep that has ended ({holder.invocation.describe()}) still "
@@ -243,78 +219,45 @@ def wait_until_free(
     return 0
 
 
-def _open(
-    folder: Folder,
-    holder: Holder,
-    content: Callable[[], Mapping[str, Any]],
-    admit: Callable[[], int | None],
-) -> int:
+def _open(folder: Folder, holder: Holder, content: Content, admit: Callable[[], int]) -> int:
     """Open the next generation for a holder.
 
-    Args: admit: returns the generation that may be superseded, None for whichever is the newest,
-        or raises.
+    Args: admit: returns the generation that may be superseded, or raises.
     """
-    folder.make(GENERATIONS, SIGNS)
-    first_seen: dict[str, float] = {}
+    folder.make("generations", "lease")
     while True:
-        free = admit()
-        listed = _listed(folder)
-        newest, now = _newest(listed), time.monotonic()
-        if free not in (None, newest):
-            continue  # somebody has opened one since then
-        rivals = [f for f in listed if f.kind == "claim" and f.number > newest]
-        if any(now - first_seen.setdefault(f.name, now) < CLAIM_S for f in rivals):
-            _pause()
-            continue
-        number = max([newest, *(f.number for f in rivals)]) + 1
-        claim = f"{number:06d}-{uuid.uuid4().hex}.claim"
-        folder.write_new(f"{SIGNS}/{claim}", b"")
-        others = [f for f in _listed(folder) if f.name != claim]
-        if any(f.number >= number for f in others) or _newest(others) != newest:
-            folder.remove(f"{SIGNS}/{claim}")
-            _pause()
-            continue
-        body = {**content(), "holder": _as_json(holder)}
-        folder.write_new(_path(number, "json"), json.dumps(body, indent=1).encode())
-        folder.remove(f"{SIGNS}/{claim}")
-        for other in others:
-            # What a number's file says of its files stays; the rest is done with.
-            if other.kind != "json":
-                folder.remove(f"{SIGNS}/{other.name}")
+        number = admit() + 1
+        body = {**content(), "holder": _as_json(holder), "nonce": uuid.uuid4().hex}
+        try:
+            folder.write_new(_path(number, "json"), json.dumps(body, indent=1).encode())
+        except FileExistsError:
+            continue  # somebody has opened it since the look
+        for name in folder.names("lease"):
+            if (sign := _SIGN.fullmatch(name)) and int(sign[1]) < number:
+                folder.remove(f"lease/{name}")
         return number
 
 
-def _pause() -> None:
-    # Not the sweep's randomness: two claimants of the same moment must not stay in step.
-    time.sleep(random.uniform(0.02, 0.2))  # noqa: S311
+def generations(folder: Folder) -> list[int]:
+    """The numbers of all generations, ascending."""
+    matches = map(_GENERATION.fullmatch, folder.names("generations"))
+    return sorted(int(match[1]) for match in matches if match)
 
 
-class _File(NamedTuple):
-    name: str
-    number: int
-    kind: str
-
-
-def _listed(folder: Folder) -> list[_File]:
-    names = folder.names(SIGNS)  # first: see the head of this file
-    names += folder.names(GENERATIONS)
-    found = map(_NAME.fullmatch, names)
-    return [_File(match[0], int(match[1]), match[3]) for match in found if match]
-
-
-def _newest(files: Iterable[_File]) -> int:
-    return max((file.number for file in files if file.kind == "json"), default=0)
+def newest_generation(folder: Folder) -> int:
+    """The number of the newest generation; 0 before the first."""
+    return max(generations(folder), default=0)
 
 
 def _path(number: int, kind: str) -> str:
-    return f"{GENERATIONS if kind == 'json' else SIGNS}/{number:06d}.{kind}"
+    return f"{'generations' if kind == 'json' else 'lease'}/{number:06d}.{kind}"
 
 
-def _heard(folder: Folder, number: int) -> bytes | None:
+def _beat_of(folder: Folder, number: int) -> bytes:
     try:
         return folder.read(_path(number, "beat"))
     except FileNotFoundError:
-        return None
+        return b""
 
 
 def _as_json(holder: Holder) -> dict[str, Any]:
@@ -328,15 +271,12 @@ def _as_json(holder: Holder) -> dict[str, Any]:
 
 
 def _holder(folder: Folder, number: int) -> Holder | None:
-    """None in a store of a raysweep that kept no lease, before its first writer, and where the file
-    is damaged, which the store lists."""
+    """None before the first writer, and where the file is damaged, which the store lists."""
     if number == 0:
         return None
     try:
-        said: Any = json.loads(folder.read(_path(number, "json"))).get("holder")
-        if said is None:
-            return None
-        driver, writer = Process(**said["driver"]), Process(**said["writer"])
-        return Holder(Invocation(said["token"], driver, said["started_at"]), writer)
+        holder: Any = json.loads(folder.read(_path(number, "json")))["holder"]
+        driver, writer = Process(**holder["driver"]), Process(**holder["writer"])
+        return Holder(Invocation(holder["token"], driver, holder["started_at"]), writer)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -2,17 +2,17 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
 from raysweep.store.folder import Folder
 
 _NAME = re.compile(r"([0-9a-f]+)-(\d+)-(\d+)\.pt")
-_TORN = re.compile(r"\.[0-9a-f]+-\d+-\d+\.pt\.\d+\.tmp")
+_TORN = re.compile(r"\.[0-9a-f]+-\d+-\d+\.pt\.[0-9a-f]+\.tmp")
 
 
-class Shelf:
+class ResumeFolder:
     """Files <trial>-<attempt>-<epoch>.pt. An older one goes when the newer one is durable."""
 
     def __init__(self, folder: Folder, sub: str) -> None:
@@ -29,25 +29,26 @@ class Shelf:
         own = hashlib.blake2b(owner.encode(), digest_size=6).hexdigest()
         return cls(Folder(place), f"raysweep-{own}")
 
-    def look(self, *, others_write: bool = False) -> None:
+    def look(self, done: Collection[str] = (), *, others_write: bool = False) -> None:
         """Learn what lies there, and remove all but the newest of each trial.
 
-        Args: others_write: workers may be writing right now; otherwise what is torn goes too.
+        Args:
+            done: trials that need none any more.
+            others_write: workers may be writing right now; otherwise what is torn goes too.
         """
         self.folder.make(self._sub)
         names = self.folder.names(self._sub)
         for name in names:
             if _TORN.fullmatch(name) and not others_write:
                 self.folder.remove(self._path(name))
-        found = [match for name in names if (match := _NAME.fullmatch(name))]
-        for match in sorted(found, key=lambda match: (int(match[2]), int(match[3]))):
+        matches = [match for name in names if (match := _NAME.fullmatch(name))]
+        for match in sorted(matches, key=lambda match: (int(match[2]), int(match[3]))):
             self.note(match[1], int(match[2]), int(match[3]))
+        for trial_id in self._names.keys() & set(done):
+            self.remove(trial_id)
 
     def __contains__(self, trial_id: str) -> bool:
         return trial_id in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._names))
 
     def write(self, trial_id: str, attempt: int, epoch: int, body: bytes) -> None:
         """Put one there. Raises: StorageError."""
@@ -60,13 +61,13 @@ class Shelf:
         if older not in (None, name):
             self.folder.remove(self._path(older))
 
-    def read(self, trial_id: str) -> tuple[int, int, bytes] | None:
-        """(attempt, epoch, bytes) of a trial's newest; None where there is none."""
+    def read(self, trial_id: str) -> tuple[int, bytes] | None:
+        """(epoch, bytes) of a trial's newest; None where there is none."""
         match = _NAME.fullmatch(self._names.get(trial_id, ""))
         if match is None:
             return None
         try:
-            return int(match[2]), int(match[3]), self.folder.read(self._path(match[0]))
+            return int(match[3]), self.folder.read(self._path(match[0]))
         except FileNotFoundError:
             return None
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from raysweep.store.files import NUM_BLOCKS
+from raysweep.store.schema import NUM_BLOCKS
 from raysweep.training.confidence import LogitMargins
 from raysweep.training.group import Group
 from raysweep.training.splits import Placed, Split, at_once

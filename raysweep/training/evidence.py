@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raysweep.spec import Hyperparameters, Probes
-from raysweep.store.files import NUM_BLOCKS
+from raysweep.store.schema import NUM_BLOCKS
 from raysweep.training import confidence
 from raysweep.training.confidence import LogitMargins
 from raysweep.training.evaluation import (

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from raysweep.store.files import NUM_BLOCKS
+from raysweep.store.schema import NUM_BLOCKS
 from raysweep.tasks import Arrays, Data, Examples, num_examples
 
 _MAX_TRAIN_EVAL = 1_000

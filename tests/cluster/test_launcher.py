@@ -159,7 +159,7 @@ def test_ray_up_submit_and_down_on_two_nodes(tmp_path):
     assert "(3)" in done.stdout
     assert "an autoscaler may add nodes" in done.stdout
     sweep = Store(home / "fetched" / "mine").sweeps()[-1]
-    assert len(sweep["hardware"]["nodes"]) == 2
+    assert len(sweep.hardware["nodes"]) == 2
     trials = pl.DataFrame(Store(home / "fetched" / "mine").read("trials"))
     assert trials["status"].to_list() == ["completed"] * 2
     assert trials["world_size"].to_list() == [2, 2]

@@ -166,7 +166,7 @@ def test_main_in_the_checkout_alone_and_the_command_do_the_same(shared_ray, tmp_
     store = Store(tmp_path / "results" / "digits")
     assert store.report.exists()
     assert store.read("epochs").num_rows == 12 * 2  # raw and averaged weights
-    (node,) = store.sweeps()[0]["hardware"]["nodes"]
+    (node,) = store.sweeps()[0].hardware["nodes"]
     assert node["cpus"] == 2
 
 

@@ -16,7 +16,7 @@ from raysweep.plain_yaml import parse_scalars, parse_yaml
 from raysweep.planning.grid import Identity, expand
 from raysweep.schedule import recorded_rates
 from raysweep.spec import EarlyStopping, Frozen, Hyperparameters, SweepSpec
-from raysweep.store.files import TRIALS
+from raysweep.store.schema import TRIALS
 from raysweep.tasks import Traits
 from tests.support.fuzzing import NUMBERS, TEXTS, VALUES, cases, outcome
 

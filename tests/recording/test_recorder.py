@@ -3,10 +3,12 @@
 import pytest
 
 from raysweep.errors import one_line
+from raysweep.recording.handle import RecorderHandle
 from raysweep.recording.recorder import FLUSH_SECONDS, MAX_LOST_NODES, RETRIES, Recorder
+from raysweep.store.done import done_trials, has_epochs
 from raysweep.store.files import Store, StoreWriter
-from raysweep.store.finished import finished_in, has_epochs
 from raysweep.store.lease import SupersededError
+from raysweep.store.record import SweepRecord
 from raysweep.store.schema import packed, unpacked
 
 
@@ -40,7 +42,7 @@ def start(tmp_path, trials, clock):
         invocation = last[-1].lease.holder.invocation if again else None
         if last and not again:
             last[-1].lease.end()
-        arguments = tmp_path / "store", {"trials": []}, trials, {"task": "t"}, clock
+        arguments = tmp_path / "store", SweepRecord(), trials, {"task": "t"}, clock
         last.append(Recorder(*arguments, invocation=invocation))
         return last[-1]
 
@@ -71,11 +73,11 @@ def test_a_trial_is_complete_only_when_its_rows_are_in_segments(start, trials, t
     recorder, store = start(), Store(tmp_path / "store")
     first, second = trials[0].trial_id, trials[1].trial_id
     finish(recorder, first)
-    assert finished_in(store) == {first}  # the first rows become a segment at once
+    assert done_trials(store) == {first}  # the first rows become a segment at once
     finish(recorder, second)
-    assert finished_in(store) == {first}
+    assert done_trials(store) == {first}
     recorder.flush()
-    assert finished_in(store) == {first, second}
+    assert done_trials(store) == {first, second}
     assert store.read("epochs").num_rows == 4
 
 
@@ -84,9 +86,9 @@ def test_segments_appear_by_themselves_after_a_while(start, trials, tmp_path, cl
     finish(recorder, trials[0].trial_id)
     finish(recorder, trials[1].trial_id)
     clock.now += FLUSH_SECONDS
-    assert len(finished_in(store)) == 1
+    assert len(done_trials(store)) == 1
     recorder.progress()
-    assert len(finished_in(store)) == 2
+    assert len(done_trials(store)) == 2
 
 
 def test_what_is_done_is_not_to_do_for_this_recorder_and_the_next(start, trials):
@@ -234,12 +236,13 @@ def test_calls_that_come_again_change_nothing_and_get_the_same_answer(start, tri
     recorder, store = start(), Store(tmp_path / "store")
     first, second, third = (trial.trial_id for trial in trials[:3])
     assert recorder.claim(first, token="token") == recorder.claim(first, token="token") == 1
-    recorder.append(rows(first, 1, 1, 2))
-    recorder.append(rows(first, 1, 1, 2))
-    recorder.append(rows(first, 1, 2, 3))
     for _ in range(2):
-        recorder.finish(first, 1, rows(first, 1, 3, 4), OUTCOME, 0.9, b"weights")
-    recorder.append(rows(first, 1, 4))
+        recorder.append(rows(first, 1, 1, 2))
+        recorder.append(rows(first, 1, 3))
+        recorder.flush()
+    for _ in range(2):
+        recorder.finish(first, 1, rows(first, 1, 4), OUTCOME, 0.9, b"weights")
+    recorder.append(rows(first, 1, 3))
     recorder.claim(second, token="other")
     assert recorder.blame([second], "ValueError: no", "d")
     assert recorder.blame([second], "ValueError: no", "d")
@@ -290,7 +293,7 @@ def test_a_recorder_that_starts_again_stands_where_the_dead_one_stood(start, tri
     assert keys(store) == sorted(expected + [(ids[2], 1, epoch) for epoch in (1, 2, 3, 4)])
     assert store.read("trials").num_rows == 4
     assert len(store.sweeps()) == 1
-    assert not list(store.wal_folder.iterdir())
+    assert not list(store.log_folder.iterdir())
 
 
 def test_deaths_are_counted_over_the_recorders_own(start, trials):
@@ -304,16 +307,6 @@ def test_deaths_are_counted_over_the_recorders_own(start, trials):
     assert f"died, {RETRIES + 1} times" in failure.error
 
 
-def test_an_end_that_was_noted_and_not_logged_comes_again(start, trials, tmp_path):
-    recorder, trial_id = start(), trials[0].trial_id
-    recorder.claim(trial_id)
-    recorder._note("finished", trial_id, attempt=1, status="completed", accuracy=0.9)
-    recorder = start(again=True)  # it died right there
-    assert recorder.progress().running == 1
-    recorder.finish(trial_id, 1, rows(trial_id, 1, 1), OUTCOME, 0.9, None)
-    assert start(again=True).progress().done == 1
-
-
 def test_a_recorder_that_another_writer_superseded_stops(start, trials, tmp_path):
     recorder = start()
     trial_id = trials[0].trial_id
@@ -321,8 +314,9 @@ def test_a_recorder_that_another_writer_superseded_stops(start, trials, tmp_path
     new = StoreWriter(Store(tmp_path / "store"))
     with pytest.raises(SupersededError, match="another writer has taken over"):
         recorder.append(rows(trial_id, 1, 1))
-    with pytest.raises(SupersededError):
-        recorder.progress()
+    for call in (recorder.flush, recorder.progress):
+        with pytest.raises(SupersededError):
+            call()
     new.append("epochs", unpacked(rows(trials[1].trial_id, 1, 1)))
     new.flush()
     assert keys(Store(tmp_path / "store")) == [(trials[1].trial_id, 1, 1)]
@@ -344,6 +338,10 @@ def test_a_sweep_that_nothing_can_train_is_told_so(start):
     assert recorder.progress().abandoned is None
     recorder.abandon("a group of 2 workers failed 3 times")
     assert recorder.progress().abandoned == "a group of 2 workers failed 3 times"
+
+
+def test_the_handle_names_calls_that_the_recorder_answers():
+    assert all(callable(getattr(Recorder, name)) for name in RecorderHandle.__annotations__)
 
 
 def test_an_error_reads_as_one_line():

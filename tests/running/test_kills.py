@@ -16,10 +16,11 @@ from raysweep.running import sweep as sweep_module
 from raysweep.running.sweep import recorder_arguments, run_sweep
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.lease import Invocation, wait_until_free
+from raysweep.store.record import SweepRecord
 from tests.support.commands import run, started, wait_for
 from tests.support.interrupted import live_rows, rows_alone
 from tests.support.process_tree import alive, below, command_line, kill, kill_all
-from tests.support.store_watch import whole_batches
+from tests.support.store_watch import logged
 
 HERE = Path(__file__).parents[1] / "support"
 
@@ -57,7 +58,7 @@ def test_a_recorder_that_is_killed_goes_on_without_loss_or_duplicates(make_spec,
     assert live_rows(store.root).equals(rows_alone(spec), null_equal=True)
     assert len(store.sweeps()) == 1
     assert set(store.read("trials")["attempt"].to_pylist()) == {1}  # none was trained again
-    assert not list(store.wal_folder.iterdir())
+    assert not list(store.log_folder.iterdir())
 
 
 def test_a_recorder_is_started_with_little_however_many_trials_there_are(make_spec, tmp_path):
@@ -65,7 +66,7 @@ def test_a_recorder_is_started_with_little_however_many_trials_there_are(make_sp
     rates = [0.01 + 1e-4 * number for number in range(400)]
     plan = make_plan(make_spec(axes={"learning_rate": rates}, seeds=50), Store(tmp_path))
     assert len(plan.trials) == 20_000
-    everything = recorder_arguments(plan, Store(tmp_path), {}, Invocation.begin())
+    everything = recorder_arguments(plan, Store(tmp_path), SweepRecord(), Invocation.begin())
     assert len(pickle.dumps(everything)) < 50_000
 
 
@@ -109,9 +110,9 @@ def slow_sweep(tmp_path):
     return make
 
 
-def logs(store, pattern):
-    """Whether there is such a file on the way into a segment."""
-    return lambda: store.wal_folder.is_dir() and list(store.wal_folder.glob(pattern))
+def has_logged(store, table):
+    """Whether there are rows on their way into a segment."""
+    return lambda: logged(store, table).height
 
 
 def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_for_its_end(
@@ -121,7 +122,7 @@ def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_
     words += ["--address", shared_ray.address]
     with started(*words, cwd=tmp_path) as process:
         # A trial that ends 10 s after the last one goes into a segment at once.
-        wait_for(lambda: logs(store, "*-trials.arrows")() or store.read("trials").num_rows, process)
+        wait_for(lambda: has_logged(store, "trials")() or store.read("trials").num_rows, process)
         second = run(*words, cwd=tmp_path)
         assert second.returncode == 2
         assert f"another sweep is writing to store: pid {process.pid} on " in second.stderr
@@ -129,8 +130,7 @@ def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_
         process.kill()
         process.wait()
         wait_until_free(store.folder)
-    logged = [batch for path in logs(store, "*-trials.arrows")() for batch in whole_batches(path)]
-    finished = {trial for batch in logged for trial in batch["trial_id"].to_pylist()}
+    finished = set(logged(store, "trials")["trial_id"])
     finished |= set(store.read("trials")["trial_id"].to_pylist())
     assert 0 < len(finished) < 6
     hold.unlink()
@@ -152,7 +152,7 @@ def test_a_killed_driver_loses_nothing_that_was_finished_and_a_second_one_waits_
 def test_a_killed_driver_takes_the_ray_with_it_that_it_had_started(own_ray, slow_sweep, tmp_path):
     words, store = slow_sweep()
     with started(*words, *own_ray, cwd=tmp_path) as process:
-        wait_for(logs(store, "*-epochs.arrows"), process)
+        wait_for(has_logged(store, "epochs"), process)
         left = below(process.pid)
         process.kill()
         process.wait()
@@ -172,7 +172,7 @@ def test_a_signal_stops_whatever_goes_on_and_leaves_no_process(
         if phase == "ray":
             wait_for(lambda: len(below(process.pid)) > 1, process)  # the first of Ray's processes
         else:
-            wait_for(logs(store, "*-epochs.arrows"), process)
+            wait_for(has_logged(store, "epochs"), process)
         left = below(process.pid)
         number = signal.SIGTERM if phase == "ray" else signal.SIGINT
         process.send_signal(number)

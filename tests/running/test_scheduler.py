@@ -10,8 +10,9 @@ from raysweep.errors import InputError
 from raysweep.running.gate import Turnstile
 from raysweep.running.sweep import run_sweep
 from raysweep.spec import Scheduler
+from raysweep.store.done import done_trials
 from raysweep.store.files import Store
-from raysweep.store.finished import finished_in
+from raysweep.store.record import SweepRecord
 from tests.support.interrupted import assert_nothing_is_left, held
 
 RUNGS = {2, 4, 8}
@@ -189,7 +190,7 @@ def test_stopped_trials_are_done_only_while_the_sweep_has_a_scheduler(
 
     trials = expand_digits(make_spec())
     one, other = trials[0].trial_id, trials[1].trial_id
-    recorder = Recorder(tmp_path, {"trials": []}, trials, {}, pruned=True)
+    recorder = Recorder(tmp_path, SweepRecord(), trials, {}, pruned=True)
     recorder.claim(one)
     recorder.use([one], "group")
     assert recorder.groups() == {"group"}
@@ -200,5 +201,5 @@ def test_stopped_trials_are_done_only_while_the_sweep_has_a_scheduler(
     assert (recorder.progress().done, recorder.progress().stopped) == (1, 1)
     recorder.close()
     store = Store(tmp_path)
-    assert finished_in(store) == set()
-    assert finished_in(store, pruned=True) == {one}
+    assert done_trials(store) == set()
+    assert done_trials(store, pruned=True) == {one}

@@ -12,7 +12,9 @@ import pytest
 from analysis import analyze
 from analysis.sources.store import KEY, bits, evidence, live_epochs, scan
 from raysweep.errors import InputError
-from raysweep.store.files import EPOCHS, TRIALS, Store, StoreWriter
+from raysweep.store.files import Store, StoreWriter
+from raysweep.store.lease import newest_generation
+from raysweep.store.schema import EPOCHS, TRIALS
 from tests.support.simulated import Curve, Sweep, spec
 
 
@@ -172,13 +174,13 @@ def test_a_scan_beside_a_writer_never_fails(tmp_path):
     thread.start()
     seen = []
     try:
-        while store.generation().number < 12:
+        while newest_generation(store.folder) < 12:
             seen.append(scan(store, "epochs"))
     finally:
         stop.set()
         thread.join()
-    assert all(not found.corrupt and found.rows.height >= 48 for found in seen)
-    assert seen[-1].rows.height > seen[0].rows.height
+    assert all(not corrupt and rows.height >= 48 for rows, corrupt in seen)
+    assert seen[-1][0].height > seen[0][0].height
 
 
 def test_a_column_that_an_older_store_lacks_reads_as_null(tmp_path):

@@ -11,9 +11,11 @@ from analysis import analyze
 from analysis.page.report import render
 from raysweep.errors import InputError
 from raysweep.recording.recorder import Recorder
+from raysweep.store.done import done_trials
 from raysweep.store.files import Store, StoreWriter
-from raysweep.store.finished import finished_in
 from raysweep.store.folder import Folder, inside
+from raysweep.store.lease import newest_generation
+from raysweep.store.record import PlannedTrial, SweepRecord
 from raysweep.store.schema import EPOCHS
 from tests.recording.test_recorder import finish
 from tests.support.commands import run_here
@@ -26,7 +28,7 @@ def store(tmp_path):
     """Two segments per table: trial a in the first, trial b in the second."""
     store = Store(tmp_path)
     writer = StoreWriter(store)
-    writer.add_sweep({"trials": []})
+    writer.add_sweep(SweepRecord())
     for trial in ("a", "b"):
         writer.append("epochs", epochs(trial, 1, 2))
         writer.append("trials", finished(trial))
@@ -73,7 +75,7 @@ def test_a_damaged_segment_is_named_kept_and_what_it_held_is_to_do_again(store, 
     assert found.path == first
     assert DAMAGES[damage] in found.reason
     assert store.read("epochs")["trial_id"].to_pylist() == ["b", "b"]
-    assert finished_in(store) == {"b"}
+    assert done_trials(store) == {"b"}
     for _ in range(3):  # neither a merge nor the writers that come after it remove it
         writer = StoreWriter(store)
         writer.append("epochs", epochs("c", 1))
@@ -132,7 +134,7 @@ def test_a_damaged_generation_is_made_out_from_its_forerunner(store, body, compa
     if compacted:
         writer.compact()
     before = keys(store), store.live_files("epochs")
-    newest = store.root / f"generations/{store.generation().number:06d}.json"
+    newest = store.root / f"generations/{newest_generation(store.folder):06d}.json"
     newest.write_bytes(body)
     assert (keys(store), store.live_files("epochs")) == before
     assert [bad.path for bad in store.damaged()] == [f"generations/{newest.name}"]
@@ -143,13 +145,13 @@ def test_a_damaged_generation_is_made_out_from_its_forerunner(store, body, compa
 
 def test_a_damaged_record_of_a_sweep_is_left_out(store):
     writer = StoreWriter(store)
-    second = writer.add_sweep({"trials": [["a", "a", 0]]})
+    second = writer.add_sweep(SweepRecord(trials=(PlannedTrial("a", "a", 0),)))
     body = (store.root / second).read_bytes()
     (store.root / second).write_bytes(body.replace(b"0", b"1"))
     (store.root / "sweeps" / "notes.json").write_text("{}")
-    assert store.sweeps() == [{"trials": []}]
+    assert store.sweeps() == [SweepRecord()]
     assert [bad.path for bad in store.damaged()] == [second, "sweeps/notes.json"]
-    assert writer.add_sweep({"trials": []}).startswith("sweeps/0003-")
+    assert writer.add_sweep(SweepRecord()).startswith("sweeps/0003-")
 
 
 def test_a_recorder_trains_again_what_was_lost(make_spec, expand_digits, tmp_path):
@@ -157,7 +159,7 @@ def test_a_recorder_trains_again_what_was_lost(make_spec, expand_digits, tmp_pat
     ids = [trial.trial_id for trial in trials]
 
     def start():
-        return Recorder(tmp_path / "store", {"trials": []}, trials, {})
+        return Recorder(tmp_path / "store", SweepRecord(), trials, {})
 
     recorder = start()
     finish(recorder, ids[0])
@@ -172,14 +174,14 @@ def test_a_recorder_trains_again_what_was_lost(make_spec, expand_digits, tmp_pat
     assert again.todo(ids) == ids[1:]
     finish(again, ids[1])
     again.close()
-    assert finished_in(store) == set(ids[:2])
+    assert done_trials(store) == set(ids[:2])
     assert [damaged.path for damaged in store.damaged()] == [bad]
 
 
 def test_status_and_the_page_name_damaged_files(tmp_path, capsys):
     sweep = Sweep(spec("s", axes={"learning_rate": [0.1, 0.2]}, epochs=20, seeds=2))
     store = sweep.write(tmp_path, lambda trial: Curve())
-    number = store.generation().number
+    number = newest_generation(store.folder)
     foreign_name = f"epochs/{number:06d}-000042.parquet"
     pq.write_table(pa.table({"city": ["Rome"]}), tmp_path / foreign_name)
     record = next((tmp_path / "sweeps").iterdir())

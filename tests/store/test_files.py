@@ -3,16 +3,34 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysweep.errors import InputError
+from raysweep.errors import InputError, StorageError
 from raysweep.store import segments
-from raysweep.store.files import EPOCHS, Store, StoreWriter
+from raysweep.store.files import Store, StoreWriter
 from raysweep.store.lease import SupersededError
+from raysweep.store.log import Entry, Log, Rows, is_shared
+from raysweep.store.record import PlannedTrial, SweepRecord
+from raysweep.store.schema import EPOCHS
 from tests.support.stored_rows import epochs, finished, keys
+
+
+def logged(store):
+    """The files of the log, as they are now."""
+    return {path.name: path.read_bytes() for path in store.log_folder.iterdir()}
+
+
+def put_back(store, files):
+    """The log as it was."""
+    for path in store.log_folder.iterdir():
+        path.unlink()
+    for name, body in files.items():
+        if not name.endswith("-shm"):
+            (store.log_folder / name).write_bytes(body)
 
 
 def test_rows_are_readable_after_a_flush_and_after_compaction(tmp_path):
@@ -63,34 +81,84 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert store.read("trials").num_rows == 1
 
 
-def test_a_log_whose_segment_is_on_disk_is_not_replayed(tmp_path):
+def test_rows_that_are_in_a_segment_and_still_in_the_log_count_once(tmp_path):
     store = Store(tmp_path)
     writer = StoreWriter(store)
     writer.append("epochs", epochs("a", 1))
-    log = store.wal("epochs", writer.generation, 0)
-    kept = log.read_bytes()
+    kept = logged(store)
     writer.flush()
-    log.write_bytes(kept)  # as if the writer had died between the segment and its log's removal
+    writer.append("epochs", epochs("a", 2))
+    del writer
+    put_back(store, kept)  # as if the writer had died between the segment and the log
     StoreWriter(store)
     assert keys(store) == [("a", 1)]
 
 
-def test_a_torn_log_gives_what_is_whole(tmp_path):
+def test_a_transaction_that_was_cut_off_takes_nothing_with_it(tmp_path):
     store = Store(tmp_path)
     writer = StoreWriter(store)
     writer.append("epochs", epochs("a", 1))
     writer.append("epochs", epochs("a", 2))
-    log = store.wal("epochs", writer.generation, 0)
-    log.write_bytes(log.read_bytes()[:-100])
+    files = logged(store)
+    (log,) = (name for name in files if name.endswith("-wal"))
+    put_back(store, {**files, log: files[log][:-100]})
     StoreWriter(store)
     assert keys(store) == [("a", 1)]
+
+
+def test_a_damaged_log_is_one_clear_error_and_stays(tmp_path):
+    store = Store(tmp_path)
+    StoreWriter(store).append("epochs", epochs("a", 1))
+    log = store.log_folder / "log.sqlite"
+    put_back(store, {log.name: b"no database at all" * 1000})
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"log\.sqlite can't be written: .*move it away"):
+            StoreWriter(store)
+    log.unlink()
+    StoreWriter(store)
+
+
+def test_a_log_of_a_raysweep_with_other_columns_is_taken_in(tmp_path):
+    store, names = Store(tmp_path), [name for name in EPOCHS.names if name != "ece"]
+    StoreWriter(store).append("epochs", epochs("a", 1).select(names))
+    writer = StoreWriter(store)
+    writer.append("epochs", epochs("a", 2))
+    writer.flush()
+    assert keys(store) == [("a", 1), ("a", 2)]
+
+
+def test_an_entry_that_comes_again_changes_nothing(tmp_path):
+    log = Log(tmp_path, "one")
+    rows = [Rows.of("epochs", epochs("a", 1, 2))]
+    assert log.note(Entry("a", 1, "rows 1"), rows)
+    assert not log.note(Entry("a", 1, "rows 1"), rows)
+    assert log.note(Entry("a", 1, "finished", {"x": 1}))
+    assert log.num_pending_rows == len(log.pending("epochs")) == 2
+    log.clear()
+    assert not log.note(Entry("a", 1, "rows 1"), rows)
+    assert log.note(Entry("a", 1, "failed", {}), last=True)
+    ends = [Entry("a", 1, "finished", {"x": 1}), Entry("a", 1, "failed", {})]
+    again = Log(tmp_path, "one")
+    assert (again.resumed, again.entries()) == (True, ends)
+    with pytest.raises(SupersededError):
+        log.note(Entry("a", 2, "rows 1"), rows)
+    other = Log(tmp_path, "two")
+    assert (other.resumed, other.entries(), other.num_pending_rows) == (False, [], 0)
+
+
+def test_file_systems_that_machines_share_are_told_from_disks(monkeypatch):
+    mounts = "/dev/a / ext4 rw\nhost:/x /shared nfs4 rw\n/dev/b /shared/here ext4 rw\n"
+    monkeypatch.setattr(Path, "read_text", lambda self: mounts)
+    places = "/tmp/x", "/shared/x", "/shared/here/x"
+    assert [is_shared(Path(place)) for place in places] == [False, True, False]
 
 
 def test_a_superseded_writer_is_ignored(tmp_path):
     store = Store(tmp_path)
     old = StoreWriter(store)
     new = StoreWriter(store)
-    old.append("epochs", epochs("zombie", 1))
+    with pytest.raises(SupersededError, match="another writer has taken over"):
+        old.append("epochs", epochs("zombie", 1))
     with pytest.raises(SupersededError, match="another writer has taken over"):
         old.flush()
     # It had looked just before the other one opened.
@@ -122,13 +190,13 @@ def test_a_writer_that_dies_while_it_recovers_leaves_no_row_twice(tmp_path):
     store = Store(tmp_path)
     writer = StoreWriter(store)
     writer.append("epochs", epochs("a", 1, 2))
-    log = store.wal("epochs", writer.generation, 0)
-    kept = log.read_bytes()
+    kept = logged(store)
+    del writer
+    put_back(store, kept)
     StoreWriter(store)
-    log.write_bytes(kept)  # its segment is written, and the log that it came from not removed
+    put_back(store, kept)  # its segment is written, and what it came from is still there
     second = StoreWriter(store)
-    log.write_bytes(kept)
-    second.append("epochs", epochs("a", 2, 3))
+    second.append("epochs", epochs("a", 3))
     StoreWriter(store)
     assert keys(store) == [("a", 1), ("a", 2), ("a", 3)]
 
@@ -156,10 +224,11 @@ def test_a_column_that_an_older_store_lacks_reads_as_null(tmp_path):
 
 def test_sweep_records_are_numbered_and_never_overwritten(tmp_path):
     writer = StoreWriter(Store(tmp_path))
-    first = writer.add_sweep({"trial_ids": ["a"]})
-    second = writer.add_sweep({"trial_ids": ["a"]})
+    record = SweepRecord(spec={"name": "s"}, trials=(PlannedTrial("a", "c", 0),))
+    first = writer.add_sweep(record)
+    second = writer.add_sweep(record)
     assert [path[:11] for path in (first, second)] == ["sweeps/0001", "sweeps/0002"]
-    assert [sweep["trial_ids"] for sweep in Store(tmp_path).sweeps()] == [["a"], ["a"]]
+    assert Store(tmp_path).sweeps() == [record, record]
 
 
 def test_a_folder_without_sweeps_is_no_store(tmp_path):

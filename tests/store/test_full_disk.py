@@ -11,8 +11,10 @@ import pytest
 from raysweep.errors import StorageError
 from raysweep.recording.recorder import Recorder
 from raysweep.store.files import Store
+from raysweep.store.record import SweepRecord
 from raysweep.store.schema import packed
 from tests.support.commands import run, started, wait_for
+from tests.support.store_watch import logged
 from tests.support.stored_rows import epochs, keys
 
 HERE = Path(__file__).parents[1] / "support"
@@ -48,7 +50,7 @@ def fill(disk):
 
 def test_a_recorder_on_a_full_disk_refuses_and_what_it_took_before_is_kept(small_disk):
     store = Store(small_disk / "store")
-    recorder = Recorder(small_disk / "store", {"trials": []}, [], {})
+    recorder = Recorder(small_disk / "store", SweepRecord(), [], {})
     recorder.claim("a")
     recorder.append(packed(epochs("a", 1).to_pylist()))  # a segment at once
     recorder.append(packed(epochs("a", 2).to_pylist()))  # logged
@@ -70,13 +72,13 @@ def test_a_recorder_on_a_full_disk_refuses_and_what_it_took_before_is_kept(small
             call()
     ballast.unlink()
     recorder.lease.end()
-    Recorder(small_disk / "store", {"trials": []}, [], {}).close()
+    Recorder(small_disk / "store", SweepRecord(), [], {}).close()
     assert keys(store) == [("a", epoch) for epoch in range(1, taken + 1)]
     assert store.damaged() == []
 
 
 def test_a_flush_onto_a_full_disk_leaves_no_torn_file(small_disk):
-    recorder = Recorder(small_disk / "store", {"trials": []}, [], {})
+    recorder = Recorder(small_disk / "store", SweepRecord(), [], {})
     recorder.claim("a")
     recorder.append(packed(epochs("a", 1).to_pylist()))
     recorder.append(packed(epochs("a", *range(2, 200)).to_pylist()))
@@ -88,7 +90,7 @@ def test_a_flush_onto_a_full_disk_leaves_no_torn_file(small_disk):
     assert not list(small_disk.rglob("*.tmp"))
     ballast.unlink()
     recorder.lease.end()
-    Recorder(small_disk / "store", {"trials": []}, [], {}).close()
+    Recorder(small_disk / "store", SweepRecord(), [], {}).close()
     assert len(keys(store)) == 199
 
 
@@ -110,8 +112,7 @@ def test_a_sweep_stops_when_its_disk_is_full_and_goes_on_when_there_is_room(
     words = ["run", "sweep.yaml", "--address", shared_ray.address, "--store", store.root]
     with started(*words, cwd=tmp_path) as process:
         # Trials of width 4 wait; the others end, and are logged or in a segment.
-        ended = store.wal_folder.glob
-        wait_for(lambda: [*ended("*-trials.arrows")] or store.read("trials").num_rows, process)
+        wait_for(lambda: logged(store, "trials").height or store.read("trials").num_rows, process)
         ballast = fill(small_disk)
         hold.unlink()
         said, _ = process.communicate()

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from analysis import analyze
 from analysis.sources import store as frames
 from raysweep.cli import run_command_line
-from raysweep.store.files import EPOCHS, Store, StoreWriter
-from raysweep.store.finished import attempts_in, finished_in
+from raysweep.store.done import done_trials, last_attempts
+from raysweep.store.files import Store, StoreWriter
+from raysweep.store.record import SweepRecord
+from raysweep.store.schema import EPOCHS
 from tests.support.fuzzing import TEXTS, VALUES, cases, damaged, outcome
 from tests.support.simulated import Curve, Sweep, spec
+from tests.support.stored_rows import epochs
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,8 @@ def whole(tmp_path_factory):
     sweep.write(root, lambda trial: Curve())
     StoreWriter(Store(root)).compact()
     writer = StoreWriter(Store(root))
-    writer.add_sweep(sweep.record())
+    writer.add_sweep(SweepRecord.from_json(sweep.record()))
+    writer.append("epochs", epochs("logged", 1, 2))
     return {
         path.relative_to(root): path.read_bytes()
         for path in sorted(root.rglob("*"))
@@ -56,8 +60,8 @@ def laid_out(root, files):
 def used(root):
     """All that reads a store. Each part on its own: one that refuses must not hide another."""
     outcome(lambda: Store.existing(root).sweeps())
-    outcome(lambda: finished_in(Store(root)))
-    outcome(lambda: attempts_in(Store(root)))
+    outcome(lambda: done_trials(Store(root)))
+    outcome(lambda: last_attempts(Store(root)))
     outcome(lambda: frames.read(Store(root)))
     with pytest.raises(SystemExit) as left:
         run_command_line(["status", str(root)])
@@ -116,13 +120,13 @@ def harm(draw, files):
                 "x.json",
                 "0001.json",
                 "000009-x.json",
-                "a-b-c.arrows",
+                "log.sqlite",
                 ".DS_Store",
                 "000001-000000.parquet",
                 "compact-000001.parquet",
                 "99999999999999.json",
-                "000002-000000-epochs.arrows",
-                "000002-000000-odd.arrows",
+                "log.sqlite-wal",
+                "log.sqlite-journal",
             ]
             files[path.with_name(draw(st.sampled_from(names)))] = files[path]
     return files
@@ -176,8 +180,11 @@ def test_a_pipe_in_a_store_is_never_waited_for(whole, place):
         "sweeps/0009-abc.json",
         "generations/000009.json",
         "epochs/000009-000000.parquet",
-        "wal/000009-000000-epochs.arrows",
+        "wal/log.sqlite",
     ):
+        (root / name).unlink(missing_ok=True)
         os.mkfifo(root / name)
         used(root)
+        if name.startswith("wal"):
+            outcome(lambda: StoreWriter(Store(root)))
         (root / name).unlink()

@@ -1,6 +1,5 @@
 """The lease: one writer at a time, from any machine; a dead one's runs out."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -17,7 +16,15 @@ from raysweep.errors import InputError
 from raysweep.store import lease as lease_module
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.folder import Folder
-from raysweep.store.lease import BEAT_S, Holder, Invocation, Lease, SupersededError, wait_until_free
+from raysweep.store.lease import (
+    BEAT_S,
+    Holder,
+    Invocation,
+    Lease,
+    SupersededError,
+    newest_generation,
+    wait_until_free,
+)
 from raysweep.store.processes import Process
 from tests.support.commands import PATIENCE_S, wait_for
 
@@ -52,11 +59,9 @@ def far(process):
 def left_by(folder, driver, writer):
     """A lease whose holder did not say that it ended."""
     invocation = Invocation("token", driver, "2026-01-01T00:00:00+00:00")
-    return Lease(
-        folder,
-        Holder(invocation, writer),
-        lease_module._open(folder, Holder(invocation, writer), content, lambda: None),
-    )
+    holder = Holder(invocation, writer)
+    number = lease_module._open(folder, holder, content, lambda: newest_generation(folder))
+    return Lease(folder, holder, number)
 
 
 def test_a_process_is_told_from_a_later_one_with_its_number(dead):
@@ -104,7 +109,8 @@ def test_the_writers_of_one_invocation_follow_each_other(folder):
 def test_a_dead_holder_of_this_machine_is_taken_over_at_once(folder, dead):
     left_by(folder, dead, dead)
     said = []
-    taken = Lease.take(folder, Invocation.begin(), content, tell=said.append)
+    wait_until_free(folder, tell=said.append)
+    taken = Lease.take(folder, Invocation.begin(), content)
     assert (taken.generation, said) == (2, [])
     taken.end()
 
@@ -129,8 +135,9 @@ def test_a_holder_elsewhere_that_is_silent_is_taken_over_after_a_while(folder, m
     silent = left_by(folder, far(Process.this()), far(Process.this()))
     said = []
     began = time.monotonic()
-    taken = Lease.take(folder, Invocation.begin(), content, tell=said.append)
+    wait_until_free(folder, tell=said.append)
     assert time.monotonic() - began > 1
+    taken = Lease.take(folder, Invocation.begin(), content)
     assert (taken.generation, len(said)) == (2, 1)
     with pytest.raises(
         SupersededError, match=f"another writer has taken over .*: pid {os.getpid()}"
@@ -156,38 +163,33 @@ def test_a_writer_whose_driver_has_died_stops(folder, dead):
         orphan.assert_held()
 
 
-def test_a_store_of_a_version_without_leases_is_free(tmp_path):
-    store = Store(tmp_path)
-    body = {"files": {"epochs": [], "trials": []}, "host": "h", "pid": 1}
-    (tmp_path / "generations").mkdir()
-    (tmp_path / "generations" / "000001.json").write_text(json.dumps(body))
-    wait_until_free(store.folder)
-    assert StoreWriter(store).generation == 2
+def holders(folder, takers, rounds):
+    """How many of so many takers at the same moment got the lease, by round."""
+
+    def take(invocation):
+        try:
+            return Lease.take(folder, invocation, content)
+        except InputError:
+            return None
+
+    found = []
+    with ThreadPoolExecutor(takers) as pool:
+        for _ in range(rounds):
+            leases = [*pool.map(take, [Invocation.begin() for _ in range(takers)])]
+            held = [lease for lease in leases if lease is not None]
+            found.append(len(held))
+            for lease in held:
+                lease.check()
+                lease.end()
+    return found
 
 
-def test_the_claim_of_a_process_that_died_right_then_delays_and_is_passed_over(folder, monkeypatch):
-    monkeypatch.setattr(lease_module, "CLAIM_S", 0.5)
-    folder.make("lease")
-    folder.write_new("lease/000001-abc.claim", b"")
-    taken = Lease.take(folder, Invocation.begin(), content)
-    assert taken.generation == 2
-    assert not [name for name in folder.names("lease") if name.endswith(".claim")]
-    taken.end()
+def test_of_many_takers_at_the_same_moment_one_holds_the_lease(folder):
+    assert holders(folder, takers=8, rounds=10) == [1] * 10
+    assert newest_generation(folder) == 10
 
 
-class Shelf(Folder):
-    """Writes as an object store does, where nothing is exclusive, and listings take their time."""
-
-    def write_new(self, path, body):
-        self.replace(path, body)
-
-    def names(self, sub):
-        time.sleep(0.001 * (hash((threading.get_ident(), time.monotonic_ns())) % 5))
-        return super().names(sub)
-
-
-def test_many_at_once_never_open_the_same_generation(tmp_path):
-    folder = Shelf(tmp_path)
+def test_many_at_once_never_open_the_same_generation(folder):
     with ThreadPoolExecutor(8) as pool:
         opened = list(pool.map(lambda _: Lease.seize(folder, content).generation, range(24)))
     assert sorted(opened) == list(range(1, 25))
@@ -255,4 +257,4 @@ print(held.lost, flush=True)
     out, _ = child.communicate(timeout=PATIENCE_S)
     assert "another writer has taken over" in out
     assert [int(n[:6]) for n in store.folder.names("lease") if n.endswith(".beat")] in ([], [1])
-    assert store.generation().number == new.generation == 2
+    assert newest_generation(store.folder) == new.generation == 2

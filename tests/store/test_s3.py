@@ -14,11 +14,13 @@ from analysis import analyze
 from raysweep import recipes
 from raysweep.errors import InputError, RaysweepError, StorageError
 from raysweep.recording.recorder import Recorder
-from raysweep.store import folder
+from raysweep.store import folder, object_store
+from raysweep.store.done import done_trials
 from raysweep.store.files import Store, StoreWriter
-from raysweep.store.finished import finished_in
 from raysweep.store.folder import Folder
+from raysweep.store.record import SweepRecord
 from raysweep.store.schema import packed
+from tests.store.test_lease import holders
 from tests.support.commands import free_port, run, started, wait_for
 from tests.support.flaky_proxy import FlakyProxy
 from tests.support.interrupted import attempts, live_rows, rows_alone
@@ -77,8 +79,9 @@ def bucket(proxy, monkeypatch, tmp_path):
 
 def listed(uri):
     """The file system of a bucket, and the paths of its objects."""
-    system, base = folder._connected(uri, 3)
-    infos = system.get_file_info(fs.FileSelector(base, recursive=True))
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    system = fs.S3FileSystem(endpoint_override=endpoint, region="us-east-1")
+    infos = system.get_file_info(fs.FileSelector(uri.removeprefix("s3://"), recursive=True))
     return system, [info.path for info in infos if info.type == fs.FileType.File]
 
 
@@ -118,7 +121,7 @@ def test_a_shaky_connection_loses_nothing_and_doubles_nothing(bucket, proxy):
     fault = itertools.cycle(("503", "lost", "cut"))
     proxy.fault = lambda method: next(fault) if next(turns) % 9 == 0 else None
     writer = StoreWriter(store)
-    writer.add_sweep({"trials": []})
+    writer.add_sweep(SweepRecord())
     for trial in ("a", "b"):
         writer.append("epochs", epochs(trial, 1, 2))
         writer.append("trials", finished(trial))
@@ -129,6 +132,47 @@ def test_a_shaky_connection_loses_nothing_and_doubles_nothing(bucket, proxy):
     assert len(proxy.faults) > 5
     assert {kind for _, kind in proxy.faults} == {"503", "lost", "cut"}
     assert store.damaged() == []
+
+
+def test_of_many_takers_at_the_same_moment_one_holds_the_lease(bucket):
+    assert holders(Folder(f"{bucket}/store"), takers=8, rounds=10) == [1] * 10
+
+
+def test_a_file_whose_answer_was_lost_is_written_once_and_is_its_writers(bucket, proxy):
+    place, faults = Folder(f"{bucket}/store"), iter(["lost"])
+    proxy.fault = lambda method: next(faults, None) if method == "PUT" else None
+    place.write_new("a", b"one")
+    assert proxy.faults == [("PUT", "lost")]
+    with pytest.raises(FileExistsError):
+        place.write_new("a", b"two")
+    assert place.read("a") == b"one"
+
+
+def test_a_server_that_ignores_the_condition_of_a_new_file_is_refused(bucket, proxy):
+    place = Folder(f"{bucket}/store")
+    place.check(exclusive=True)
+    proxy.ignores = ("if-none-match",)
+    place.check()
+    with pytest.raises(InputError, match="ignores the condition `If-None-Match"):
+        place.check(exclusive=True)
+    assert place.names("lease") == []
+
+
+def test_keys_of_a_profile_are_found_and_the_environment_comes_first(bucket, monkeypatch, tmp_path):
+    (tmp_path / "keys").write_text(
+        "[work]\naws_access_key_id = of%work\naws_secret_access_key = x\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("AWS_PROFILE", "work")
+    assert object_store._keys_at_home() == {}
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert object_store._keys_at_home()["aws_access_key_id"] == "of%work"
+    Folder(f"{bucket}/store").check(exclusive=True)
+    (tmp_path / "keys").write_text(SECRET)
+    with pytest.raises(InputError, match="can't be read as profiles") as refused:
+        Folder(f"{bucket}/store").check()
+    assert SECRET not in str(refused.value)
 
 
 def test_a_process_that_has_read_a_store_in_s3_ends_as_it_should(bucket):
@@ -149,13 +193,13 @@ def test_a_server_that_stays_away_is_one_storage_error_and_the_log_keeps_the_row
 ):
     monkeypatch.setattr(folder, "PATIENT", 2)
     uri = f"{bucket}/store"
-    recorder = Recorder(uri, {"trials": []}, [], {})
+    recorder = Recorder(uri, SweepRecord(), [], {})
     recorder.claim("a")
     recorder.append(packed(epochs("a", 1).to_pylist()))  # the first rows become a segment at once
     recorder.append(packed(epochs("a", 2).to_pylist()))
     proxy.fault = lambda method: "503"
     with pytest.raises(
-        StorageError, match=f"{uri}/lease can't be reached: .* run the same command again"
+        StorageError, match=f"{uri}/generations can't be reached: .* run the same command again"
     ):
         recorder.flush()
     assert "run the same command again" in (recorder.progress().storage_error or "")
@@ -245,8 +289,8 @@ def test_a_killed_sweep_in_s3_goes_on_from_its_checkpoint_reports_and_keeps_its_
     sweep = recipes.read(str(file), [], None)
     assert live_rows(uri).equals(rows_alone(sweep), null_equal=True)
     assert not kept()  # of trials that have ended
-    assert len(finished_in(Store(uri))) == 1
-    assert not list((tmp_path / "cache").rglob("*.arrows"))
+    assert len(done_trials(Store(uri))) == 1
+    assert not list((tmp_path / "cache").rglob("*.sqlite*"))
     page = (tmp_path / "report.html").read_text()
     stored = b"".join(objects(bucket).values())
     assert b"batch_size" in stored  # the record's spec: it was read

@@ -11,7 +11,7 @@ class FlakyProxy(ThreadingHTTPServer):
 
     "503": it is answered so and not forwarded; "lost": forwarded, and the connection is cut instead
     of answering; "cut": the connection is cut in the midst of the answer; another number: as 503;
-    None: nothing.
+    None: nothing. With `ignores`, headers of these names do not get through.
     """
 
     daemon_threads = True
@@ -21,6 +21,7 @@ class FlakyProxy(ThreadingHTTPServer):
         self.behind = port
         self.fault = lambda method: None
         self.faults = []
+        self.ignores = ()
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -44,7 +45,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         behind = http.client.HTTPConnection("127.0.0.1", proxy.behind)
-        headers = {k: v for k, v in self.headers.items() if k.lower() != "transfer-encoding"}
+        dropped = ("transfer-encoding", *proxy.ignores)
+        headers = {k: v for k, v in self.headers.items() if k.lower() not in dropped}
         headers["Content-Length"] = str(len(body))
         behind.request(self.command, self.path, body, headers)
         answer = behind.getresponse()

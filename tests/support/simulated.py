@@ -13,7 +13,9 @@ import pyarrow as pa
 from scipy import stats
 
 from raysweep.spec import SweepSpec
-from raysweep.store.files import EPOCHS, NUM_BLOCKS, TRIALS, Store, StoreWriter
+from raysweep.store.files import Store, StoreWriter
+from raysweep.store.record import SweepRecord
+from raysweep.store.schema import EPOCHS, NUM_BLOCKS, TRIALS
 
 
 @dataclass
@@ -146,7 +148,7 @@ class Sweep:
         stopped: the epoch at which a scheduler stopped them, by number."""
         store = Store(root)
         writer = StoreWriter(store)
-        writer.add_sweep(self.record())
+        writer.add_sweep(SweepRecord.from_json(self.record()))
         margins = np.random.default_rng(99).standard_normal(self.num_val)
         train_margins = np.random.default_rng(98).standard_normal(self.num_train)
         for number, (trial_id, config_id, seed, trial, _) in enumerate(self.plan()):

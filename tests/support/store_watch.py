@@ -1,6 +1,7 @@
 """A store that is looked at while it is written, and compared with one that nothing disturbed."""
 
 import contextlib
+import sqlite3
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,10 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
+from raysweep.errors import RaysweepError, StorageError
 from raysweep.store.files import Store
+from raysweep.store.log import read_pending
+from raysweep.store.schema import SCHEMAS, Table
 
 KEY = ("trial_id", "weights_kind", "epoch")
 # What may differ between two trainings of a trial: when, where, in which attempt.
@@ -69,12 +73,11 @@ class Watcher:
 
     def look(self) -> None:
         """Once. A row that says something else than it said before is noted."""
-        with contextlib.suppress(OSError, pa.ArrowException, ValueError):
+        with contextlib.suppress(OSError, pa.ArrowException, ValueError, RaysweepError):
             # Checkpoints first: their rows are logged by the time that they are there. Then the
             # log: its rows are in a segment by the time that it is removed.
             checkpoints = [path.stem for path in Path(self.store.root).glob("resume/[!.]*.pt")]
-            logged = [rows for _, rows in self._logged()]
-            for rows in (*logged, epochs_in(self.store)):
+            for rows in (logged(self.store, "epochs"), epochs_in(self.store)):
                 self._take(rows)
             self.ahead += filter(self._lacks_rows, checkpoints)
             done = results_in(self.store).filter(pl.col("status").is_in(["completed", "diverged"]))
@@ -92,14 +95,6 @@ class Watcher:
         trial_id, _, last = checkpoint.split("-")
         seen = {epoch for trial, _, epoch in self.epochs if trial == trial_id}
         return not seen.issuperset(range(1, int(last) + 1))
-
-    def _logged(self):
-        for path in sorted(Path(self.store.root).glob("wal/*epochs*")):
-            for batch in whole_batches(path):
-                if set(KEY) <= set(batch.schema.names):
-                    rows = pl.from_arrow(batch)
-                    assert isinstance(rows, pl.DataFrame)
-                    yield path, rows
 
     @contextlib.contextmanager
     def watching(self, every: float = 0.5):
@@ -119,12 +114,17 @@ class Watcher:
             thread.join()
 
 
-def whole_batches(path: Path) -> list[pa.RecordBatch]:
-    """Batches of an Arrow stream up to its torn tail."""
-    found: list[pa.RecordBatch] = []
-    with contextlib.suppress(pa.ArrowInvalid, OSError), pa.OSFile(str(path)) as file:
-        found.extend(pa.ipc.open_stream(file))
-    return found
+def logged(store: Store, table: Table) -> pl.DataFrame:
+    """Rows on their way into a segment."""
+    log = store.log_folder / "log.sqlite"
+    rows = SCHEMAS[table].empty_table()
+    with contextlib.suppress(sqlite3.OperationalError, StorageError):  # none yet, or no longer
+        database = sqlite3.connect(f"file:{log}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            rows = read_pending(database, table, log)
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def differences(store: Store, undisturbed: Store, seen: Watcher) -> dict[str, int]:

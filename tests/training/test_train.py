@@ -11,7 +11,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from raysweep.spec import Hyperparameters, Probes
-from raysweep.store.files import EPOCHS, NUM_BLOCKS
+from raysweep.store.schema import EPOCHS, NUM_BLOCKS
 from raysweep.training import splits
 from raysweep.training.evaluation import evaluate
 from raysweep.training.group import ALONE, Group
