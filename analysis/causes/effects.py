@@ -1,4 +1,4 @@
-"""What each knob did: paired contrasts of every level of an axis against its first level.
+"""What each knob did: the paired difference of every level of an axis against its first level.
 
 Trials are paired over the seed and over all other axes. They share one validation set, whose error
 therefore cancels in a difference and is not added to it.
@@ -41,7 +41,7 @@ SCHEMA = {
 }
 
 
-def contrasts(
+def paired_effects(
     trials: pl.DataFrame,
     configurations: pl.DataFrame,
     points: pl.DataFrame,

@@ -293,12 +293,12 @@ def _interval_domain(data: pl.DataFrame, name: str) -> list[float]:
 
 
 def effects(data: pl.DataFrame, responses: Sequence[tuple[str, str]]) -> Chart:
-    """Interval of every contrast, one panel a response.
+    """Interval of every effect, one panel a response.
 
-    Args: data (named effects): contrast in the order to show, response, estimate, low, high,
+    Args: data (named effects): comparison in the order to show, response, estimate, low, high,
         clear (the interval leaves out no change). responses: (name, title); `jitter` is a ratio.
     """
-    order = data["contrast"].unique(maintain_order=True).to_list()
+    order = data["comparison"].unique(maintain_order=True).to_list()
     drawn: list[Layers] = []
     for number, (name, title) in enumerate(responses):
         first = number % _MAX_EFFECT_COLUMNS == 0
@@ -307,12 +307,12 @@ def effects(data: pl.DataFrame, responses: Sequence[tuple[str, str]]) -> Chart:
             alt.Chart(alt.NamedData("effects"))
             .transform_filter(alt.FieldEqualPredicate(field="response", equal=name))
             .encode(
-                y=alt.Y("contrast:N", sort=order, axis=axis),
+                y=alt.Y("comparison:N", sort=order, axis=axis),
                 color=alt.when("datum.clear")
                 .then(alt.value(VALIDATION))
                 .otherwise(alt.value(UNCLEAR)),
                 tooltip=[
-                    alt.Tooltip("contrast:N"),
+                    alt.Tooltip("comparison:N"),
                     alt.Tooltip("estimate:Q", title=title, format=".2f"),
                     alt.Tooltip("low:Q", title="from", format=".2f"),
                     alt.Tooltip("high:Q", title="to", format=".2f"),

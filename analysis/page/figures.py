@@ -220,7 +220,7 @@ def measures(analysis: Analysis) -> Figure | None:
 
 def effects(analysis: Analysis) -> Figure | None:
     """Intervals of what each knob did; None when nothing varies."""
-    pooled = analysis.contrasts.filter(pl.col("scope") == "pooled")
+    pooled = analysis.effects.filter(pl.col("scope") == "pooled")
     stopping = any(axis.name == "early_stopping" for axis in analysis.axes)
     titles = {
         "jitter": "jitter, ratio",
@@ -237,12 +237,12 @@ def effects(analysis: Analysis) -> Figure | None:
         return None
     order = {axis.name: place for place, axis in enumerate(analysis.axes)}
     scale = pl.when(pl.col("response").is_in(["jitter", "num_epochs"])).then(1.0).otherwise(100.0)
-    contrast = pl.format(
+    comparison = pl.format(
         "{} {} against {}", pl.col("axis").str.replace_all("_", " "), "level", "reference"
     ) + pl.when(pl.col("given") == "").then(pl.lit("")).otherwise(pl.format(", at {}", "given"))
     labelled = (
-        analysis.contrasts.with_columns(
-            contrast.alias("contrast"),
+        analysis.effects.with_columns(
+            comparison.alias("comparison"),
             pl.col("axis").replace_strict(order, return_dtype=pl.Int64).alias("place"),
             is_clear().alias("clear"),
             *[(pl.col(name) * scale).round(4) for name in ("estimate", "low", "high")],
@@ -262,9 +262,9 @@ def effects(analysis: Analysis) -> Figure | None:
         description="Interval plot of paired differences per hyperparameter for jitter, gap, "
         "fall from the peak, loss and accuracy.",
         charts=[charts.effects(data, shown)],
-        data={"effects": data.select("contrast", "response", "estimate", "low", "high", "clear")},
+        data={"effects": data.select("comparison", "response", "estimate", "low", "high", "clear")},
         table=labelled.select(
-            "contrast",
+            "comparison",
             pl.col("scope").replace({"slice": "one slice"}),
             pl.col("response").str.replace_all("_", " "),
             with_limits(*[fixed(pl.col(name), 2) for name in ("estimate", "low", "high")]).alias(
@@ -292,8 +292,8 @@ def _effects_finding(data: pl.DataFrame) -> str:
                 if response == "jitter"
                 else f"{number(change, 1)} pp"
             )
-            said.append(f"{words} changes most with {row['contrast']} ({amount})")
+            said.append(f"{words} changes most with {row['comparison']} ({amount})")
     if not said:
-        return "No contrast leaves out “no change”: with these seeds, no knob is shown to matter."
+        return "No comparison leaves out “no change”: with these seeds, no knob is shown to matter."
     text = "; ".join(said)
     return f"{text[0].upper()}{text[1:]}."

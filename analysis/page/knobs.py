@@ -33,8 +33,8 @@ Row = dict[str, Any]
 def sentences(analysis: Analysis, axis: Axis) -> list[str]:
     """What going from the first level of an axis to its last did, given what must be held."""
     said: list[str] = []
-    for given, level, by_response in _contrasts(analysis, axis):
-        text = contrast(by_response, asked_of(axis))
+    for given, level, by_response in _effects(analysis, axis):
+        text = effect_words(by_response, asked_of(axis))
         held = f" at {given}" if given else ""
         name = axis.title.capitalize()
         said.append(f"{name} {level} instead of {axis.labels[0]}{held} {text}.")
@@ -49,7 +49,7 @@ def rows(analysis: Analysis) -> list[Row]:
     """
     found: list[Row] = []
     for axis in analysis.axes:
-        for given, level, by_response in _contrasts(analysis, axis):
+        for given, level, by_response in _effects(analysis, axis):
             cells = [_cell(by_response.get(name)) for name in asked_of(axis)]
             step = f"{axis.labels[0]} → {level}"
             found.append(
@@ -69,12 +69,10 @@ def asked_of(axis: Axis) -> tuple[str, ...]:
     return ASKED_OF_STOPPING if axis.name == "early_stopping" else ASKED
 
 
-def _contrasts(analysis: Analysis, axis: Axis) -> list[tuple[str, str, dict[str, Row]]]:
-    """(what is held, level, response -> row of contrasts), a level against the first: the last
+def _effects(analysis: Analysis, axis: Axis) -> list[tuple[str, str, dict[str, Row]]]:
+    """(what is held, level, response -> row of effects), a level against the first: the last
     one that has trials to compare, since those beyond it may all have diverged."""
-    pooled = analysis.contrasts.filter(
-        (pl.col("axis") == axis.name) & (pl.col("scope") == "pooled")
-    )
+    pooled = analysis.effects.filter((pl.col("axis") == axis.name) & (pl.col("scope") == "pooled"))
     found: dict[str, dict[str, dict[str, Row]]] = {}
     for row in pooled.iter_rows(named=True):
         levels = found.setdefault(row["given"], {})
@@ -102,8 +100,8 @@ def _cell(row: Row | None) -> Row:
     return {"change": f"{sign}{estimate}{unit}", "limits": limits, "direction": direction}
 
 
-def contrast(by_response: dict[str, Row], asked: Sequence[str]) -> str:
-    """One contrast: first what clearly changed, then what did not."""
+def effect_words(by_response: dict[str, Row], asked: Sequence[str]) -> str:
+    """One effect: first what clearly changed, then what did not."""
     changed: list[str] = []
     unclear: list[str] = []
     unknown: list[str] = []
