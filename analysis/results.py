@@ -19,7 +19,7 @@ from analysis.sources import store as frames
 from analysis.sources.axes import Axis, axes_of, points
 from analysis.sources.frames import Source
 from analysis.stats.intervals import mean_interval, pooled_df
-from analysis.verdicts.labels import COLUMNS, verdict
+from analysis.verdicts.rules import COLUMNS, verdict
 from raysweep.errors import InputError
 from raysweep.spec import nested_fields
 from raysweep.store.files import Store

@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from analysis import analyze
-from analysis.causes.effects import DIFFERENCES, paired_effects
-from analysis.page import findings, knobs
+from analysis.causes.effects import DIFFERENCES, is_clear, paired_effects
+from analysis.page.effects import effect_sentences, effect_tables, effect_words
+from analysis.page.findings import configuration
 from analysis.sources.axes import Axis, axes_of, points
 from tests.support.simulated import (
     Curve,
@@ -167,7 +168,7 @@ def test_levels_with_the_same_short_words_are_told_apart():
 
 
 def knob_sentence(analysis):
-    return " ".join(knobs.sentences(analysis, analysis.axes[0]))
+    return " ".join(effect_sentences(analysis, analysis.axes[0]))
 
 
 def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
@@ -195,25 +196,29 @@ def test_the_early_stopping_recipe_is_answered(tmp_path):
     said = knob_sentence(analysis)
     assert "lowers the number of epochs by" in said
     assert "raises accuracy of the weights that are kept by" in said
-    assert "5 of 5 seeds stopped early" in findings.configuration(
+    assert "5 of 5 seeds stopped early" in configuration(
         analysis.configurations.row(1, named=True), 500
     )
 
 
 def test_what_is_not_clear_is_never_called_a_change():
-    row = {"response": "gap", "estimate": 0.01, "low": -0.001, "high": 0.02}
-    said = knobs.effect_words({"gap": row}, ["gap"])
-    assert said == "shows no clear change in the gap (−0.10 to 2.00 pp)"
-    alone = knobs.effect_words({"gap": row | {"low": None, "high": None}}, ["gap"])
-    assert alone == "has too few seeds for an interval of the gap"
+    def said(low, high):
+        row = {"response": "gap", "estimate": 0.01, "low": low, "high": high}
+        rows = pl.DataFrame([row], schema_overrides={"low": pl.Float64, "high": pl.Float64})
+        (judged,) = rows.with_columns(is_clear().alias("clear")).iter_rows(named=True)
+        return effect_words({"gap": judged}, ["gap"])
+
+    assert said(-0.001, 0.02) == "shows no clear change in the gap (−0.10 to 2.00 pp)"
+    assert said(None, None) == "has too few seeds for an interval of the gap"
+    assert said(0.001, 0.02) == "raises the gap by 1.00 pp (0.10 to 2.00)"
 
 
 def test_a_level_that_never_completed_is_compared_by_no_row(tmp_path):
     sweep = Sweep(spec("x", axes={"learning_rate": [0.01, 0.1, 1.0]}, seeds=2))
     found = analyze(sweep.write(tmp_path, practitioner, diverged=[4, 5]))
-    (row,) = knobs.rows(found)
+    ((row,),) = (table["rows"] for table in effect_tables(found))
     assert row["step"] == "0.01 → 0.1"
-    assert "Learning rate 0.1 instead of 0.01" in " ".join(knobs.sentences(found, found.axes[0]))
+    assert "Learning rate 0.1 instead of 0.01" in " ".join(effect_sentences(found, found.axes[0]))
 
 
 def test_cross_fitted_falls_are_never_compared_with_naive_ones(tmp_path):
