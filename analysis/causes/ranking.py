@@ -74,12 +74,14 @@ class _Reads(NamedTuple):
 def ranking(
     groups: Iterable[Curves], config_of: Mapping[str, str], seed: int = 0
 ) -> tuple[pl.DataFrame, Winner | None]:
-    """Configurations from the best to the worst, columns as SCHEMA; and the winner.
+    """Rank configurations from the best to the worst.
 
     Trials without validation blocks are left out, unless none has them: then there are naive
     scores only, no ranks and no winner.
 
-    Args: groups: the trials, as curves() gives them; config_of: trial_id -> config_id.
+    Args: groups: the trials, as curves() gives them; config_of: trial_id -> config_id; seed: of
+        resampling.
+    Returns: columns as SCHEMA, and the winner.
     """
     reads = _reads(groups, config_of, seed)
     num_seeds = np.isfinite(reads.naive).sum(axis=1)
@@ -101,41 +103,42 @@ def ranking(
 
 
 def _reads(groups: Iterable[Curves], config_of: Mapping[str, str], seed: int) -> _Reads:
-    kept = [group for group in groups if group.trial_ids]
+    groups = [group for group in groups if group.trial_ids]
     # Folds need the same number of blocks everywhere: the one that most trials have.
     counts = Counter[int]()
-    for group in kept:
+    for group in groups:
         counts[group.block_accuracy.shape[2]] += len(group.trial_ids)
     num_blocks = max(counts, key=lambda number: (number > 1, counts[number]), default=0)
-    kept = [group for group in kept if group.block_accuracy.shape[2] == num_blocks]
-    config_ids = sorted({config_of[trial_id] for group in kept for trial_id in group.trial_ids})
+    groups = [group for group in groups if group.block_accuracy.shape[2] == num_blocks]
+    config_of_row = [config_of[trial_id] for group in groups for trial_id in group.trial_ids]
+    config_ids = sorted(set(config_of_row))
     row_of = {config_id: row for row, config_id in enumerate(config_ids)}
-    rows = [row_of[config_of[trial_id]] for group in kept for trial_id in group.trial_ids]
-    num_seeds = [0] * len(config_ids)
-    numbers: list[int] = []
-    for row in rows:
-        numbers.append(num_seeds[row])
-        num_seeds[row] += 1
+    rows = [row_of[config_id] for config_id in config_of_row]
+    num_seeds = Counter[str]()
+    numbers: list[int] = []  # of each trial among the seeds of its configuration
+    for config_id in config_of_row:
+        numbers.append(num_seeds[config_id])
+        num_seeds[config_id] += 1
+    shape = len(config_ids), max(num_seeds.values(), default=0)
 
     def stacked(values: list[Floats]) -> Floats:
-        joined = np.concatenate(values) if values else np.empty((len(rows), 0))
-        out = np.full((len(config_ids), max(num_seeds, default=0), *joined.shape[1:]), np.nan)
+        joined = np.concatenate(values or [np.empty((len(rows), 0))])
+        out = np.full((*shape, *joined.shape[1:]), np.nan)
         out[rows, numbers] = joined
         return out
 
-    weights = np.concatenate([group.block_weight for group in kept]) if kept else np.ones((1, 0))
-    parts = [(group.block_accuracy, group.block_weight) for group in kept if num_blocks > 1]
+    weights = [group.block_weight for group in groups] or [np.ones((1, 0))]
+    weight = np.concatenate(weights)
+    parts = [(group.block_accuracy, group.block_weight) for group in groups if num_blocks > 1]
     return _Reads(
         config_ids=config_ids,
-        naive=stacked([_highest(group.val_accuracy) for group in kept])
-        if kept
-        else np.empty((0, 0)),
+        naive=stacked([_highest(group.val_accuracy) for group in groups] or [np.empty(0)]),
         best=stacked([at_best(*part) for part in parts]),
         outer=stacked([held_out(*part, seed) for part in parts]),
         inner=stacked([held_out_twice(*part, seed) for part in parts]),
         folds=folds(num_blocks, seed),
-        weight=weights.mean(axis=0),
-        one_set=bool(np.allclose(weights, weights[0])),
+        weight=weight.mean(axis=0),
+        one_set=bool(np.allclose(weight, weight[0])),
     )
 
 
@@ -164,9 +167,9 @@ def _nested(reads: _Reads, num_seeds: Floats, seed: int) -> dict[str, Any]:
     df = np.divide(variance**2, below, out=np.full_like(below, np.inf), where=below > 0)
     df = np.where(num_blocks > 1, np.maximum(df, 1), np.nan)
     low, high = mean_interval(scores, np.sqrt(variance), df)
-    found = {"score_nested": scores, "score_nested_low": low, "score_nested_high": high}
+    columns = {"score_nested": scores, "score_nested_low": low, "score_nested_high": high}
     if not reads.one_set:
-        return found
+        return columns
     deviations = block_deviations(means[None], reads.weight[None])[0]
     tied = np.isfinite(scores)
     # The spread between seeds is pooled: at first over all, then over those still in question.
@@ -175,8 +178,8 @@ def _nested(reads: _Reads, num_seeds: Floats, seed: int) -> dict[str, Any]:
         tied, behind_low, behind_high = distance_to_best(
             scores, deviations, own_var / np.maximum(num_seeds, 1), own_df, seed
         )
-        found |= {"tied_with_best": tied, "behind_low": behind_low, "behind_high": behind_high}
-    return found
+        columns |= {"tied_with_best": tied, "behind_low": behind_low, "behind_high": behind_high}
+    return columns
 
 
 def _seed_variance(reads: _Reads, means: Floats, num_seeds: Floats) -> tuple[Floats, Floats]:
