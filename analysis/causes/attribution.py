@@ -5,7 +5,7 @@ a regression instead (causes/unbalanced.py) beside the largest full sub-grid, an
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,6 @@ from analysis.stats.share_limits import Squares, share_limits, sum_limits
 from analysis.words import first_few
 
 Floats = NDArray[np.float64]
-Subset = tuple[int, ...]
 Row = dict[str, Any]
 _TAIL = (1 - LEVEL) / 2
 _MAX_NAMED = 5
@@ -180,12 +179,12 @@ def _anova(Y: Floats, crossed: bool, names: Sequence[str]) -> pl.DataFrame:
         by_seed = residual.reshape(-1, R).mean(axis=0) if crossed else np.zeros(R)
         residual = residual - by_seed
         error_df = float((num_cells - crossed) * (R - 1))
-        noise = float((residual**2).sum()) / error_df
+        noise = _Noise(float((residual**2).sum()) / error_df, error_df, N)
         if crossed:
             square = float(num_cells * (by_seed**2).sum())
-            seed_row = [_row("seed", "", 0, square, R - 1.0, N, noise, error_df)]
+            seed_row = [_row("seed", square, R - 1.0, noise)]
     elif cells.ndim > 1:
-        noise, error_df = float(mean_squares[-1] * N / df[-1]), float(df[-1])
+        noise = _Noise(float(mean_squares[-1] * N / df[-1]), float(df[-1]), N)
         every, mean_squares, df = every[:-1], mean_squares[:-1], df[:-1]
         head |= {"method": TOP_AS_ERROR, "reason": "one trial per cell"}
     else:
@@ -193,16 +192,16 @@ def _anova(Y: Floats, crossed: bool, names: Sequence[str]) -> pl.DataFrame:
             [head | {"reason": "one trial per cell of one axis: noise is unknown"}], schema=SCHEMA
         )
     SS = mean_squares * N
-    between = _between(SS.sum(), df.sum(), N, noise, error_df)
-    squares = Squares(SS, df, noise, error_df)
+    between = _between(SS.sum(), df.sum(), noise)
+    squares = Squares(SS, df, noise.square, noise.df)
     effects = [
-        _row("effect", _words(u, names), len(u), square, nu, N, noise, error_df)
+        _row("effect", square, nu, noise, [names[axis] for axis in u])
         | _share(squares, weights, between, N)
         for u, square, nu, weights in zip(every, SS, df, np.eye(len(df)), strict=True)
     ]
     weights = np.array([[(axis in u) / len(u) for u in every] for axis in range(cells.ndim)])
     shapley = _shapley([(squares, of_axis) for of_axis in weights], names, between, N)
-    rows = [*effects, *shapley, between, *seed_row, _noise(noise, error_df)]
+    rows = [*effects, *shapley, between, *seed_row, _noise_row(noise)]
     return pl.DataFrame([head | row for row in rows], schema=SCHEMA)
 
 
@@ -218,20 +217,24 @@ def _regression(Y: Floats, crossed: bool, names: Sequence[str]) -> pl.DataFrame:
     if fit is None:
         few = "too few trials for main effects and two-way interactions"
         return pl.DataFrame([head | {"reason": few}], schema=SCHEMA)
-    N, noise, error_df = head["num_trials"], fit.noise, fit.error_df
-    between = _between(fit.explained, fit.explained_df, N, noise, error_df)
+    noise = _Noise(fit.noise, fit.error_df, head["num_trials"])
+    between = _between(fit.explained, fit.explained_df, noise)
     effects = [
-        _row("effect", _words(u, names), len(u), square, nu, N, noise, error_df)
+        _row("effect", square, nu, noise, [names[axis] for axis in u])
         for u, square, nu in zip(fit.terms, fit.squares, fit.df, strict=True)
         if nu > 0
     ]
-    shapley = _shapley(fit.shapley, names, between, N)
-    rows = [*effects, *shapley, between, _noise(noise, error_df)]
+    shapley = _shapley(fit.shapley, names, between, noise.num_trials)
+    rows = [*effects, *shapley, between, _noise_row(noise)]
     return pl.DataFrame([head | row for row in rows], schema=SCHEMA)
 
 
-def _words(u: Subset, names: Sequence[str]) -> str:
-    return " x ".join(names[axis] for axis in u)
+class _Noise(NamedTuple):
+    """The variance of one trial, with its df, and how many trials there are."""
+
+    square: float
+    df: float
+    num_trials: int
 
 
 def _shapley(
@@ -264,38 +267,32 @@ def _share(squares: Squares, weights: Floats, between: Row, N: int) -> Row:
     return {"share": share, "share_low": low, "share_high": high}
 
 
-def _noise(noise: float, df: float) -> Row:
-    low, high = variance_factors(df)
-    limits = {"variance_low": noise * float(low), "variance_high": noise * float(high)}
-    return {"kind": "noise", "subset": "", "order": 0, "df": int(df), "variance": noise} | limits
-
-
-def _between(square: float, df: float, N: int, noise: float, error_df: float) -> Row:
-    """What all cells together explain; its share is 1 where that is clear."""
-    row = _row("between", "", 0, square, df, N, noise, error_df)
-    return row | {"share": 1.0 if (row["variance_low"] or 0) > 0 else None}
-
-
-def _row(
-    kind: str,
-    subset: str,
-    order: int,
-    square: float,
-    df: float,
-    N: int,
-    noise: float,
-    error_df: float,
-) -> Row:
-    low, high = noncentral_limits(square, df, noise, error_df)
+def _row(kind: str, square: float, df: float, noise: _Noise, axes: Sequence[str] = ()) -> Row:
+    """What a sum of squares with df says of the variance that is no noise."""
+    low, high = noncentral_limits(square, df, noise.square, noise.df)
+    N = noise.num_trials
     return {
         "kind": kind,
-        "subset": subset,
-        "order": order,
+        "subset": " x ".join(axes),
+        "order": len(axes),
         "df": int(df),
-        "variance": (square - df * noise) / N,
+        "variance": (square - df * noise.square) / N,
         "variance_low": None if np.isnan(low) else low / N,
         "variance_high": None if np.isnan(high) else high / N,
     }
+
+
+def _between(square: float, df: float, noise: _Noise) -> Row:
+    """What all cells together explain; its share is 1 where that is clear."""
+    row = _row("between", square, df, noise)
+    return row | {"share": 1.0 if (row["variance_low"] or 0) > 0 else None}
+
+
+def _noise_row(noise: _Noise) -> Row:
+    variance, (low, high) = noise.square, variance_factors(noise.df)
+    limits = {"variance_low": variance * float(low), "variance_high": variance * float(high)}
+    row = {"kind": "noise", "subset": "", "order": 0, "df": int(noise.df), "variance": variance}
+    return row | limits
 
 
 def noncentral_limits(

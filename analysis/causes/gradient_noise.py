@@ -1,7 +1,5 @@
 """How noisy the gradient is: the batch size at which its noise equals the gradient itself."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -10,6 +8,7 @@ from analysis.stats.ratios import MIN_PAIRS, ratio_of_means
 
 Floats = NDArray[np.float64]
 SCHEMA = {
+    "trial_id": pl.String,
     "noise_scale": pl.Float64,  # examples: tr(Sigma) / |G|^2
     "noise_scale_low": pl.Float64,
     "noise_scale_high": pl.Float64,
@@ -36,27 +35,25 @@ def gradient_and_noise(
     return np.where(same, np.nan, gradient_sq), np.where(same, np.nan, trace)
 
 
-def noise_scales(epochs: pl.DataFrame, by: Sequence[str] = ("trial_id",)) -> pl.DataFrame:
-    """Estimate the gradient noise scale of each group of epochs.
+def noise_scales(epochs: pl.DataFrame) -> pl.DataFrame:
+    """Estimate the gradient noise scale of each trial.
 
-    A group's epochs are weighted by the steps that they are the mean of. The limits take epochs
-    for independent; a gradient that shrinks from epoch to epoch widens them. Group by a phase of
-    training too, to follow the scale over training.
+    A trial's epochs are weighted by the steps that they are the mean of. The limits take epochs
+    for independent; a gradient that shrinks from epoch to epoch widens them.
 
-    Args: epochs: rows with `by`, gns_steps and squared norms of gradients (gns_*); rows where those
-        are null are left out; by: the columns that make a group.
-    Returns: `by` and the columns of SCHEMA, one row per group.
+    Args: epochs: trial_id, gns_steps and squared norms of gradients with their batch sizes (gns_*);
+        rows where any is null are left out.
+    Returns: columns as SCHEMA, a row per trial.
     """
-    recorded = epochs.select(*by, *_NORMS, "gns_steps").drop_nulls([*_NORMS, "gns_steps"])
+    recorded = epochs.select("trial_id", *_NORMS, "gns_steps").drop_nulls()
     norms = recorded.select(pl.col(_NORMS).cast(pl.Float64)).to_numpy().T
     gradient_sq, trace = gradient_and_noise(*norms)
     recorded = recorded.with_columns(pl.Series("G", gradient_sq), pl.Series("S", trace))
     rows: list[dict[str, object]] = []
-    for key, group in recorded.group_by(by, maintain_order=True):
+    for (trial_id,), group in recorded.group_by("trial_id", maintain_order=True):
         G, S, steps = (group[name].to_numpy().astype(float) for name in ("G", "S", "gns_steps"))
         ratio = ratio_of_means(S, G, steps)
-        row: dict[str, object] = dict(zip(by, key, strict=True))
-        row["num_noise_epochs"] = ratio.num
+        row: dict[str, object] = {"trial_id": trial_id, "num_noise_epochs": ratio.num}
         if np.isfinite(ratio.value):
             row |= {
                 "noise_scale": ratio.value,
@@ -70,7 +67,7 @@ def noise_scales(epochs: pl.DataFrame, by: Sequence[str] = ("trial_id",)) -> pl.
             lost = "the true gradient is lost in its noise: its lower limit is not above 0"
             row["noise_scale_reason"] = lost
         rows.append(row)
-    table = pl.DataFrame(rows, schema={name: epochs.schema[name] for name in by} | SCHEMA)
-    missing = epochs.select(by).unique(maintain_order=True).join(table, on=by, how="anti")
+    table = pl.DataFrame(rows, schema=SCHEMA)
+    missing = epochs.select("trial_id").unique().join(table, on="trial_id", how="anti")
     nothing = missing.with_columns(pl.lit("no gradients recorded").alias("noise_scale_reason"))
-    return pl.concat([table, nothing], how="diagonal").sort(by)
+    return pl.concat([table, nothing], how="diagonal").sort("trial_id")

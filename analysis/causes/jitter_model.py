@@ -61,7 +61,7 @@ def phase_variances(trials: Curves) -> pl.DataFrame:
     accuracy, blocks = np.nan_to_num(trials.val_accuracy), np.nan_to_num(trials.block_accuracy)
     log_lr = np.log(np.where(trials.lr > 0, trials.lr, np.nan))
     flips = np.where((labels >= 0) & np.isfinite(trials.flips), trials.flips, 0.0).sum(axis=1)
-    known = (trials.val_n >= MIN_EXAMPLES) & (flips >= MIN_FLIPS)
+    is_split = (trials.val_n >= MIN_EXAMPLES) & (flips >= MIN_FLIPS)
     parts = [pl.DataFrame(schema=_PHASES)]
     for phase in range(labels.max(initial=-1) + 1):
         here = labels == phase
@@ -81,7 +81,7 @@ def phase_variances(trials: Curves) -> pl.DataFrame:
                 "lr": np.exp(mean_log),
                 "hf_var": variance,
                 "hf_df": df,
-                "finite_var": np.where(known[enough], finite, np.nan),
+                "finite_var": np.where(is_split[enough], finite, np.nan),
             }
         )
         parts.append(part.cast(_PHASES))  # pyright: ignore[reportArgumentType]

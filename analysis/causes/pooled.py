@@ -54,19 +54,17 @@ def causes(
     points: pl.DataFrame,
     axes: list[str],
     classes: pl.DataFrame | None = None,
-    *,
-    seed: int = 0,
 ) -> Causes:
     """Ask every question that pools trials.
 
     Args: record: the sweep's own; trials: finished ones with their estimates; epochs: of all kinds
         of weights; raw: those of raw weights of completed trials; points: config_id and a label per
         axis; axes: their names; classes: trial_id, epoch, val_class_n, val_class_correct where they
-        are known; seed: of all resampling.
+        are known.
     """
     completed = trials.filter(pl.col("outcome") == Outcome.COMPLETED)
     pairs = completed.select("trial_id", "config_id")
-    ranked, winner = ranking(curves(raw), dict(pairs.iter_rows()), seed)
+    ranked, winner = ranking(curves(raw), dict(pairs.iter_rows()))
     whole, censored = replayable(completed)
     averaged = epochs.filter(pl.col("weights_kind") != RAW).join(
         pairs, on="trial_id", how="semi", maintain_order="left"

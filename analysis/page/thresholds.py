@@ -25,9 +25,9 @@ class Thresholds(NamedTuple):
     rows: list[tuple[str, ...]]
 
 
-def thresholds(num_epochs: int, margins: Margins | None = None) -> Thresholds:
-    """The footer. Args: num_epochs: of the trials that are reported; margins: of their verdicts."""
-    margins = margins or Margins()
+def thresholds(num_epochs: int) -> Thresholds:
+    """The footer. Args: num_epochs: of the trials that are reported."""
+    margins = Margins()
     classes = _error_rates()["told"]
     return Thresholds(
         [margins.in_words(), _cutoffs(num_epochs, margins.level), _false_claims()],

@@ -7,6 +7,7 @@ from analysis.labels import Noise, Overfit, Status
 from analysis.verdicts.margins import Margins
 
 Row = dict[str, Any]
+_MARGINS = Margins()
 CALM = 0.5  # of the jitter: where the second half of training moves less, the jitter is early
 
 _BY_STATUS = {
@@ -24,18 +25,16 @@ _OVER_CONFIDENT = (
 _NOTHING = "nothing: neither noise nor overfitting stands in the way"
 
 
-def advice(row: Row, num_val: int, margins: Margins | None = None) -> list[str]:
+def advice(row: Row, num_val: int) -> list[str]:
     """What a practitioner would change first.
 
-    Args: row: of `Analysis.configurations`; num_val: examples in the validation set; margins: by
-        which the row was judged.
+    Args: row: of `Analysis.configurations`; num_val: examples in the validation set.
     Returns: clauses, the most urgent one first; none where nothing was settled.
     """
-    m = margins or Margins()
     status, noise, overfit = row["status"], row["noise"], row["overfit"]
     if status in (Status.FAILED, Status.DIVERGED):
         return [_BY_STATUS[status]]
-    if collapses(row, m):
+    if collapses(row):
         return [_COLLAPSED]
     if status == Status.AT_CHANCE:
         return [_BY_STATUS[status]]
@@ -51,7 +50,7 @@ def advice(row: Row, num_val: int, margins: Margins | None = None) -> list[str]:
         clauses.append(_EARLY if is_early else _OPTIMIZER)
     if noise in (Noise.VALIDATION_SET, Noise.BOTH):
         clauses.append(
-            f"validate on {_quiet_size(row['fin_sd'], num_val, m)} examples or judge by the mean "
+            f"validate on {_quiet_size(row['fin_sd'], num_val)} examples or judge by the mean "
             "of several epochs; training need not change for that part"
         )
     if noise == Noise.SLOW_WANDER:
@@ -64,13 +63,13 @@ def advice(row: Row, num_val: int, margins: Margins | None = None) -> list[str]:
     return clauses
 
 
-def collapses(row: Row, margins: Margins | None = None) -> bool:
+def collapses(row: Row) -> bool:
     """Whether training accuracy itself falls from its peak: instability, no overfitting."""
-    return (row["train_drop"] or 0) > (margins or Margins()).collapse
+    return (row["train_drop"] or 0) > _MARGINS.collapse
 
 
-def _quiet_size(fin_sd: float, num_val: int, m: Margins) -> str:
+def _quiet_size(fin_sd: float, num_val: int) -> str:
     """About how many examples bring the validation set's part of the jitter to the margin."""
-    needed = num_val * (fin_sd / m.noise) ** 2
+    needed = num_val * (fin_sd / _MARGINS.noise) ** 2
     digits = 10 ** max(math.floor(math.log10(needed)) - 1, 0)
     return f"{math.ceil(needed / digits) * digits:,}"

@@ -64,7 +64,7 @@ def with_reasons(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
 
     Args: rows: what the rules have read and judged; m: the margins that they judged by.
     """
-    told = rows.with_columns(
+    measured = rows.with_columns(
         (pl.col("hf_var") - pl.col("finite_var")).clip(0).sqrt().alias("pop_sd"),
         pl.col("finite_var").sqrt().alias("fin_sd"),
         pl.col("hf_var").sqrt().alias("hf_sd"),
@@ -72,13 +72,13 @@ def with_reasons(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
         pl.col("pop_high").clip(0).sqrt().alias("pop_sd_high"),
         pl.col("fin_high").sqrt().alias("fin_sd_high"),
     )
-    told = _with_open_noise(_with_open_harm(told, m), m)
+    measured = _with_open_noise(_with_open_harm(measured, m), m)
     texts = {
         "status_reason": _of_label("status", _STATUS, []),
         "overfit_reason": _of_label("overfit", _OVERFIT, _overfit_rules(m)),
         "noise_reason": _of_label("noise", _NOISE, _noise_rules()),
     }
-    return rows.hstack(told.select(text.alias(name) for name, text in texts.items()))
+    return rows.hstack(measured.select(text.alias(name) for name, text in texts.items()))
 
 
 def _of_label(label: str, templates: Mapping[Any, str], before: list[Rule]) -> pl.Expr:

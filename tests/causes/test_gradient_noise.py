@@ -77,15 +77,6 @@ def test_epochs_count_by_their_steps():
     assert found["noise_scale"] == pytest.approx(truth, rel=0.15)
 
 
-def test_the_scale_can_be_followed_over_phases():
-    rng = np.random.default_rng(5)
-    early = epochs(rng, np.full(20, 1.0)).with_columns(pl.lit(0).alias("phase"))
-    late = epochs(rng, np.full(20, 0.5)).with_columns(pl.lit(1).alias("phase"))
-    found = noise_scales(pl.concat([early, late]), ["trial_id", "phase"])
-    first, second = found["noise_scale"].to_list()
-    assert second / first == pytest.approx(4, rel=0.2)
-
-
 def test_without_gradients_or_with_one_batch_size_there_is_nothing():
     rng = np.random.default_rng(6)
     rows = epochs(rng, np.ones(20), num_epochs=5)
@@ -97,7 +88,7 @@ def test_without_gradients_or_with_one_batch_size_there_is_nothing():
         "0 epochs with gradients; 3 are needed",
         "no gradients recorded",
     ]
-    assert list(found.schema)[1:] == list(SCHEMA)
+    assert found.schema == SCHEMA
 
 
 def test_a_ratio_whose_denominator_may_be_zero_is_not_told():
