@@ -298,7 +298,7 @@ def _noise_row(noise: _Noise) -> Row:
 def noncentral_limits(
     square: float, df: float, noise: float, error_df: float
 ) -> tuple[float, float]:
-    """Limits of the sum of squares that an effect would have without noise.
+    """Find limits of the sum of squares that an effect would have without noise.
 
     The noncentral chi-square distribution of the observed sum is inverted, averaged over what the
     noise may be given its estimate.

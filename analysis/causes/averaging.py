@@ -132,7 +132,7 @@ def _ratios(kind: str, rows: pl.DataFrame) -> dict[str, object]:
 
 
 def repeats(epochs: pl.DataFrame) -> pl.DataFrame:
-    """Whether a second evaluation of the same weights agreed with the first.
+    """Count how often a second evaluation of the same weights disagreed with the first.
 
     Any change is a bug: dropout or batch norm in train mode, or random augmentation.
 
@@ -202,7 +202,7 @@ def _finite_variance(trials: Curves, labels: Labels, df: Floats) -> Floats:
 
 
 def see_saw_share(trials: pl.DataFrame) -> Ratio:
-    """How much of the classes' own movement cancels in accuracy.
+    """Estimate how much of the classes' own movement cancels in accuracy.
 
     Args: trials: as class_see_saw, of trials to be pooled.
     Returns: 1 for all, 0 for none; below 0, classes move together and add up.

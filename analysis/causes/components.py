@@ -93,7 +93,7 @@ def _inflation(residual: Floats, num: Floats) -> Floats:
 
 
 def variance_components(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
-    """Variance between configurations, seeds and epochs, and what the validation set makes of it.
+    """Split what an epoch shows into configuration, seed, epoch and finite validation set.
 
     A configuration's and a seed's part are of the population: what the one validation set makes of
     the differences is taken off. Its error of the level that all trials share is in none of them.

@@ -154,6 +154,6 @@ def _jitter(slices: pl.DataFrame, by: list[str]) -> pl.DataFrame:
 
 
 def is_clear() -> pl.Expr:
-    """Whether the interval leaves out "no change": 1 for the jitter, 0 for a difference."""
+    """Tell whether an interval leaves out "no change": 1 for the jitter, 0 for a difference."""
     nothing = pl.when(pl.col("response") == "jitter").then(1.0).otherwise(0.0)
     return ((pl.col("low") > nothing) | (pl.col("high") < nothing)).fill_null(False)

@@ -21,7 +21,7 @@ _NORMS = ("gns_small_sq", "gns_big_sq", "gns_b_small", "gns_b_big")
 def gradient_and_noise(
     small_sq: Floats, big_sq: Floats, b_small: Floats, b_big: Floats
 ) -> tuple[Floats, Floats]:
-    """Unbiased estimates from the squared norms of the gradients of two batch sizes.
+    """Estimate gradient and noise without bias, from squared norms at two batch sizes.
 
     Args: small_sq, big_sq: squared norms, (n,); b_small, b_big: their batch sizes, (n,).
     Returns: |G|^2 of the true gradient and tr(Sigma), the variance of one example's gradient, (n,)

@@ -297,7 +297,7 @@ def _law(fit: _GammaFit, c: Floats) -> dict[str, Any]:
 
 
 def equivalence(estimate: float, se: float, df: float, margin: float) -> Law:
-    """Whether a number is zero for practical purposes, by two one-sided tests at _LAW_TAIL.
+    """Judge whether a number is zero for practical purposes, by two one-sided tests at _LAW_TAIL.
 
     Args: estimate, with its standard error se and degrees of freedom df; margin: of what is as good
         as zero, in the estimate's unit.

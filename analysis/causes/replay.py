@@ -45,7 +45,7 @@ def policies(
     min_deltas: Sequence[float] = (0.0, 0.002),
     min_epochs: Sequence[int] = (0, 20),
 ) -> list[Policy]:
-    """All combinations of these settings; the defaults make 96."""
+    """Combine all of these settings; the defaults make 96 policies."""
     return [
         Policy(*parts)
         for parts in itertools.product(metrics, smoothers, patiences, min_deltas, min_epochs)
@@ -134,7 +134,7 @@ def replay(
 
 
 def replayable(trials: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
-    """Which trials stopping rules can be replayed on.
+    """Choose the trials that stopping rules can be replayed on.
 
     Args: trials: with stopped_early.
     Returns: the trials that ran to their end, and False; all of them, and True, where none did.

@@ -15,7 +15,7 @@ _MAX_STATES = 20_000  # of the search; beyond, the best sub-grid so far
 
 
 def subsets(num_axes: int) -> list[Subset]:
-    """All subsets of the axes, by size, the empty one first."""
+    """List all subsets of the axes by size, the empty one first."""
     every = range(num_axes)
     return [u for size in range(num_axes + 1) for u in itertools.combinations(every, size)]
 

@@ -17,7 +17,7 @@ _TITLE = "Best configuration"
 
 
 def best_sentences(analysis: Analysis) -> list[str]:
-    """What the best configuration is worth; the naive sentence where nothing better is known."""
+    """Say what the best configuration is worth; naively where nothing better is known."""
     winner = _winner(analysis)
     if winner is None:
         table = analysis.configurations
@@ -52,7 +52,10 @@ def best_sentences(analysis: Analysis) -> list[str]:
 
 
 def best_figure(analysis: Analysis) -> Figure | None:
-    """Nested scores of the best configurations; None for a single one."""
+    """Draw the nested scores of the best configurations.
+
+    Returns: None where there is a single configuration.
+    """
     if analysis.points.height < 2 or not analysis.trials["num_epochs"].count():
         return None
     sentences = best_sentences(analysis)

@@ -59,7 +59,7 @@ _REPEATED = (
 
 
 def causes_figure(analysis: Analysis) -> Figure | None:
-    """Shares of the knobs; None when nothing varies."""
+    """Draw the shares of the knobs. Returns: None where nothing varies."""
     if not analysis.axes:
         return None
     attribution = analysis.causes.attribution

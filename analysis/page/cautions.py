@@ -28,7 +28,7 @@ _BIASES = {
 
 
 def with_caution(figure: Figure, analysis: Analysis) -> Figure:
-    """The figure, with a warning where censored curves bias it."""
+    """Add a warning to a figure where censored curves bias it."""
     num_stopped = analysis.trials.filter(pl.col("outcome") == Outcome.STOPPED).height
     if not num_stopped or figure.name not in _BIASES:
         return figure

@@ -51,7 +51,7 @@ class MapAxes(NamedTuple):
 
 
 def tooltips(*fields: tuple[str, ...]) -> list[alt.Tooltip]:
-    """Tooltips. Args: fields: (field and type, title, and a number's format) of each."""
+    """Make tooltips. Args: fields: of each its field and type, title, and a number's format."""
     return [
         alt.Tooltip(name, **dict(zip(("title", "format"), rest, strict=False)))
         for name, *rest in fields
@@ -61,7 +61,7 @@ def tooltips(*fields: tuple[str, ...]) -> list[alt.Tooltip]:
 def interval_tooltips(
     title: str, fields: Sequence[str], number_format: str = ".2f"
 ) -> list[alt.Tooltip]:
-    """Tooltips of an estimate and its limits. Args: fields: of the estimate, low, high."""
+    """Make tooltips of an estimate and its limits. Args: fields: of the estimate, low, high."""
     titles = (title, "from", "to")
     return tooltips(
         *((f"{name}:Q", words, number_format) for name, words in zip(fields, titles, strict=True))
@@ -69,12 +69,12 @@ def interval_tooltips(
 
 
 def names_axis(shown: bool = True) -> alt.Axis | None:
-    """The axis of a chart with a row per name; None where the panel beside it has the names."""
+    """Make the axis of a chart with a row per name; None where the panel beside it has them."""
     return alt.Axis(labelLimit=420, title=None) if shown else None
 
 
 def grid_map(data: pl.DataFrame, *, value: str, title: str, axes: MapAxes) -> Chart:
-    """One measure over two axes of the grid, a small map for each level of the other axes.
+    """Draw a measure over two axes of the grid, a small map for each level of the other axes.
 
     Args: data (named maps): x, y, slice in their order, point, <value> in pp, <value>_text,
         <value>_tip.
@@ -103,7 +103,7 @@ def grid_map(data: pl.DataFrame, *, value: str, title: str, axes: MapAxes) -> Ch
 
 
 def label_map(data: pl.DataFrame, *, value: str, title: str, axes: MapAxes) -> Chart:
-    """A label over two axes of the grid, as grid_map.
+    """Draw a label over two axes of the grid, as grid_map does.
 
     Args: data (named labels): x, y, slice, point, <value> (a key of LABEL_COLOURS), <value>_tip.
     """
@@ -155,7 +155,7 @@ def _colour_domain(values: pl.Series) -> tuple[float, float]:
 def curves_chart(
     panels: Sequence[tuple[str, str]], *, first_epoch: int, last_epoch: int, columns: int
 ) -> Chart:
-    """Every seed's curves of some configurations, accuracy above, loss beneath.
+    """Draw every seed's curves of some configurations, accuracy above, loss beneath.
 
     Data (named seeds): config_id, seed, epoch, accuracy, loss; (named means): config_id, epoch,
     accuracy, accuracy_low, accuracy_high, train_accuracy, loss, train_loss; (named marks):
@@ -253,7 +253,7 @@ def _loss(shown: str) -> Layers:
 
 
 def measures_chart(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
-    """Intervals per configuration, one panel a measure; the jitter's finite-set part beside it.
+    """Draw intervals per configuration, one panel a measure, the jitter with its finite-set part.
 
     Args: data (named measures): one row per configuration in the order to show: point, and per
         measure <name>, <name>_low, <name>_high; fin_sd. panels: (name, title), hf_sd first.
@@ -297,7 +297,7 @@ def _interval_domain(data: pl.DataFrame, name: str) -> list[float]:
 
 
 def effects_chart(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
-    """The interval of every effect, one panel a response.
+    """Draw the interval of every effect, one panel a response.
 
     Args: data (named effects): comparison in the order to show, response, estimate, low, high,
         clear (the interval leaves out no change). panels: (response, title); `jitter` is a ratio.

@@ -9,7 +9,7 @@ _BUDGET = ("--max-hours", "--max-trials")  # of one invocation; the next one has
 
 
 def run_again(analysis: Analysis, *options: str) -> str:
-    """`raysweep run ...` with these options in place of its own, in backticks.
+    """Write `raysweep run ...` with these options in place of its own, in backticks.
 
     Where the command that made the trials is not known, three dots stand for it.
     """
@@ -27,10 +27,10 @@ def run_again(analysis: Analysis, *options: str) -> str:
 
 
 def enough_seeds(analysis: Analysis) -> int:
-    """Enough seeds per configuration to compare, or twice as many as were planned."""
+    """Count the seeds per configuration that would do: 3, or twice as many as were planned."""
     return max(3, 2 * len(analysis.record["spec"]["seeds"]))
 
 
 def more_seeds(analysis: Analysis) -> str:
-    """The command with enough seeds."""
+    """Write the command with enough seeds."""
     return run_again(analysis, "--seeds", str(enough_seeds(analysis)))

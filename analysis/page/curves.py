@@ -16,7 +16,10 @@ _MAX_PANELS = 6  # up to so many configurations are all shown; beyond, two that 
 
 
 def curves_figure(analysis: Analysis) -> Figure | None:
-    """Every seed's curves: of all configurations, or of two that the reader chooses."""
+    """Draw every seed's curves: of all configurations, or of two that the reader chooses.
+
+    Returns: None where there are no curves.
+    """
     drawn = (Outcome.COMPLETED, Outcome.DIVERGED, Outcome.STOPPED)
     trials = analysis.trials.filter(pl.col("outcome").is_in(drawn))
     epochs = (

@@ -58,7 +58,7 @@ _ONLY_OF_STOPPING = ("kept_accuracy", "num_epochs")  # panels that other sweeps 
 
 
 def effect_sentences(analysis: Analysis, axis: Axis) -> list[str]:
-    """What going from the first level of an axis to its last did, given what must be held."""
+    """Say what going from the first level of an axis to its last did, given what must be held."""
     sentences: list[str] = []
     for given, level, by_response in _last_levels(analysis, axis):
         held = f" at {given}" if given else ""
@@ -70,7 +70,7 @@ def effect_sentences(analysis: Analysis, axis: Axis) -> list[str]:
 
 
 def effect_tables(analysis: Analysis) -> list[dict[str, Any]]:
-    """The effect of every axis, from its first level to the last that completed, as tables.
+    """Tabulate the effect of every axis, from its first level to the last that completed.
 
     Returns: a table per group of axes that are asked the same: `heads` (of the responses) and
         `rows`. A row has axis, step, given and cells; a cell has change and limits (text) and
@@ -135,7 +135,7 @@ def _cell(row: Row | None) -> Row:
 
 
 def effect_words(by_response: dict[str, Row], asked: Sequence[str]) -> str:
-    """One level against the first: what clearly changed, then what did not.
+    """Compare a level with the first in words: what clearly changed, then what did not.
 
     Args: by_response: rows of `Analysis.effects` with `clear`; asked: the responses to name.
     """
@@ -183,7 +183,7 @@ def _limits(row: Row) -> str:
 
 
 def effects_figure(analysis: Analysis) -> Figure | None:
-    """Intervals of what each knob did; None when nothing varies."""
+    """Draw the intervals of what each knob did. Returns: None where nothing varies."""
     if not analysis.effects.height:
         return None
     stopping = any(axis.name == "early_stopping" for axis in analysis.axes)

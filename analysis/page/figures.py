@@ -71,7 +71,10 @@ _MEASURED = {
 
 
 def maps_figure(analysis: Analysis) -> Figure | None:
-    """Jitter, gap and fall from the peak over the grid; None for fewer than two axes."""
+    """Draw jitter, gap and fall from the peak over the grid.
+
+    Returns: None where fewer than two axes vary or nothing is measured.
+    """
     if len(analysis.axes) < 2:
         return None
     table, axes = grid(analysis)
@@ -112,7 +115,10 @@ def maps_figure(analysis: Analysis) -> Figure | None:
 
 
 def grid(analysis: Analysis) -> tuple[pl.DataFrame, MapAxes]:
-    """The configurations with their PLACE on a map, in its order, and the map's axes."""
+    """Place the configurations on a map of the grid.
+
+    Returns: the configurations with the columns PLACE, in the order of the map; the map's axes.
+    """
     x, y, others = _grid_axes(analysis.axes)
     table = analysis.points.join(
         analysis.configurations.drop([axis.name for axis in analysis.axes], strict=False),
@@ -165,7 +171,10 @@ def _maps_finding(analysis: Analysis) -> str:
 
 
 def measures_figure(analysis: Analysis) -> Figure | None:
-    """A row per configuration with its intervals; None when they are too many or not measured."""
+    """Draw a row per configuration with its intervals.
+
+    Returns: None where the configurations are too many or not measured.
+    """
     measured = analysis.configurations.drop_nulls("hf_sd")
     if not 0 < measured.height <= _MAX_MEASURED:
         return None

@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def answer(analysis: Analysis) -> str:
-    """Noise or overfitting, in one sentence or two that count configurations by their labels."""
+    """Answer "noise or overfitting" by counting configurations by their labels."""
     table = analysis.configurations
     if not table["num_completed"].sum():
         return "No trial completed: all that finished diverged."
@@ -102,7 +102,7 @@ def _harm_counts(table: pl.DataFrame) -> str:
 
 
 def summary(analysis: Analysis) -> list[tuple[str, str]]:
-    """What the sweep shows: (what it is about, sentences)."""
+    """Say what the sweep shows. Returns: (what it is about, sentences)."""
     table, axes = analysis.configurations, analysis.axes
     is_scored = analysis.causes.winner is not None
     about_best = "Best configuration" if is_scored else "Highest final accuracy"
@@ -119,7 +119,7 @@ def summary(analysis: Analysis) -> list[tuple[str, str]]:
 
 
 def num_val(analysis: Analysis) -> int:
-    """Examples in the validation set; 0 where that is not known."""
+    """Count the examples in the validation set; 0 where that is not known."""
     return int(analysis.trials["n_val"].max() or 0)  # pyright: ignore[reportArgumentType]
 
 
@@ -150,7 +150,7 @@ def _noise_sentences(table: pl.DataFrame, num_val: int) -> list[str]:
 
 
 def overfitting_sentences(table: pl.DataFrame) -> list[str]:
-    """Gap, fall from the peak and rise of the loss over all configurations.
+    """Describe gap, fall from the peak and rise of the loss over all configurations.
 
     Args: table: `Analysis.configurations`.
     Returns: none of a single configuration, whose own sentences have it all.
@@ -222,7 +222,7 @@ def _points(rows: pl.DataFrame) -> str:
 
 
 def configuration(row: Row, num_val: int) -> str:
-    """What moves in one configuration, whose noise it is, whether it overfits, what to turn.
+    """Say what moves in a configuration, whose noise it is, whether it overfits, what to turn.
 
     Args: row: of `Analysis.configurations`; num_val: examples in the validation set.
     """

@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 def larger_sets(row: Row, num_val: int) -> pl.DataFrame:
-    """Jitter of one configuration by the size of its validation set.
+    """Extrapolate the jitter of one configuration to larger validation sets.
 
     The finite-set part goes with 1 / size and the population's stays, so the variance at factor f
     is (1 - 1/f) of the population's plus 1/f of the observed. The limits mix in the same way:
@@ -46,9 +46,11 @@ def larger_sets(row: Row, num_val: int) -> pl.DataFrame:
 
 
 def floor_figure(analysis: Analysis) -> Figure | None:
-    """Jitter by the size of the validation set; None where no jitter is known.
+    """Draw the jitter by the size of the validation set.
 
     The best configuration is drawn (without scores, that of median jitter); all are in the table.
+
+    Returns: None where no jitter is known.
     """
     measured = analysis.configurations.drop_nulls("hf_sd")
     if not measured.height:

@@ -5,7 +5,6 @@ import functools
 import gzip
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from importlib.resources import files
@@ -82,7 +81,7 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
 
 
 def render(analysis: Analysis) -> str:
-    """The whole page."""
+    """Render the whole page as HTML."""
     figures = [with_caution(figure, analysis) for draw in _FIGURES if (figure := draw(analysis))]
     frames = {name: frame for figure in figures for name, frame in figure.data.items()}
     data, num_unfinite = columns_of(frames)
@@ -132,22 +131,24 @@ def render(analysis: Analysis) -> str:
 
 @functools.cache
 def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script that defines `vegaEmbed`."""
+    """Bundle Vega, Vega-Lite and vega-embed into one script that defines `vegaEmbed`."""
     return vl_convert.javascript_bundle(vl_version=_VEGA_LITE)  # pyright: ignore[reportCallIssue]
 
 
 def columns_of(frames: Mapping[str, pl.DataFrame]) -> tuple[dict[str, Any], int]:
-    """Frames as column lists, with null for what is not finite, and how many of those."""
+    """Turn frames into lists by column, with None for what is not finite.
+
+    Returns: the lists by frame and column, and how many numbers are not finite.
+    """
     num_unfinite = 0
-    data: dict[str, dict[str, list[Any]]] = {}
+    data: dict[str, Any] = {}
     for name, frame in frames.items():
-        data[name] = {}
-        for column in frame:
-            values = column.to_list()
-            if column.dtype.is_float():
-                num_unfinite += sum(v is not None and not math.isfinite(v) for v in values)
-                values = [v if v is not None and math.isfinite(v) else None for v in values]
-            data[name][column.name] = values
+        floats = [column for column, kind in frame.schema.items() if kind.is_float()]
+        finite = frame.with_columns(
+            pl.when(pl.col(column).is_finite()).then(column).alias(column) for column in floats
+        )
+        num_unfinite += sum(finite.null_count().row(0)) - sum(frame.null_count().row(0))
+        data[name] = finite.to_dict(as_series=False)
     return data, num_unfinite
 
 

@@ -26,7 +26,7 @@ _WIDTH = 560
 
 
 def scores_chart(data: pl.DataFrame, best: float) -> Chart:
-    """Score of each configuration with limits, the naive one beside it, and the winner's.
+    """Draw the score of each configuration with limits, the naive one beside it, and the winner's.
 
     Args: data (named scores): point in the order to show, score_nested, score_nested_low,
         score_nested_high, score_naive (percent), tied. best: the winner's own score, percent.
@@ -61,7 +61,7 @@ def scores_chart(data: pl.DataFrame, best: float) -> Chart:
 
 
 def larger_sets_chart(data: pl.DataFrame, floor: float) -> Chart:
-    """Expected jitter by the size of the validation set, down to the network's own.
+    """Draw the expected jitter by the size of the validation set, down to the network's own.
 
     Args: data (named larger): num_val, jitter, jitter_low, jitter_high (pp). floor: the network's
         own jitter, pp.
@@ -96,7 +96,7 @@ def larger_sets_chart(data: pl.DataFrame, floor: float) -> Chart:
 def shares_chart(
     data: pl.DataFrame, panels: Sequence[tuple[str, str]], order: Sequence[str]
 ) -> Chart:
-    """Share of each knob with limits, one panel a response.
+    """Draw the share of each knob with limits, one panel a response.
 
     Args: data (named shares): knob, response, share, share_low, share_high (percent). panels:
         (response, title); order: the knobs from top to bottom.
@@ -134,7 +134,7 @@ def shares_chart(
 
 
 def rules_chart(data: pl.DataFrame) -> Chart:
-    """Epochs saved against accuracy lost, a dot per rule, limits where no rule beats it.
+    """Draw epochs saved against accuracy lost, a dot per rule, limits where no rule beats it.
 
     Args: data (named rules): rule, saved_share, regret, regret_low, regret_high (percent and pp),
         mean_stop_epoch, kind (one of RULES).

@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def stopping_figure(analysis: Analysis) -> Figure | None:
-    """Every rule's saving against its cost; None where nothing was replayed at all."""
+    """Draw every rule's saving against its cost. Returns: None where nothing was replayed."""
     table = analysis.causes.stopping
     if not table.height:
         return None

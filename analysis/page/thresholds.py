@@ -26,7 +26,7 @@ class Thresholds(NamedTuple):
 
 
 def thresholds(num_epochs: int) -> Thresholds:
-    """The footer. Args: num_epochs: of the trials that are reported."""
+    """Write the footer. Args: num_epochs: of the trials that are reported."""
     margins = Margins()
     classes = _error_rates()["told"]
     return Thresholds(

@@ -63,7 +63,7 @@ _COLLAPSED = Words("Comes apart: training accuracy itself falls", "unlearns", "c
 
 
 def verdict_figure(analysis: Analysis) -> Figure | None:
-    """Every configuration's labels; None where no trial has finished."""
+    """Draw every configuration's labels. Returns: None where no trial has finished."""
     table = analysis.configurations
     rows = [row for row in table.iter_rows(named=True) if row["status"] is not None]
     if not rows:
@@ -106,7 +106,7 @@ def _not_settled(analysis: Analysis, rows: list[Row]) -> list[str]:
 
 
 def groups(rows: list[Row], num_val: int) -> pl.DataFrame:
-    """Configurations with the same labels in one row: verdict, which, their jitter, what to turn.
+    """Put configurations with the same labels into one row, with their jitter and what to turn.
 
     Args: rows: of `Analysis.configurations`; num_val: examples in the validation set. Advice that
         holds a number takes that of the configuration that jitters most.
@@ -130,7 +130,7 @@ def groups(rows: list[Row], num_val: int) -> pl.DataFrame:
 
 
 def in_words(row: Row) -> str:
-    """`Still learning; it stands still; it does not overfit`, without what is not known."""
+    """Say a verdict: `Still learning; it stands still; it does not overfit`."""
     if alone := _alone(row):
         return alone.sentence
     words = f"{NOISE[row['noise']].sentence}; {OVERFIT[row['overfit']].sentence}"

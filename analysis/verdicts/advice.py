@@ -26,7 +26,7 @@ _NOTHING = "nothing: neither noise nor overfitting stands in the way"
 
 
 def advice(row: Row, num_val: int) -> list[str]:
-    """What a practitioner would change first.
+    """Advise what a practitioner would change first.
 
     Args: row: of `Analysis.configurations`; num_val: examples in the validation set.
     Returns: clauses, the most urgent one first; none where nothing was settled.
@@ -64,7 +64,7 @@ def advice(row: Row, num_val: int) -> list[str]:
 
 
 def collapses(row: Row) -> bool:
-    """Whether training accuracy itself falls from its peak: instability, no overfitting."""
+    """Tell whether training accuracy itself falls from its peak: instability, no overfitting."""
     return (row["train_drop"] or 0) > _MARGINS.collapse
 
 

@@ -60,7 +60,7 @@ _NOISE = {
 
 
 def with_reasons(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
-    """Judged rows with a sentence for each label: status_reason, overfit_reason, noise_reason.
+    """Add a sentence for each label: status_reason, overfit_reason, noise_reason.
 
     Args: rows: what the rules have read and judged; m: the margins that they judged by.
     """
