@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.causes.effects import contrasts
+from analysis.causes.effects import paired_effects
 from analysis.causes.pooled import Causes, causes
 from analysis.curves import Curves, curves
 from analysis.measures import best_epoch, harm, overfitting
@@ -19,7 +19,7 @@ from analysis.sources import store as frames
 from analysis.sources.axes import Axis, axes_of, points
 from analysis.sources.frames import Source
 from analysis.stats.intervals import mean_interval, pooled_df
-from analysis.verdicts.labels import COLUMNS, verdict
+from analysis.verdicts.rules import COLUMNS, verdict
 from raysweep.errors import InputError
 from raysweep.spec import nested_fields
 from raysweep.store.files import Store
@@ -102,7 +102,7 @@ class Analysis:
         are null unless it completed
     configurations: one row per planned configuration, pooled over its completed seeds
     epochs: one live row per trial, epoch and weights_kind
-    contrasts: paired differences between the levels of each axis (see analysis.causes.effects)
+    effects: paired differences between the levels of each axis (see analysis.causes.effects)
     causes: what pools all trials: attribution, ranking, replay and more (analysis.causes.pooled)
     quality: check, count, detail
     stores: where bits and class counts can be read with analysis.sources.store; none for curves
@@ -114,20 +114,15 @@ class Analysis:
     trials: pl.DataFrame
     configurations: pl.DataFrame
     epochs: pl.DataFrame
-    contrasts: pl.DataFrame
+    effects: pl.DataFrame
     causes: Causes
     quality: pl.DataFrame
     stores: tuple[Store, ...] = ()
 
     @property
-    def effects(self) -> pl.DataFrame:
+    def attribution(self) -> pl.DataFrame:
         """Which axis explains how much of each response (see analysis.causes.attribution)."""
         return self.causes.attribution
-
-    @property
-    def stopping(self) -> pl.DataFrame:
-        """Early-stopping rules replayed on the stored curves (see analysis.causes.replay)."""
-        return self.causes.stopping
 
 
 def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
@@ -187,7 +182,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         trials=trials,
         configurations=configurations,
         epochs=epochs,
-        contrasts=contrasts(paired, configurations, labels, axes),
+        effects=paired_effects(paired, configurations, labels, axes),
         causes=causes(record, compared, epochs, raw, labels, names, classes),
         quality=pl.concat([quality, _not_recorded(epochs)]),
         stores=stores,

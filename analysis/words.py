@@ -1,10 +1,12 @@
-"""Numbers as a person reads them: single ones, and columns of a frame."""
+"""Numbers and lists as a person reads them: single ones, and columns of a frame."""
+
+from collections.abc import Sequence
 
 import polars as pl
 
 
 def number(value: float, digits: int) -> str:
-    """A number with a real minus sign and no negative zero."""
+    """A number as text, with a real minus sign and without a negative zero."""
     text = f"{value:.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text.replace("-", "−")
 
@@ -15,15 +17,41 @@ def pp(value: float, digits: int = 2) -> str:
 
 
 def between(low: float | None, high: float | None, digits: int = 2) -> str:
-    """Limits in percent or percentage points, in brackets; nothing without them."""
+    """Limits, given as fractions, in percent or percentage points: ` (1.02 to 1.41)`.
+
+    Returns: text that can follow a number; empty where a limit is None.
+    """
     if low is None or high is None:
         return ""
     return f" ({pp(low, digits)} to {pp(high, digits)})"
 
 
-def interval_text(name: str, alias: str | None = None, scale: float = 100) -> pl.Expr:
-    """`1.20 (1.02 to 1.41)`, in pp."""
-    parts = [fixed(scale * pl.col(name + end), 2) for end in ("", "_low", "_high")]
+def plural(count: int, noun: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def first_few(parts: Sequence[str], most: int) -> str:
+    """`a, b and 3 more`: the first `most` of the parts, and how many others there are."""
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more
+
+
+def capitalized(text: str) -> str:
+    """The text with a capital first letter and all others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def interval_text(
+    name: str, alias: str | None = None, *, scale: float = 100, digits: int = 2
+) -> pl.Expr:
+    """`1.20 (1.02 to 1.41)` of the columns <name>, <name>_low and <name>_high, times `scale`."""
+    parts = [fixed(scale * pl.col(name + end), digits) for end in ("", "_low", "_high")]
     return with_limits(*parts).alias(alias or f"{name}_tip")
 
 

@@ -22,7 +22,8 @@ from analysis.measures.cutoffs import shipped
 from analysis.measures.late import late_trend
 from analysis.measures.overfitting import window
 from analysis.stats.trend import segments
-from analysis.verdicts.labels import Margins, verdict
+from analysis.verdicts.margins import Margins
+from analysis.verdicts.rules import verdict
 
 Floats = NDArray[np.float64]
 SEED = 20260402

@@ -4,9 +4,8 @@ On a full factorial the functional analysis of variance is exact. Where cells ar
 a regression instead (causes/unbalanced.py) beside the largest full sub-grid, and both say so.
 """
 
-import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,16 +15,16 @@ from scipy import optimize, special, stats
 from analysis.causes import unbalanced
 from analysis.stats.intervals import LEVEL, variance_factors
 from analysis.stats.share_limits import Squares, share_limits, sum_limits
+from analysis.words import first_few
 
 Floats = NDArray[np.float64]
-Subset = tuple[int, ...]
+Row = dict[str, Any]
 _TAIL = (1 - LEVEL) / 2
 _MAX_NAMED = 5
 _NUM_NODES = 200  # values of the noise that limits are averaged over
 
 ANOVA = "anova"
 TOP_AS_ERROR = "anova, highest interaction as error"
-GIVEN_ERROR = "anova, error variance as given"
 SUB_GRID = "of the largest full sub-grid"
 REGRESSION = "regression on main effects and two-way interactions"
 
@@ -50,54 +49,41 @@ SCHEMA = {
 }
 
 
-def attribute(
-    table: pl.DataFrame,
-    axes: Sequence[str],
-    response: str,
-    *,
-    replicate: str = "seed",
-    error_variance: str | None = None,
-) -> pl.DataFrame:
-    """Variance shares of one response; columns as SCHEMA.
+def attribute(table: pl.DataFrame, axes: Sequence[str], response: str) -> pl.DataFrame:
+    """Share the variance of one response out among the axes.
 
-    Args: table: one row per planned trial with the axes' levels, `replicate` and the response,
-        which is null where a trial diverged or failed; error_variance: column with the known
-        variance of each value, used only where there is one trial per cell.
-    Raises: ValueError where a cell has the same replicate twice.
+    Args: table: one row per planned trial with the axes' levels, `seed` and the response, which is
+        null where a trial diverged or failed; axes: columns of the table.
+    Returns: columns as SCHEMA; a single row with a reason where nothing can be told.
+    Raises: ValueError where a cell has the same seed twice.
     Source: Owen 2014 for the Shapley effects.
     """
-    levels = [table[name].unique().sort().to_list() for name in axes]
-    varied = [i for i, found in enumerate(levels) if len(found) > 1]
-    names, levels = [axes[i] for i in varied], [levels[i] for i in varied]
+    levels = {name: table[name].unique().sort().to_list() for name in axes}
+    levels = {name: of_axis for name, of_axis in levels.items() if len(of_axis) > 1}
+    names = list(levels)
     if not names:
         return _null(response, "no axis has two levels")
-    Y, errors, seeds, crossed = _array(table, names, levels, response, replicate, error_variance)
+    Y, seeds, crossed = _array(table, levels, response)
     if not np.isfinite(Y).any():
         return _null(response, "no trial has a value")
     if np.isfinite(Y).all():
-        return _anova(Y, errors, crossed, names).select(_named(response))
-    reason = _missing(Y, names, levels)
-    kept = unbalanced.largest_full(np.isfinite(Y))
-    grid = Y[np.ix_(*kept)]
-    left_out = [
-        f"{name} {level}"
-        for name, found, keep in zip([*names, replicate], [*levels, seeds], kept, strict=True)
-        for i, level in enumerate(found)
-        if i not in keep
-    ]
-    still = [axis for axis in range(len(names)) if len(kept[axis]) > 1]
-    parts: list[pl.DataFrame] = []
-    if still:
-        shape = [len(kept[axis]) for axis in still]
-        within = _anova(
-            grid.reshape(*shape, -1),
-            None if errors is None else errors[np.ix_(*kept)].reshape(*shape, -1),
-            crossed,
-            [names[axis] for axis in still],
-        )
+        return _anova(Y, crossed, names).select(_named(response))
+    reason = _missing(Y, levels)
+    parts = [_remark(_regression(Y, crossed, names), reason)]
+    full = unbalanced.largest_full(np.isfinite(Y))
+    varied = [axis for axis in range(len(names)) if len(full[axis]) > 1]
+    if varied:
+        shape = [len(full[axis]) for axis in varied]
+        part = Y[np.ix_(*full)].reshape(*shape, -1)
+        within = _anova(part, crossed, [names[axis] for axis in varied])
+        left_out = [
+            f"{name} {level}"
+            for (name, of_axis), held in zip((levels | {"seed": seeds}).items(), full, strict=True)
+            for place, level in enumerate(of_axis)
+            if place not in held
+        ]
         words = f"{reason}; left out: {', '.join(left_out)}"
-        parts.append(_remark(within, words, f" {SUB_GRID}"))
-    parts.append(_remark(_regression(Y, crossed, names), reason))
+        parts.insert(0, _remark(within, words, f" {SUB_GRID}"))
     return pl.concat(parts).select(_named(response))
 
 
@@ -115,76 +101,61 @@ def _remark(rows: pl.DataFrame, words: str, method: str = "") -> pl.DataFrame:
     return rows.with_columns(reason.alias("reason"), (pl.col("method") + method).alias("method"))
 
 
-def _missing(Y: Floats, names: Sequence[str], levels: Sequence[Sequence[Any]]) -> str:
+def _missing(Y: Floats, levels: dict[str, list[Any]]) -> str:
     """What keeps the grid from being full."""
-    none = np.argwhere(~np.isfinite(Y).any(axis=-1))
-    if not len(none):
+    empty = np.argwhere(~np.isfinite(Y).any(axis=-1))
+    if not len(empty):
         counts = np.isfinite(Y).sum(axis=-1)
         return f"{counts.min()} to {counts.max()} trials per cell"
     cells = [
-        " · ".join(f"{name} {found[i]}" for name, found, i in zip(names, levels, cell, strict=True))
-        for cell in none[:_MAX_NAMED]
+        " · ".join(
+            f"{name} {of_axis[i]}" for (name, of_axis), i in zip(levels.items(), cell, strict=True)
+        )
+        for cell in empty
     ]
-    more = f" and {len(none) - len(cells)} more" if len(none) > len(cells) else ""
     total = np.prod(Y.shape[:-1])
-    return f"no value in {len(none)} of {total} cells ({', '.join(cells)}{more})"
+    return f"no value in {len(cells)} of {total} cells ({first_few(cells, _MAX_NAMED)})"
 
 
 def _array(
-    table: pl.DataFrame,
-    names: list[str],
-    levels: list[list[Any]],
-    response: str,
-    replicate: str,
-    error_variance: str | None,
-) -> tuple[Floats, Floats | None, list[Any], bool]:
-    """Responses and their error variances (L1, ..., Ld, R), the replicates' names, and whether
-    replicates are crossed with the cells; NaN where there is no value."""
+    table: pl.DataFrame, levels: dict[str, list[Any]], response: str
+) -> tuple[Floats, list[Any], bool]:
+    """Responses (L1, ..., Ld, R), NaN where there is no value; the names of the replicates; and
+    whether these are the same seeds in all cells."""
     rows = table.with_columns(pl.col(response).cast(pl.Float64).fill_nan(None))
-    if rows.select(*names, replicate).is_duplicated().any():
-        raise ValueError(f"a cell of {', '.join(names)} has the same {replicate} twice")
-    seeds = rows[replicate].unique().sort().to_list()
-    per_cell = rows.group_by(names).agg(pl.col(replicate).n_unique().alias("num"))["num"]
+    names = list(levels)
+    if rows.select(*names, "seed").is_duplicated().any():
+        raise ValueError(f"a cell of {', '.join(names)} has the same seed twice")
+    seeds = rows["seed"].unique().sort().to_list()
+    per_cell = rows.group_by(names).agg(pl.col("seed").n_unique().alias("num"))["num"]
     crossed = bool((per_cell == len(seeds)).all())
-    column = replicate
     if not crossed:
-        # Each cell has replicates of its own: number them, those without a value last.
-        rows = rows.sort(pl.col(response).is_null(), replicate, maintain_order=True).with_columns(
-            pl.int_range(pl.len()).over(names).alias("replicate")
+        # Each cell has seeds of its own: number them, those without a value last.
+        rows = rows.sort(pl.col(response).is_null(), "seed", maintain_order=True).with_columns(
+            pl.int_range(pl.len()).over(names).alias("seed")
         )
-        seeds, column = list(range(int(per_cell.max()))), "replicate"  # pyright: ignore[reportArgumentType]
+        seeds = list(range(int(per_cell.max())))  # pyright: ignore[reportArgumentType]
+    every = levels | {"seed": seeds}
     place = tuple(
-        rows[name].replace_strict(found, range(len(found)), return_dtype=pl.Int64).to_numpy()
-        for name, found in zip([*names, column], [*levels, seeds], strict=True)
+        rows[name].replace_strict(of_axis, range(len(of_axis)), return_dtype=pl.Int64).to_numpy()
+        for name, of_axis in every.items()
     )
-    shape = (*map(len, levels), len(seeds))
-
-    def filled(name: str) -> Floats:
-        out = np.full(shape, np.nan)
-        out[place] = rows[name].cast(pl.Float64).to_numpy()
-        return out
-
-    errors = None if error_variance is None else filled(error_variance)
-    return filled(response), errors, seeds, crossed and len(seeds) > 1
+    Y = np.full([len(of_axis) for of_axis in every.values()], np.nan)
+    Y[place] = rows[response].to_numpy()
+    return Y, seeds, crossed and len(seeds) > 1
 
 
 # --- a full factorial
 
 
-def subsets(num_axes: int) -> list[Subset]:
-    """All subsets but the empty one, by size."""
-    every = range(num_axes)
-    return [u for size in every for u in itertools.combinations(every, size + 1)]
-
-
-def sums_of_squares(cells: Floats) -> tuple[Floats, Floats]:
+def _sums_of_squares(cells: Floats) -> tuple[Floats, Floats]:
     """Mean square over the cells of each effect of the functional decomposition.
 
-    Args: cells: means, (L1, ..., Ld). Returns: SS_u / N and df_u in the order of subsets(d).
+    Args: cells: means, (L1, ..., Ld). Returns: SS_u / N and df_u, of all subsets by size.
     """
     squares: list[float] = []
     df: list[int] = []
-    for u in subsets(cells.ndim):
+    for u in unbalanced.subsets(cells.ndim)[1:]:
         effect = cells
         for axis in range(cells.ndim):
             mean = effect.mean(axis=axis, keepdims=True)
@@ -194,34 +165,26 @@ def sums_of_squares(cells: Floats) -> tuple[Floats, Floats]:
     return np.array(squares), np.array(df, float)
 
 
-def _anova(
-    Y: Floats,
-    errors: Floats | None,
-    crossed: bool,
-    names: Sequence[str],
-) -> pl.DataFrame:
+def _anova(Y: Floats, crossed: bool, names: Sequence[str]) -> pl.DataFrame:
     """Args: Y: (L1, ..., Ld, R), nothing missing."""
     num_cells, R = int(np.prod(Y.shape[:-1])), Y.shape[-1]
     N = num_cells * R
     cells = Y.mean(axis=-1)
-    mean_squares, df = sums_of_squares(cells)
-    every = subsets(cells.ndim)
-    head = {"num_cells": num_cells, "num_trials": N, "method": ANOVA}
-    seed_row: list[dict[str, Any]] = []
+    mean_squares, df = _sums_of_squares(cells)
+    every = unbalanced.subsets(cells.ndim)[1:]
+    head: Row = {"num_cells": num_cells, "num_trials": N, "method": ANOVA}
+    seed_row: list[Row] = []
     if R > 1:
         residual = Y - cells[..., None]
         by_seed = residual.reshape(-1, R).mean(axis=0) if crossed else np.zeros(R)
         residual = residual - by_seed
         error_df = float((num_cells - crossed) * (R - 1))
-        noise = float((residual**2).sum()) / error_df
+        noise = _Noise(float((residual**2).sum()) / error_df, error_df, N)
         if crossed:
             square = float(num_cells * (by_seed**2).sum())
-            seed_row = [_row("seed", "", 0, square, R - 1.0, N, noise, error_df)]
-    elif errors is not None and np.isfinite(errors).all():
-        noise, error_df = float(errors.mean()), 1e6
-        head |= {"method": GIVEN_ERROR, "reason": "noise of these trials, not of new seeds"}
+            seed_row = [_row("seed", square, R - 1.0, noise)]
     elif cells.ndim > 1:
-        noise, error_df = float(mean_squares[-1] * N / df[-1]), float(df[-1])
+        noise = _Noise(float(mean_squares[-1] * N / df[-1]), float(df[-1]), N)
         every, mean_squares, df = every[:-1], mean_squares[:-1], df[:-1]
         head |= {"method": TOP_AS_ERROR, "reason": "one trial per cell"}
     else:
@@ -229,24 +192,23 @@ def _anova(
             [head | {"reason": "one trial per cell of one axis: noise is unknown"}], schema=SCHEMA
         )
     SS = mean_squares * N
-    weight = np.array([[(axis in u) / len(u) for u in every] for axis in range(cells.ndim)])
-    rows = [
-        _row("effect", _words(u, names), len(u), square, nu, N, noise, error_df)
-        for u, square, nu in zip(every, SS, df, strict=True)
+    between = _between(SS.sum(), df.sum(), noise)
+    squares = Squares(SS, df, noise.square, noise.df)
+    effects = [
+        _row("effect", square, nu, noise, [names[axis] for axis in u])
+        | _share(squares, weights, between, N)
+        for u, square, nu, weights in zip(every, SS, df, np.eye(len(df)), strict=True)
     ]
-    between = _row("between", "", 0, SS.sum(), df.sum(), N, noise, error_df)
-    shapley = [{"kind": "shapley", "subset": name, "order": 1} for name in names]
-    found = Squares(SS, df, noise, error_df)
-    sums = [(found, weights) for weights in (*np.eye(len(df)), *weight)]
-    _share_out([*rows, *shapley], sums, between, N)
-    tail = [*seed_row, _noise(noise, error_df)]
-    return pl.DataFrame([head | row for row in [*rows, *shapley, between, *tail]], schema=SCHEMA)
+    weights = np.array([[(axis in u) / len(u) for u in every] for axis in range(cells.ndim)])
+    shapley = _shapley([(squares, of_axis) for of_axis in weights], names, between, N)
+    rows = [*effects, *shapley, between, *seed_row, _noise_row(noise)]
+    return pl.DataFrame([head | row for row in rows], schema=SCHEMA)
 
 
 def _regression(Y: Floats, crossed: bool, names: Sequence[str]) -> pl.DataFrame:
     """Args: Y: (L1, ..., Ld, R), NaN where missing."""
     used = np.isfinite(Y)
-    head: dict[str, Any] = {
+    head: Row = {
         "num_cells": int(used.any(axis=-1).sum()),
         "num_trials": int(used.sum()),
         "method": REGRESSION,
@@ -255,101 +217,95 @@ def _regression(Y: Floats, crossed: bool, names: Sequence[str]) -> pl.DataFrame:
     if fit is None:
         few = "too few trials for main effects and two-way interactions"
         return pl.DataFrame([head | {"reason": few}], schema=SCHEMA)
-    N, noise, error_df = head["num_trials"], fit.noise, fit.error_df
-    rows = [
-        _row("effect", _words(u, names), len(u), square, nu, N, noise, error_df)
+    noise = _Noise(fit.noise, fit.error_df, head["num_trials"])
+    between = _between(fit.explained, fit.explained_df, noise)
+    effects = [
+        _row("effect", square, nu, noise, [names[axis] for axis in u])
         for u, square, nu in zip(fit.terms, fit.squares, fit.df, strict=True)
         if nu > 0
     ]
-    between = _row("between", "", 0, fit.explained, fit.explained_df, N, noise, error_df)
-    shapley = [{"kind": "shapley", "subset": name, "order": 1} for name in names]
-    _share_out(shapley, fit.shapley, between, N)
-    every = [*rows, *shapley, between, _noise(noise, error_df)]
-    return pl.DataFrame([head | row for row in every], schema=SCHEMA)
+    shapley = _shapley(fit.shapley, names, between, noise.num_trials)
+    rows = [*effects, *shapley, between, _noise_row(noise)]
+    return pl.DataFrame([head | row for row in rows], schema=SCHEMA)
 
 
-def _words(u: Subset, names: Sequence[str]) -> str:
-    return " x ".join(names[axis] for axis in u)
+class _Noise(NamedTuple):
+    """The variance of one trial, with its df, and how many trials there are."""
+
+    square: float
+    df: float
+    num_trials: int
 
 
-def _share_out(
-    rows: list[dict[str, Any]],
-    sums: Sequence[tuple[Squares, Floats]],
-    between: dict[str, Any],
-    N: int,
-) -> None:
-    """Adds variances of the Shapley rows and shares of all rows, with limits.
+def _shapley(
+    sums: Sequence[tuple[Squares, Floats]], names: Sequence[str], between: Row, N: int
+) -> list[Row]:
+    """A row per axis. Args: sums: the squares that an axis has a part in, and their weights."""
+    rows: list[Row] = []
+    for name, (squares, weights) in zip(names, sums, strict=True):
+        row: Row = {"kind": "shapley", "subset": name, "order": 1}
+        row["variance"] = _variance(squares, weights, N)
+        if squares.noise > 0:
+            low, high = sum_limits(squares, weights)
+            row |= {"variance_low": low / N, "variance_high": high / N}
+        rows.append(row | _share(squares, weights, between, N))
+    return rows
 
-    Args: sums: of each row, the effects and the weights that their variances have in it.
-    """
-    estimates = [
-        float(weights @ (found.squares - found.df * found.noise)) / N for found, weights in sums
-    ]
+
+def _variance(squares: Squares, weights: Floats, N: int) -> float:
+    return float(weights @ (squares.squares - squares.df * squares.noise)) / N
+
+
+def _share(squares: Squares, weights: Floats, between: Row, N: int) -> Row:
+    """The share of a weighted sum of squares in `between`, with limits, or why it has none."""
     if between["variance_high"] is None:
-        for row, estimate in zip(rows, estimates, strict=True):
-            row |= {
-                "variance": estimate,
-                "reason": "the trials of a cell agree: no noise, no limits",
-            }
-        return
-    total = between["variance"]
-    clear = between["variance_low"] is not None and between["variance_low"] > 0
-    if clear:
-        between["share"] = 1.0
-    for row, estimate, (found, weights) in zip(rows, estimates, sums, strict=True):
-        if row["kind"] == "shapley":
-            low, high = sum_limits(found, weights)
-            row |= {"variance": estimate, "variance_low": low / N, "variance_high": high / N}
-        if clear:
-            low, high = share_limits(found, weights)
-            row |= {"share": estimate / total, "share_low": low, "share_high": high}
-        else:
-            row["reason"] = "the cells do not differ beyond their noise: nothing to share out"
+        return {"reason": "the trials of a cell agree: no noise, no limits"}
+    if not between["variance_low"] > 0:
+        return {"reason": "the cells do not differ beyond their noise: nothing to share out"}
+    low, high = share_limits(squares, weights)
+    share = _variance(squares, weights, N) / between["variance"]
+    return {"share": share, "share_low": low, "share_high": high}
 
 
-def _noise(noise: float, df: float) -> dict[str, Any]:
-    low, high = variance_factors(df)
-    return {
-        "kind": "noise",
-        "subset": "",
-        "order": 0,
-        "df": int(df),
-        "variance": noise,
-        "variance_low": noise * float(low),
-        "variance_high": noise * float(high),
-    }
-
-
-def _row(
-    kind: str,
-    subset: str,
-    order: int,
-    square: float,
-    df: float,
-    N: int,
-    noise: float,
-    error_df: float,
-) -> dict[str, Any]:
-    low, high = noncentral_limits(square, df, noise, error_df)
+def _row(kind: str, square: float, df: float, noise: _Noise, axes: Sequence[str] = ()) -> Row:
+    """What a sum of squares with df says of the variance that is no noise."""
+    low, high = noncentral_limits(square, df, noise.square, noise.df)
+    N = noise.num_trials
     return {
         "kind": kind,
-        "subset": subset,
-        "order": order,
+        "subset": " x ".join(axes),
+        "order": len(axes),
         "df": int(df),
-        "variance": (square - df * noise) / N,
+        "variance": (square - df * noise.square) / N,
         "variance_low": None if np.isnan(low) else low / N,
         "variance_high": None if np.isnan(high) else high / N,
     }
 
 
+def _between(square: float, df: float, noise: _Noise) -> Row:
+    """What all cells together explain; its share is 1 where that is clear."""
+    row = _row("between", square, df, noise)
+    return row | {"share": 1.0 if (row["variance_low"] or 0) > 0 else None}
+
+
+def _noise_row(noise: _Noise) -> Row:
+    variance, (low, high) = noise.square, variance_factors(noise.df)
+    limits = {"variance_low": variance * float(low), "variance_high": variance * float(high)}
+    row = {"kind": "noise", "subset": "", "order": 0, "df": int(noise.df), "variance": variance}
+    return row | limits
+
+
 def noncentral_limits(
     square: float, df: float, noise: float, error_df: float
 ) -> tuple[float, float]:
-    """Limits of the sum of squares that an effect would have without noise.
+    """Find limits of the sum of squares that an effect would have without noise.
 
-    Inverts the noncentral chi-square distribution of the observed one, averaged over what the noise
-    may be given its estimate; 0 where even no effect would give more, by the F test. NaN where the
-    noise is 0.
+    The noncentral chi-square distribution of the observed sum is inverted, averaged over what the
+    noise may be given its estimate.
+
+    Args: square: the observed sum, with df; noise: mean square of the error, with error_df.
+    Returns: low, high; 0 where even no effect would give more, by the F test; NaN where the noise
+        is 0.
     """
     if not noise > 0:
         return np.nan, np.nan

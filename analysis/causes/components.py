@@ -1,7 +1,7 @@
 """How much of what one epoch of one trial shows is the configuration, the seed, the epoch, or the
 finite validation set."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,8 @@ from analysis.stats.intervals import variance_factors
 from analysis.stats.trend import quadratic_residuals, usable_segments
 
 Floats = NDArray[np.float64]
-WINDOW = 1 / 3  # of training, at its end
+Row = dict[str, Any]
+_WINDOW = 1 / 3  # of training, at its end
 MIN_WINDOW = 8  # usable epochs there
 _SLOWEST = 0.9  # lag-1 autocorrelation that is believed at most
 
@@ -42,13 +43,13 @@ _LEVELS = {
 }
 
 
-def trial_levels(trials: Curves) -> pl.DataFrame:
+def _trial_levels(trials: Curves) -> pl.DataFrame:
     """Where each trial ends and how it scatters around that; columns as _LEVELS.
 
-    Trials with fewer than MIN_WINDOW usable epochs in the last WINDOW of training are left out.
+    Trials with fewer than MIN_WINDOW usable epochs in the last _WINDOW of training are left out.
     """
     T = trials.num_epochs
-    late = np.arange(T) >= T - max(MIN_WINDOW, round(T * WINDOW))
+    late = np.arange(T) >= T - max(MIN_WINDOW, round(T * _WINDOW))
     used = (usable_segments(trials) >= 0) & late
     num = used.sum(axis=1).astype(float)
     below = np.maximum(num, 1)
@@ -92,83 +93,118 @@ def _inflation(residual: Floats, num: Floats) -> Floats:
 
 
 def variance_components(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
-    """Four rows, by the method of moments; columns as SCHEMA.
+    """Split what an epoch shows into configuration, seed, epoch and finite validation set.
 
     A configuration's and a seed's part are of the population: what the one validation set makes of
     the differences is taken off. Its error of the level that all trials share is in none of them.
+    The parts are found by the method of moments.
 
     Args: raw: epochs of raw weights; trials: trial_id and config_id of those that completed.
+    Returns: columns as SCHEMA, a row per component.
     """
-    parts = [trial_levels(group) for group in curves(raw)]
+    parts = [_trial_levels(group) for group in curves(raw)]
     levels = pl.concat(parts).join(trials, on="trial_id", how="inner").sort("trial_id")
-    config = levels["config_id"].rank("dense").to_numpy().astype(int) - 1
-    C, N = int(levels["config_id"].n_unique()), levels.height
-    counts: dict[str, Any] = {"num_configurations": C, "num_trials": N}
+    C, N = levels["config_id"].n_unique(), levels.height
+    counts: Row = {"num_configurations": C, "num_trials": N}
     if N < 2:
         return pl.DataFrame([counts | {"reason": "fewer than two trials"}], schema=SCHEMA)
     within, finite, inflation, num = (
         levels[name].to_numpy() for name in ("within", "finite", "inflation", "num")
     )
-    known = bool(np.isfinite(finite).all()) and levels["blocks"].list.len().n_unique() == 1
-    remark = None if known else "the finite-set part is unknown and stays in"
-    blocks = np.array(levels["blocks"].to_list()) if known else np.empty((N, 0))
-    weight = np.array(levels["weights"].to_list()) if known else np.empty((N, 0))
-    finite = finite if known else np.zeros(N)
-    level = levels["level"].to_numpy()
-
-    # Mean squares, each with what the finite set makes of it.
-    sizes = np.bincount(config)
-    means = np.bincount(config, level) / sizes
-    block_means = (
-        np.stack([np.bincount(config, column) / sizes for column in blocks.T], axis=1)
-        if known
-        else np.empty((C, 0))
-    )
-    seed_df, config_df = float(N - C), float(C - 1)
-    seed_square = float(((level - means[config]) ** 2).sum())
-    seed_finite = _of_set(blocks - block_means[config], level - means[config], weight)
-    grand = float((sizes @ means) / N)
-    config_square = float((sizes * (means - grand) ** 2).sum())
-    apart = block_means - (sizes @ block_means) / N
-    config_finite = _of_set(apart, means - grand, weight[:C], sizes)
-
-    # No limits for these two: with many trials what is left is how sensitive the one validation
-    # set happens to be, which a chi-square distribution knows nothing of.
-    set_part = float(np.mean(finite))
-    rows: list[dict[str, Any]] = [
-        {
-            "component": "epoch",
-            "variance": float(np.mean(within)) - set_part,
-            "reason": remark,
-            "df": float(((num - 3) / inflation).sum()),
-        },
-        {"component": "validation set", "variance": set_part if known else None, "reason": remark},
-    ]
+    is_split = bool(np.isfinite(finite).all()) and levels["blocks"].list.len().n_unique() == 1
+    finite = finite if is_split else np.zeros(N)
+    remark = None if is_split else "the finite-set part is unknown and stays in"
+    squares = _mean_squares(levels, is_split)
     # The mean of a window of autocorrelated epochs still carries some of their movement.
     left = float(np.mean((within - finite) * inflation / num))
-    if seed_df >= 1:
-        square = seed_square / seed_df
-        rows.insert(0, _limited("seed", square, seed_df, seed_finite / seed_df + left))
-        rows[0]["reason"] = remark
-    else:
-        rows.insert(0, {"component": "seed", "reason": "one seed per configuration"})
-    rows.insert(0, {"component": "configuration"} | counts)
-    if config_df < 1 or seed_df < 1:
-        why = "one configuration" if config_df < 1 else "one seed per configuration"
-        rows[0]["reason"] = why
-    else:
-        per = (N - (sizes**2).sum() / N) / config_df  # trials per configuration, if balanced
-        noise = seed_square / seed_df
-        low, high = noncentral_limits(config_square, config_df, noise, seed_df)
-        excess = (config_finite - seed_finite / seed_df * config_df) / config_df / per
-        rows[0] |= {
-            "variance": (config_square / config_df - noise) / per - excess,
-            "variance_low": low / config_df / per - max(excess, 0.0),
-            "variance_high": high / config_df / per - min(excess, 0.0),
-            "df": config_df,
-            "reason": remark,
-        }
-    return pl.DataFrame([row | counts for row in rows], schema=SCHEMA)
+    # No limits for epoch and validation set: with many trials what is left is how sensitive the
+    # one validation set happens to be, which a chi-square distribution knows nothing of.
+    set_part = float(np.mean(finite))
+    components: dict[str, Row] = {
+        "configuration": _between_configurations(squares),
+        "seed": _between_seeds(squares, left),
+        "epoch": {
+            "variance": float(np.mean(within)) - set_part,
+            "df": float(((num - 3) / inflation).sum()),
+        },
+        "validation set": {"variance": set_part if is_split else None},
+    }
+    return pl.DataFrame(
+        [{"component": name, "reason": remark} | row | counts for name, row in components.items()],
+        schema=SCHEMA,
+    )
+
+
+class _MeanSquares(NamedTuple):
+    """Sums of squares of the levels, and what the finite set makes of each."""
+
+    seed: float
+    seed_df: float
+    seed_finite: float
+    config: float
+    config_df: float
+    config_finite: float
+    per_config: float  # trials per configuration, if balanced
+
+
+def _mean_squares(levels: pl.DataFrame, is_split: bool) -> _MeanSquares:
+    """Args: levels: as _LEVELS, with config_id; is_split: whether blocks are known of all."""
+    config = levels["config_id"].rank("dense").to_numpy().astype(int) - 1
+    level, N = levels["level"].to_numpy(), levels.height
+    blocks, weight = (
+        np.array(levels[name].to_list()) if is_split else np.empty((N, 0))
+        for name in ("blocks", "weights")
+    )
+    sizes = np.bincount(config)
+    C = len(sizes)
+    means = np.bincount(config, level) / sizes
+    block_means = np.empty((C, blocks.shape[1]))
+    for k, column in enumerate(blocks.T):
+        block_means[:, k] = np.bincount(config, column) / sizes
+    within, between = level - means[config], means - float((sizes @ means) / N)
+    apart = block_means - (sizes @ block_means) / N
+    return _MeanSquares(
+        seed=float((within**2).sum()),
+        seed_df=float(N - C),
+        seed_finite=_of_set(blocks - block_means[config], within, weight),
+        config=float((sizes * between**2).sum()),
+        config_df=float(C - 1),
+        config_finite=_of_set(apart, between, weight[:C], sizes),
+        per_config=(N - (sizes**2).sum() / N) / max(C - 1, 1),
+    )
+
+
+def _between_seeds(squares: _MeanSquares, left: float) -> Row:
+    """A mean square less what is known of it, with the chi-square limits of the mean square."""
+    df = squares.seed_df
+    if df < 1:
+        return {"reason": "one seed per configuration"}
+    square, taken_off = squares.seed / df, squares.seed_finite / df + left
+    low, high = variance_factors(df)
+    return {
+        "variance": square - taken_off,
+        "variance_low": square * float(low) - taken_off,
+        "variance_high": square * float(high) - taken_off,
+        "df": df,
+    }
+
+
+def _between_configurations(squares: _MeanSquares) -> Row:
+    df, per = squares.config_df, squares.per_config
+    if df < 1:
+        return {"reason": "one configuration"}
+    if squares.seed_df < 1:
+        return {"reason": "one seed per configuration"}
+    noise = squares.seed / squares.seed_df
+    low, high = noncentral_limits(squares.config, df, noise, squares.seed_df)
+    seed_finite = squares.seed_finite / squares.seed_df
+    excess = (squares.config_finite - seed_finite * df) / df / per
+    return {
+        "variance": (squares.config / df - noise) / per - excess,
+        "variance_low": low / df / per - max(excess, 0.0),
+        "variance_high": high / df / per - min(excess, 0.0),
+        "df": df,
+    }
 
 
 def _of_set(
@@ -180,15 +216,3 @@ def _of_set(
     spread = (weight**2 * (blocks - level[:, None]) ** 2).sum(axis=1)
     spread = spread / (1 - (weight**2).sum(axis=1))
     return float((spread * (1 if times is None else times)).sum())
-
-
-def _limited(name: str, square: float, df: float, known: float) -> dict[str, Any]:
-    """A mean square less what is known of it, with the chi-square limits of the mean square."""
-    low, high = variance_factors(df)
-    return {
-        "component": name,
-        "variance": square - known,
-        "df": df,
-        "variance_low": square * float(low) - known,
-        "variance_high": square * float(high) - known,
-    }

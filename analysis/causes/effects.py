@@ -1,4 +1,4 @@
-"""What each knob did: paired contrasts of every level of an axis against its first level.
+"""What each knob did: the paired difference of every level of an axis against its first level.
 
 Trials are paired over the seed and over all other axes. They share one validation set, whose error
 therefore cancels in a difference and is not added to it.
@@ -23,14 +23,10 @@ DIFFERENCES = (
 )
 # Never a marginal effect of the batch size: it acts with the learning rate, and how it does depends
 # on the scaling rule.
-CONDITIONS = {"batch_size": ("learning_rate", "lr_scaling"), "lr_scaling": ("batch_size",)}
-MAX_SLICES = 12  # beyond, effects within a slice are not listed one by one
+_CONDITIONS = {"batch_size": ("learning_rate", "lr_scaling"), "lr_scaling": ("batch_size",)}
+_MAX_SLICES = 12  # beyond, effects within a slice are not listed one by one
 
-SCHEMA = {
-    "axis": pl.String,
-    "level": pl.String,
-    "reference": pl.String,
-    "scope": pl.String,  # pooled: over the slices of the other axes; slice: within one
+_ESTIMATE = {
     "given": pl.String,  # the other axes' levels that hold, "" for none
     "response": pl.String,
     "estimate": pl.Float64,
@@ -39,18 +35,25 @@ SCHEMA = {
     "num_pairs": pl.Int64,
     "num_slices": pl.Int64,
 }
+SCHEMA = {
+    "axis": pl.String,
+    "level": pl.String,
+    "reference": pl.String,
+    "scope": pl.String,  # pooled: over the slices of the other axes; slice: within one
+} | _ESTIMATE
 
 
-def contrasts(
+def paired_effects(
     trials: pl.DataFrame,
     configurations: pl.DataFrame,
     points: pl.DataFrame,
     axes: Sequence[Axis],
 ) -> pl.DataFrame:
-    """One row per axis, level, scope, condition and response; columns as SCHEMA.
+    """Compare every level of every axis with its first level.
 
     Args: trials: completed ones with the columns of DIFFERENCES; configurations: config_id,
-        hf_var, hf_df pooled over seeds; points: config_id and the axes' labels.
+        hf_var, hf_df pooled over seeds; points: config_id and the axes' labels; axes: to compare.
+    Returns: columns as SCHEMA, a row per axis, level, scope, condition and response.
     """
     jitter = configurations.select("config_id", "hf_var", "hf_df").join(points, on="config_id")
     parts = [pl.DataFrame(schema=SCHEMA)]
@@ -58,25 +61,21 @@ def contrasts(
     labelled = trials.select("config_id", "seed", *DIFFERENCES).join(points, on="config_id")
     for axis in axes:
         others = [name for name in names if name != axis.name]
-        held = [name for name in CONDITIONS.get(axis.name, ()) if name in others]
+        held = [name for name in _CONDITIONS.get(axis.name, ()) if name in others]
         for level in axis.labels[1:]:
             pairs = _pairs(labelled, axis, level, [*others, "seed"], DIFFERENCES)
             slices = _pairs(jitter, axis, level, others, ("hf_var", "hf_df"))
             num_slices = pairs.select(others).n_unique() if others else 1
             scopes = [("pooled", held)]
-            if held != others and 1 < num_slices <= MAX_SLICES:
+            if held != others and 1 < num_slices <= _MAX_SLICES:
                 scopes.append(("slice", others))
             for scope, by in scopes:
-                found = [_differences(pairs, others, by), _jitter(slices, by)]
-                parts.append(
-                    pl.concat(found).select(
-                        pl.lit(axis.name).alias("axis"),
-                        pl.lit(level).alias("level"),
-                        pl.lit(axis.labels[0]).alias("reference"),
-                        pl.lit(scope).alias("scope"),
-                        *[pl.col(name) for name in list(SCHEMA)[4:]],
-                    )
-                )
+                rows = pl.concat([_differences(pairs, others, by), _jitter(slices, by)])
+                about = (axis.name, level, axis.labels[0], scope)
+                named = [
+                    pl.lit(word).alias(name) for name, word in zip(SCHEMA, about, strict=False)
+                ]
+                parts.append(rows.select(*named, *_ESTIMATE))
     return pl.concat(parts)
 
 
@@ -128,7 +127,7 @@ def _differences(pairs: pl.DataFrame, others: list[str], by: list[str]) -> pl.Da
             pl.Series("high", high, pl.Float64).fill_nan(None),
         )
         .sort(*by, "response", maintain_order=True)
-        .select(list(SCHEMA)[4:])
+        .select(_ESTIMATE.keys())
     )
 
 
@@ -151,10 +150,10 @@ def _jitter(slices: pl.DataFrame, by: list[str]) -> pl.DataFrame:
                 "num_slices": group.height,
             }
         )
-    return pl.DataFrame(rows, schema={name: SCHEMA[name] for name in list(SCHEMA)[4:]})
+    return pl.DataFrame(rows, schema=_ESTIMATE)
 
 
 def is_clear() -> pl.Expr:
-    """Whether the interval leaves out "no change": 1 for the jitter, 0 for a difference."""
+    """Tell whether an interval leaves out "no change": 1 for the jitter, 0 for a difference."""
     nothing = pl.when(pl.col("response") == "jitter").then(1.0).otherwise(0.0)
     return ((pl.col("low") > nothing) | (pl.col("high") < nothing)).fill_null(False)

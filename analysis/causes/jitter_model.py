@@ -7,7 +7,7 @@ is known: so the sum is fitted, and trials whose own part reads negative stay in
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -15,21 +15,21 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.curves import Curves
+from analysis.labels import Law
 from analysis.measures.decomposition import MIN_EXAMPLES, MIN_FLIPS, block_gram, split_of_blocks
 from analysis.stats.intervals import mean_interval
 from analysis.stats.trend import MIN_POINTS, contrast_variance, usable_segments
 
 Floats = NDArray[np.float64]
-LAW_MARGIN = 0.15  # of the exponent: doubling both then changes the jitter by 11 % at most
-LAW_TAIL = 0.05  # of each of the two one-sided tests
-MIN_SPARE_TRIALS = 10  # beyond the number of terms; with fewer, interactions are left out
+_LAW_MARGIN = 0.15  # of the exponent: doubling both then changes the jitter by 11 % at most
+_LAW_TAIL = 0.05  # of each of the two one-sided tests
+_MIN_SPARE_TRIALS = 10  # beyond the number of terms; with fewer, interactions are left out
 _MAX_STEPS = 100
 
-PHASES = {
+_PHASES = {
     "trial_id": pl.String,
     "phase": pl.Int64,  # segment of constant conditions, or third of a smooth schedule, from 0
     "lr": pl.Float64,  # geometric mean over its usable epochs
-    "num_usable": pl.Int64,
     "hf_var": pl.Float64,  # squared accuracy, as a fraction
     "hf_df": pl.Float64,
     "finite_var": pl.Float64,  # its part from the finite validation set
@@ -50,17 +50,19 @@ SCHEMA = {
 
 
 def phase_variances(trials: Curves) -> pl.DataFrame:
-    """Jitter and its finite-set part per trial and phase of training; columns as PHASES.
+    """Measure the jitter and its finite-set part per trial and phase of training.
 
     Phases with fewer than MIN_POINTS usable epochs are left out. The finite-set part is null below
     MIN_EXAMPLES, below MIN_FLIPS over the whole trial, and without blocks.
+
+    Returns: columns as _PHASES.
     """
     labels = usable_segments(trials)
     accuracy, blocks = np.nan_to_num(trials.val_accuracy), np.nan_to_num(trials.block_accuracy)
     log_lr = np.log(np.where(trials.lr > 0, trials.lr, np.nan))
     flips = np.where((labels >= 0) & np.isfinite(trials.flips), trials.flips, 0.0).sum(axis=1)
-    known = (trials.val_n >= MIN_EXAMPLES) & (flips >= MIN_FLIPS)
-    parts = [pl.DataFrame(schema=PHASES)]
+    is_split = (trials.val_n >= MIN_EXAMPLES) & (flips >= MIN_FLIPS)
+    parts = [pl.DataFrame(schema=_PHASES)]
     for phase in range(labels.max(initial=-1) + 1):
         here = labels == phase
         num = here.sum(axis=1)
@@ -77,18 +79,17 @@ def phase_variances(trials: Curves) -> pl.DataFrame:
                 "trial_id": [trials.trial_ids[i] for i in enough],
                 "phase": np.full(len(enough), phase),
                 "lr": np.exp(mean_log),
-                "num_usable": num[enough],
                 "hf_var": variance,
                 "hf_df": df,
-                "finite_var": np.where(known[enough], finite, np.nan),
+                "finite_var": np.where(is_split[enough], finite, np.nan),
             }
         )
-        parts.append(part.cast(PHASES))  # pyright: ignore[reportArgumentType]
+        parts.append(part.cast(_PHASES))  # pyright: ignore[reportArgumentType]
     return pl.concat(parts).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 @dataclass(frozen=True)
-class GammaFit:
+class _GammaFit:
     """Coefficients of log SD; only combinations c with estimable(c) mean anything."""
 
     beta: Floats  # (p,)
@@ -108,8 +109,8 @@ class GammaFit:
 
 def fit_gamma(
     X: Floats, variance: Floats, known: Floats, df: Floats, cluster: NDArray[np.int64]
-) -> GammaFit:
-    """Quasi-likelihood of E[variance] = exp(2 X beta) + known, Var = phi 2 E^2 / df.
+) -> _GammaFit:
+    """Maximize the quasi-likelihood of E[variance] = exp(2 X beta) + known, Var = phi 2 E^2 / df.
 
     Standard errors by a sandwich over clusters with each cluster's own influence taken out, as if
     it had been left out of the fit (CR3). `phi` need not be known.
@@ -159,7 +160,7 @@ def fit_gamma(
     beta = Vt.T @ theta
     # The scale belongs to the constant, which is the first column by convention.
     beta[0] += np.log(scale) / 2
-    return GammaFit(beta, covariance, spare, converged, Vt.T @ Vt)
+    return _GammaFit(beta, covariance, spare, converged, Vt.T @ Vt)
 
 
 def _weighted(Z: Floats, theta: Floats, y: Floats, v: Floats, df: Floats) -> tuple[Floats, Floats]:
@@ -183,49 +184,55 @@ def _scores(J: Floats, r: Floats, inverse: Floats, cluster: NDArray[np.int64]) -
     return (padded.transpose(0, 2, 1) @ freed)[:, :, 0]
 
 
+class _Term(NamedTuple):
+    """A column of the design."""
+
+    axis: str
+    name: str
+    kind: str
+    values: Floats  # (n,), centred
+
+
 def regress(
     phases: pl.DataFrame, trials: pl.DataFrame, factors: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Exponents of learning rate and batch size, log ratios of factors, and the noise-scale law.
+    """Fit exponents of learning rate and batch size, and log ratios of the factors' levels.
 
     Every term is conditional on all others and on the phase of training. Terms are centred, so a
     main effect is that in the middle of the grid. The law: jitter depends on learning rate over
-    batch size alone, b_lr + b_batch = 0, judged by equivalence within LAW_MARGIN.
+    batch size alone, b_lr + b_batch = 0, judged by equivalence within _LAW_MARGIN.
 
     Args: phases: as phase_variances; trials: trial_id, batch_size and the factors; factors: other
-        axes, whose levels are compared with the first. Returns: columns as SCHEMA.
+        axes, whose levels are compared with the first.
+    Returns: columns as SCHEMA; a single row with a reason where nothing can be fitted.
     """
-    rows = phases.drop_nulls(["hf_var", "hf_df", "lr"]).filter(pl.col("hf_df") > 0)
-    rows = rows.join(trials, on="trial_id", how="inner", maintain_order="left")
-    remarks: list[str] = []
-    if rows["finite_var"].null_count() < rows.height:
-        lost = rows["finite_var"].null_count()
-        if lost:
-            remarks.append(f"{lost} phases without a known finite-set part left out")
-        rows = rows.drop_nulls("finite_var")
-    else:
-        remarks.append("the finite-set part is unknown and stays in")
+    rows, remarks = _observations(phases, trials)
     num_trials = rows["trial_id"].n_unique()
     counts = {"num_trials": num_trials, "num_phases": rows.height}
-    columns = _columns(rows, factors) if rows.height else []
-    if not columns:
-        return _frame([counts | {"reason": "no knob has two values"}])
-    pairs = [(a, b) for a, b in itertools.combinations(columns, 2) if a[0] != b[0]]
+
+    def without(reason: str) -> pl.DataFrame:
+        return pl.DataFrame([counts | {"reason": reason}], schema=SCHEMA)
+
+    terms = _main_terms(rows, factors) if rows.height else []
+    if not terms:
+        return without("no knob has two values")
     phase = rows["phase"].to_numpy()
-    dummies = [(phase == level).astype(float) for level in np.unique(phase)[1:]]
-    num_base = 1 + len(dummies) + len(columns)
-    if num_trials < num_base + 2 or not (rows["hf_var"] > 0).any():
-        return _frame(
-            [counts | {"reason": f"{num_trials} trials are too few for {num_base} terms"}]
-        )
-    if num_trials < num_base + len(pairs) + MIN_SPARE_TRIALS:
-        pairs = []
+    base = [np.ones(rows.height)]
+    base += [(phase == level).astype(float) for level in np.unique(phase)[1:]]
+    num_terms = len(base) + len(terms)
+    if num_trials < num_terms + 2 or not (rows["hf_var"] > 0).any():
+        return without(f"{num_trials} trials are too few for {num_terms} terms")
+    interactions = [
+        _Term("", f"{a.name} x {b.name}", "interaction", a.values * b.values)
+        for a, b in itertools.combinations(terms, 2)
+        if a.axis != b.axis
+    ]
+    if num_trials < num_terms + len(interactions) + _MIN_SPARE_TRIALS:
         remarks.append("interactions left out: too few trials")
-    names = [name for _, name, _ in columns] + [f"{a[1]} x {b[1]}" for a, b in pairs]
-    values = [x for _, _, x in columns] + [a[2] * b[2] for a, b in pairs]
-    X = np.stack([np.ones(rows.height), *dummies, *values], axis=1)
+    else:
+        terms += interactions
     fit = fit_gamma(
-        X,
+        np.stack([*base, *(term.values for term in terms)], axis=1),
         rows["hf_var"].to_numpy(),
         rows["finite_var"].fill_null(0.0).to_numpy(),
         rows["hf_df"].to_numpy(),
@@ -233,76 +240,74 @@ def regress(
     )
     if not fit.converged:
         few = "no convergence: somewhere nothing is left beside the finite-set part"
-        return _frame([counts | {"reason": "; ".join([few, *remarks])}])
-    first = 1 + len(dummies)
-    units = np.eye(X.shape[1])
-    out: list[dict[str, Any]] = [
-        _term(fit, name, "main" if k < len(columns) else "interaction", units[first + k])
-        for k, name in enumerate(names)
-    ]
-    if {"learning_rate", "batch_size"} <= set(names):
-        both = (
-            units[first + names.index("learning_rate")] + units[first + names.index("batch_size")]
-        )
-        out.append(_law(fit, both))
-    for row in out:
+        return without("; ".join([few, *remarks]))
+    units = dict(
+        zip([term.name for term in terms], np.eye(len(fit.beta))[len(base) :], strict=True)
+    )
+    estimates = [_estimate(fit, term.name, term.kind, units[term.name]) for term in terms]
+    if {"learning_rate", "batch_size"} <= set(units):
+        estimates.append(_law(fit, units["learning_rate"] + units["batch_size"]))
+    for row in estimates:
         row |= counts
-        row["reason"] = "; ".join([*row.pop("reasons"), *remarks]) or None
-    return _frame(out)
+        row["reason"] = "; ".join(filter(None, [row.get("reason"), *remarks])) or None
+    return pl.DataFrame(estimates, schema=SCHEMA)
 
 
-def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=SCHEMA)
+def _observations(phases: pl.DataFrame, trials: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The phases that can be used, with their trials' columns, and remarks on the others."""
+    rows = phases.drop_nulls(["hf_var", "hf_df", "lr"]).filter(pl.col("hf_df") > 0)
+    rows = rows.join(trials, on="trial_id", how="inner", maintain_order="left")
+    num_lost = rows["finite_var"].null_count()
+    if num_lost == rows.height:
+        return rows, ["the finite-set part is unknown and stays in"]
+    remarks = [f"{num_lost} phases without a known finite-set part left out"] if num_lost else []
+    return rows.drop_nulls("finite_var"), remarks
 
 
-def _columns(rows: pl.DataFrame, factors: Sequence[str]) -> list[tuple[str, str, Floats]]:
-    """Axis, name of the term, centred values (n,) of everything that varies."""
-    found: list[tuple[str, str, Floats]] = []
-    for axis, column in (("learning_rate", "lr"), ("batch_size", "batch_size")):
-        if column in rows.columns:
-            x = np.log(rows[column].cast(pl.Float64).to_numpy())
-            found.append((axis, axis, x - x.mean()))
-    for axis in factors:
-        for level in rows[axis].unique().sort().to_list()[1:]:
-            x = (rows[axis] == level).to_numpy().astype(float)
-            found.append((axis, f"{axis} {level}", x - x.mean()))
-    return [term for term in found if np.ptp(term[2]) > 1e-9]
+def _main_terms(rows: pl.DataFrame, factors: Sequence[str]) -> list[_Term]:
+    """Everything that varies."""
+    columns = [
+        (axis, axis, np.log(rows[column].cast(pl.Float64).to_numpy()))
+        for axis, column in (("learning_rate", "lr"), ("batch_size", "batch_size"))
+        if column in rows.columns
+    ]
+    columns += [
+        (axis, f"{axis} {level}", (rows[axis] == level).to_numpy().astype(float))
+        for axis in factors
+        for level in rows[axis].unique().sort().to_list()[1:]
+    ]
+    terms = [_Term(axis, name, "main", x - x.mean()) for axis, name, x in columns]
+    return [term for term in terms if np.ptp(term.values) > 1e-9]
 
 
-def _term(fit: GammaFit, name: str, kind: str, c: Floats) -> dict[str, Any]:
+def _estimate(fit: _GammaFit, name: str, kind: str, c: Floats) -> dict[str, Any]:
+    row: dict[str, Any] = {"term": name, "kind": kind}
     if not fit.estimable(c):
-        why = "does not vary by itself: only together with other knobs"
-        return {"term": name, "kind": kind, "reasons": [why]}
+        return row | {"reason": "does not vary by itself: only together with other knobs"}
     estimate, se = fit.estimate(c)
     low, high = mean_interval(estimate, se, fit.df)
-    return {
-        "term": name,
-        "kind": kind,
-        "estimate": estimate,
-        "low": float(low),
-        "high": float(high),
-        "df": fit.df,
-        "reasons": [],
-    }
+    return row | {"estimate": estimate, "low": float(low), "high": float(high), "df": fit.df}
 
 
-def _law(fit: GammaFit, c: Floats) -> dict[str, Any]:
-    row = _term(fit, "law", "law", c)
+def _law(fit: _GammaFit, c: Floats) -> dict[str, Any]:
+    row = _estimate(fit, "law", "law", c)
     if "estimate" in row:
-        estimate, se = fit.estimate(c)
-        row["verdict"] = equivalence(estimate, se, fit.df, LAW_MARGIN)
+        row["verdict"] = equivalence(*fit.estimate(c), fit.df, _LAW_MARGIN)
     return row
 
 
-def equivalence(estimate: float, se: float, df: float, margin: float) -> str:
-    """Whether a number is zero for practical purposes: two one-sided tests at LAW_TAIL.
+def equivalence(estimate: float, se: float, df: float, margin: float) -> Law:
+    """Judge whether a number is zero for practical purposes, by two one-sided tests at _LAW_TAIL.
 
-    Returns: "holds" (both limits within the margin), "does not hold" (both beyond it on one side),
-    "cannot tell". Source: Schuirmann 1987.
+    Args: estimate, with its standard error se and degrees of freedom df; margin: of what is as good
+        as zero, in the estimate's unit.
+    Returns: HOLDS where both limits lie within the margin, DOES_NOT_HOLD where both lie beyond it
+        on one side, else CANNOT_TELL.
+    Source: Schuirmann 1987.
     """
-    half = float(stats.t.isf(LAW_TAIL, df)) * se
+    half = float(stats.t.isf(_LAW_TAIL, df)) * se
     if -margin < estimate - half and estimate + half < margin:
-        return "holds"
+        return Law.HOLDS
     if estimate - half > margin or estimate + half < -margin:
-        return "does not hold"
-    return "cannot tell"
+        return Law.DOES_NOT_HOLD
+    return Law.CANNOT_TELL

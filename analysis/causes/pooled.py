@@ -12,16 +12,17 @@ from analysis.causes.jitter_model import phase_variances, regress
 from analysis.causes.ranking import Winner, ranking
 from analysis.causes.replay import replay, replayable
 from analysis.curves import curves
+from analysis.labels import Outcome
 from analysis.stats.ratios import Ratio
 
 # What the axes are asked to explain; a column of the trials each.
-RESPONSES = ("pop_var", "gap", "drop", "best_nested", "final_accuracy")
+_RESPONSES = ("pop_var", "gap", "drop", "best_nested", "final_accuracy")
 
 
 class Causes(NamedTuple):
     """One frame per question; their columns are the SCHEMA of the module that answers.
 
-    attribution: variance shares of the axes, for each of RESPONSES (attribution)
+    attribution: variance shares of the axes, for each of _RESPONSES (attribution)
     jitter_model: exponents of learning rate and batch size, ratios of levels (jitter_model)
     components: variance between configurations, seeds, epochs (components)
     noise_scale: gradient noise scale per trial (gradient_noise)
@@ -53,15 +54,17 @@ def causes(
     points: pl.DataFrame,
     axes: list[str],
     classes: pl.DataFrame | None = None,
-    *,
-    seed: int = 0,
 ) -> Causes:
-    """Args: trials: finished ones with their estimates; raw: epochs of raw weights of completed
-    trials; points: config_id and a label per axis; classes: trial_id, epoch,
-    val_class_n, val_class_correct where they are known; seed: of all resampling."""
-    completed = trials.filter(pl.col("outcome") == "completed")
+    """Ask every question that pools trials.
+
+    Args: record: the sweep's own; trials: finished ones with their estimates; epochs: of all kinds
+        of weights; raw: those of raw weights of completed trials; points: config_id and a label per
+        axis; axes: their names; classes: trial_id, epoch, val_class_n, val_class_correct where they
+        are known.
+    """
+    completed = trials.filter(pl.col("outcome") == Outcome.COMPLETED)
     pairs = completed.select("trial_id", "config_id")
-    order, winner = ranking(curves(raw), dict(pairs.iter_rows()), seed)
+    ranked, winner = ranking(curves(raw), dict(pairs.iter_rows()))
     whole, censored = replayable(completed)
     averaged = epochs.filter(pl.col("weights_kind") != RAW).join(
         pairs, on="trial_id", how="semi", maintain_order="left"
@@ -76,7 +79,7 @@ def causes(
         repeats=repeats(epochs),
         see_saw=_see_saw(raw, classes),
         stopping=replay(curves(raw, whole), censored=censored),
-        ranking=order,
+        ranking=ranked,
         winner=winner,
     )
 
@@ -91,10 +94,7 @@ def _see_saw(raw: pl.DataFrame, classes: pl.DataFrame | None) -> Ratio | None:
 
 
 def _attribution(
-    record: dict[str, Any],
-    trials: pl.DataFrame,
-    points: pl.DataFrame,
-    axes: list[str],
+    record: dict[str, Any], trials: pl.DataFrame, points: pl.DataFrame, axes: list[str]
 ) -> pl.DataFrame:
     planned = pl.DataFrame(
         record["trials"],
@@ -103,16 +103,16 @@ def _attribution(
     ).unique(["config_id", "seed"], keep="first", maintain_order=True)
     table = planned.join(
         points.select("config_id", *axes), on="config_id", how="left", maintain_order="left"
-    ).join(trials.select("trial_id", *RESPONSES), on="trial_id", how="left", maintain_order="left")
-    return pl.concat([attribute(table, axes, response) for response in RESPONSES])
+    ).join(trials.select("trial_id", *_RESPONSES), on="trial_id", how="left", maintain_order="left")
+    return pl.concat([attribute(table, axes, response) for response in _RESPONSES])
 
 
 def _jitter_model(
     raw: pl.DataFrame, completed: pl.DataFrame, points: pl.DataFrame, axes: list[str]
 ) -> pl.DataFrame:
     factors = [name for name in axes if name not in ("learning_rate", "batch_size")]
-    known = [name for name in ("batch_size",) if name in completed.columns]
-    table = completed.select("trial_id", "config_id", *known).join(
+    batch_size = [name for name in completed.columns if name == "batch_size"]
+    table = completed.select("trial_id", "config_id", *batch_size).join(
         points.select("config_id", *factors), on="config_id", how="left", maintain_order="left"
     )
     phases = pl.concat([phase_variances(group) for group in curves(raw)])

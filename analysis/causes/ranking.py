@@ -72,22 +72,23 @@ class _Reads(NamedTuple):
 
 
 def ranking(
-    groups: Iterable[Curves], config_of: Mapping[str, str], seed: int = 0
+    groups: Iterable[Curves], config_of: Mapping[str, str]
 ) -> tuple[pl.DataFrame, Winner | None]:
-    """Configurations from the best to the worst, columns as SCHEMA; and the winner.
+    """Rank configurations from the best to the worst.
 
     Trials without validation blocks are left out, unless none has them: then there are naive
     scores only, no ranks and no winner.
 
     Args: groups: the trials, as curves() gives them; config_of: trial_id -> config_id.
+    Returns: columns as SCHEMA, and the winner.
     """
-    reads = _reads(groups, config_of, seed)
+    reads = _reads(groups, config_of)
     num_seeds = np.isfinite(reads.naive).sum(axis=1)
     naive = _mean_over_seeds(reads.naive)
     columns = {"config_id": reads.config_ids, "num_seeds": num_seeds, "score_naive": naive}
     with_blocks = bool(np.isfinite(reads.best).any())
     if with_blocks:
-        columns |= _nested(reads, num_seeds, seed)
+        columns |= _nested(reads, num_seeds)
     frame = pl.DataFrame(
         {name: columns.get(name, [None] * len(naive)) for name in SCHEMA}, SCHEMA, strict=False
     ).with_columns(
@@ -100,50 +101,51 @@ def ranking(
     return frame, _winner(reads, frame) if with_blocks else None
 
 
-def _reads(groups: Iterable[Curves], config_of: Mapping[str, str], seed: int) -> _Reads:
-    kept = [group for group in groups if group.trial_ids]
+def _reads(groups: Iterable[Curves], config_of: Mapping[str, str]) -> _Reads:
+    groups = [group for group in groups if group.trial_ids]
     # Folds need the same number of blocks everywhere: the one that most trials have.
     counts = Counter[int]()
-    for group in kept:
+    for group in groups:
         counts[group.block_accuracy.shape[2]] += len(group.trial_ids)
     num_blocks = max(counts, key=lambda number: (number > 1, counts[number]), default=0)
-    kept = [group for group in kept if group.block_accuracy.shape[2] == num_blocks]
-    config_ids = sorted({config_of[trial_id] for group in kept for trial_id in group.trial_ids})
+    groups = [group for group in groups if group.block_accuracy.shape[2] == num_blocks]
+    config_of_row = [config_of[trial_id] for group in groups for trial_id in group.trial_ids]
+    config_ids = sorted(set(config_of_row))
     row_of = {config_id: row for row, config_id in enumerate(config_ids)}
-    rows = [row_of[config_of[trial_id]] for group in kept for trial_id in group.trial_ids]
-    num_seeds = [0] * len(config_ids)
-    numbers: list[int] = []
-    for row in rows:
-        numbers.append(num_seeds[row])
-        num_seeds[row] += 1
+    rows = [row_of[config_id] for config_id in config_of_row]
+    num_seeds = Counter[str]()
+    numbers: list[int] = []  # of each trial among the seeds of its configuration
+    for config_id in config_of_row:
+        numbers.append(num_seeds[config_id])
+        num_seeds[config_id] += 1
+    shape = len(config_ids), max(num_seeds.values(), default=0)
 
     def stacked(values: list[Floats]) -> Floats:
-        joined = np.concatenate(values) if values else np.empty((len(rows), 0))
-        out = np.full((len(config_ids), max(num_seeds, default=0), *joined.shape[1:]), np.nan)
+        joined = np.concatenate(values or [np.empty((len(rows), 0))])
+        out = np.full((*shape, *joined.shape[1:]), np.nan)
         out[rows, numbers] = joined
         return out
 
-    weights = np.concatenate([group.block_weight for group in kept]) if kept else np.ones((1, 0))
-    parts = [(group.block_accuracy, group.block_weight) for group in kept if num_blocks > 1]
+    weights = [group.block_weight for group in groups] or [np.ones((1, 0))]
+    weight = np.concatenate(weights)
+    parts = [(group.block_accuracy, group.block_weight) for group in groups if num_blocks > 1]
     return _Reads(
         config_ids=config_ids,
-        naive=stacked([_highest(group.val_accuracy) for group in kept])
-        if kept
-        else np.empty((0, 0)),
+        naive=stacked([_highest(group.val_accuracy) for group in groups] or [np.empty(0)]),
         best=stacked([at_best(*part) for part in parts]),
-        outer=stacked([held_out(*part, seed) for part in parts]),
-        inner=stacked([held_out_twice(*part, seed) for part in parts]),
-        folds=folds(num_blocks, seed),
-        weight=weights.mean(axis=0),
-        one_set=bool(np.allclose(weights, weights[0])),
+        outer=stacked([held_out(*part) for part in parts]),
+        inner=stacked([held_out_twice(*part) for part in parts]),
+        folds=folds(num_blocks),
+        weight=weight.mean(axis=0),
+        one_set=bool(np.allclose(weight, weight[0])),
     )
 
 
 def _mean_over_seeds(values: Floats) -> Floats:
     """(C, S, ...) -> (C, ...); NaN where no seed has a value."""
-    known = np.isfinite(values)
+    there = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        return np.where(known, values, 0.0).sum(axis=1) / known.sum(axis=1)
+        return np.where(there, values, 0.0).sum(axis=1) / there.sum(axis=1)
 
 
 def _highest(accuracy: Floats) -> Floats:
@@ -151,7 +153,7 @@ def _highest(accuracy: Floats) -> Floats:
     return np.where(np.isfinite(top), top, np.nan)
 
 
-def _nested(reads: _Reads, num_seeds: Floats, seed: int) -> dict[str, Any]:
+def _nested(reads: _Reads, num_seeds: Floats) -> dict[str, Any]:
     scores = _mean_over_seeds(reads.outer).mean(axis=1) @ reads.weight
     means = _mean_over_seeds(reads.best)  # (C, K)
     spread, total = _seed_variance(reads, means, num_seeds)
@@ -164,19 +166,19 @@ def _nested(reads: _Reads, num_seeds: Floats, seed: int) -> dict[str, Any]:
     df = np.divide(variance**2, below, out=np.full_like(below, np.inf), where=below > 0)
     df = np.where(num_blocks > 1, np.maximum(df, 1), np.nan)
     low, high = mean_interval(scores, np.sqrt(variance), df)
-    found = {"score_nested": scores, "score_nested_low": low, "score_nested_high": high}
+    columns = {"score_nested": scores, "score_nested_low": low, "score_nested_high": high}
     if not reads.one_set:
-        return found
+        return columns
     deviations = block_deviations(means[None], reads.weight[None])[0]
     tied = np.isfinite(scores)
     # The spread between seeds is pooled: at first over all, then over those still in question.
     for _ in range(2):
         own_var, own_df = _pooled_spread(spread[tied], total[tied], num_seeds[tied])
         tied, behind_low, behind_high = distance_to_best(
-            scores, deviations, own_var / np.maximum(num_seeds, 1), own_df, seed
+            scores, deviations, own_var / np.maximum(num_seeds, 1), own_df
         )
-        found |= {"tied_with_best": tied, "behind_low": behind_low, "behind_high": behind_high}
-    return found
+        columns |= {"tied_with_best": tied, "behind_low": behind_low, "behind_high": behind_high}
+    return columns
 
 
 def _seed_variance(reads: _Reads, means: Floats, num_seeds: Floats) -> tuple[Floats, Floats]:
@@ -235,14 +237,14 @@ def _best_of(scores: Floats, fold: Ints) -> Ints:
 
 def _with_new_seeds(reads: _Reads) -> float | None:
     """The configuration chosen on the other blocks of the other seeds, for every seed in turn."""
-    known = np.isfinite(reads.inner[:, :, 0, 0])
-    if known.sum(axis=1).min() < 2:
+    there = np.isfinite(reads.inner[:, :, 0, 0])
+    if there.sum(axis=1).min() < 2:
         return None
     scores: list[float] = []
-    for s in range(known.shape[1]):
+    for s in range(there.shape[1]):
         # Where a configuration has fewer seeds, it takes no part in the rounds of the others.
         others = _mean_over_seeds(np.delete(reads.inner, s, axis=1))
-        others = np.where(known[:, s, None, None], others, np.nan)
+        others = np.where(there[:, s, None, None], others, np.nan)
         chosen = _best_of(others, reads.folds)
         outer = np.take_along_axis(reads.outer[:, s], chosen[None], axis=0)[0]
         scores.append(float(outer.mean(axis=0) @ reads.weight))

@@ -22,8 +22,8 @@ Ints = NDArray[np.int64]
 Metric = Literal["val_loss", "val_accuracy"]
 Smoother = Literal["none", "median-3", "ema"]
 
-NUM_FOLDS = 5  # of the validation blocks: a rule sees four fifths of them
-EMA_WEIGHT = 0.3  # of the newest epoch
+_NUM_FOLDS = 5  # of the validation blocks: a rule sees four fifths of them
+_EMA_WEIGHT = 0.3  # of the newest epoch
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def policies(
     min_deltas: Sequence[float] = (0.0, 0.002),
     min_epochs: Sequence[int] = (0, 20),
 ) -> list[Policy]:
-    """Their product; the default is 96."""
+    """Combine all of these settings; the defaults make 96 policies."""
     return [
         Policy(*parts)
         for parts in itertools.product(metrics, smoothers, patiences, min_deltas, min_epochs)
@@ -90,7 +90,7 @@ class _Played(NamedTuple):
 def replay(
     groups: Iterable[Curves], rules: Sequence[Policy] | None = None, *, censored: bool = False
 ) -> pl.DataFrame:
-    """One row per policy, columns as SCHEMA.
+    """Replay every policy on stored curves.
 
     With blocks the rule sees four fifths of them, and both the kept epoch and the best one of the
     whole curve (chosen on what the rule sees) are read on the fifth left out, in turn: regret has
@@ -99,45 +99,45 @@ def replay(
 
     A trial without the metric is in no row of that metric.
 
-    Args: groups: the trials, as curves() gives them; see replayable() for which. censored: they
-        all stopped early, so a policy that would have gone on is null.
+    Args: groups: the trials, as curves() gives them; see replayable() for which; rules: by default
+        policies(); censored: they all stopped early, so a policy that would have gone on is null.
+    Returns: columns as SCHEMA, a row per policy.
     """
     rules = policies() if rules is None else rules
-    wanted = list(dict.fromkeys([*rules, BASELINE]))
-    played: dict[tuple[Policy, str], list[_Played]] = {}
+    distinct = list(dict.fromkeys([*rules, BASELINE]))
+    parts: dict[tuple[Policy, str], list[_Played]] = {}
     weights: list[Floats] = []
     num_before = 0
     for group in groups:
         weights.append(group.block_weight)
-        for rule, kind, result in _play(group, wanted, num_before):
-            played.setdefault((rule, kind), []).append(result)
+        for rule, kind, result in _play(group, distinct, num_before):
+            parts.setdefault((rule, kind), []).append(result)
         num_before += len(group.trial_ids)
     weight = _shared([part for part in weights if part.shape[1]])
-    base = {kind: parts for (rule, kind), parts in played.items() if rule == BASELINE}
+    played = {key: _joined(results) for key, results in parts.items()}
     rows: list[dict[str, object]] = []
     for rule in rules:
         kind = CROSS_FITTED if (rule, CROSS_FITTED) in played else NAIVE
+        result, base = played.get((rule, kind)), played.get((BASELINE, kind))
         row: dict[str, object] = asdict(rule) | {"regret_kind": kind, "num_trials": 0}
-        if (rule, kind) not in played:
+        if result is None:
             row["reason"] = f"no {rule.metric} was recorded"
+        elif censored and result.ran_out:
+            row["reason"] = "trials stopped before this rule would have"
         else:
-            whole = _joined(played[rule, kind])
-            against = _joined(base[kind]) if kind in base else None
-            if censored and whole.ran_out:
-                row["reason"] = "trials stopped before this rule would have"
-            else:
-                row |= _summary(whole, weight)
-                if against and not (censored and against.ran_out):
-                    row |= _difference(whole, against, weight)
+            row |= _summary(result, weight)
+            if base and not (censored and base.ran_out):
+                row |= _difference(result, base, weight)
         rows.append(row)
     frame = pl.DataFrame([dict.fromkeys(SCHEMA) | row for row in rows], schema=SCHEMA)
     return _with_pareto(frame.with_columns(pl.col(pl.Float64).fill_nan(None)))
 
 
 def replayable(trials: pl.DataFrame) -> tuple[pl.DataFrame, bool]:
-    """The trials that ran to their end, and False; all of them, and True, where none did.
+    """Choose the trials that stopping rules can be replayed on.
 
     Args: trials: with stopped_early.
+    Returns: the trials that ran to their end, and False; all of them, and True, where none did.
     """
     whole = trials.filter(~pl.col("stopped_early").fill_null(False))
     return (whole, False) if whole.height else (trials, trials.height > 0)
@@ -152,26 +152,23 @@ def _play(
     """
     curve = {"val_accuracy": trials.val_accuracy, "val_loss": trials.val_loss}
     blocks = {"val_accuracy": trials.block_accuracy, "val_loss": trials.block_loss}
-    has_blocks = {name: part.shape[2] >= NUM_FOLDS for name, part in blocks.items()}
-    known = [rule for rule in rules if np.isfinite(curve[rule.metric]).any()]
-    for (metric, smoother, min_delta), group in itertools.groupby(
-        sorted(known, key=_by_path), key=_by_path
-    ):
+    has_blocks = {name: part.shape[2] >= _NUM_FOLDS for name, part in blocks.items()}
+    measured = [rule for rule in rules if np.isfinite(curve[rule.metric]).any()]
+    paths = itertools.groupby(sorted(measured, key=_by_path), key=_by_path)
+    for (metric, smoother, min_delta), group in paths:
         folded = has_blocks["val_accuracy"] and has_blocks[metric]
-        seen = (
-            _without_folds(blocks[metric], trials.block_weight)
-            if folded
-            else curve[metric][:, None]
-        )
+        seen = curve[metric][:, None]
+        if folded:
+            seen = _without_folds(blocks[metric], trials.block_weight)
         has_metric = np.all(np.isfinite(seen).any(axis=2), axis=1)
         values = _smoothed(seen, smoother)
         path = _best_so_far(values if metric == "val_accuracy" else -values, min_delta)
         top = _highest(trials, folded=folded)
         for rule in group:
             stop, ran_out = _stops(path, rule.patience, rule.min_epochs)
-            kept = np.take_along_axis(path, stop[:, :, None], axis=2)[:, :, 0]
-            lost = top - _read(trials, kept, folded=folded)
-            weight = trials.block_weight if folded else np.ones((len(kept), 1))
+            best = np.take_along_axis(path, stop[:, :, None], axis=2)[:, :, 0]
+            lost = top - _read(trials, best, folded=folded)
+            weight = trials.block_weight if folded else np.ones((len(best), 1))
             regret = (lost * weight).sum(axis=1)
             there = np.isfinite(regret) & has_metric
             trained = stop[there].mean(axis=1) + 1
@@ -202,7 +199,7 @@ def _read(trials: Curves, epoch: Ints, *, folded: bool) -> Floats:
     """Accuracy at these epochs (N, F): each block at its fold's (N, K), or all there is (N, 1)."""
     if not folded:
         return np.take_along_axis(trials.val_accuracy, epoch, axis=1)
-    fold = np.arange(trials.block_weight.shape[1]) % NUM_FOLDS
+    fold = np.arange(trials.block_weight.shape[1]) % _NUM_FOLDS
     return np.take_along_axis(trials.block_accuracy, epoch[:, None, fold], axis=1)[:, 0]
 
 
@@ -216,9 +213,9 @@ def _filled(values: Floats) -> Floats:
 
 def _without_folds(blocks: Floats, weight: Floats) -> Floats:
     """Means over all blocks but those of a fold. (N, T, K), (N, K) -> (N, F, T)."""
-    fold = np.arange(weight.shape[1]) % NUM_FOLDS
-    kept = [weight * (fold != number) for number in range(NUM_FOLDS)]
-    shares = np.stack([part / part.sum(axis=1, keepdims=True) for part in kept], axis=1)
+    fold = np.arange(weight.shape[1]) % _NUM_FOLDS
+    others = [weight * (fold != number) for number in range(_NUM_FOLDS)]
+    shares = np.stack([part / part.sum(axis=1, keepdims=True) for part in others], axis=1)
     return shares @ blocks.transpose(0, 2, 1)
 
 
@@ -231,7 +228,7 @@ def _smoothed(values: Floats, smoother: Smoother) -> Floats:
         out = values.copy()
         for t in range(1, values.shape[2]):
             new, before = values[..., t], out[..., t - 1]
-            mixed = EMA_WEIGHT * new + (1 - EMA_WEIGHT) * before
+            mixed = _EMA_WEIGHT * new + (1 - _EMA_WEIGHT) * before
             # A missing epoch leaves the mean as it was, or all later ones would be missing too.
             mixed = np.where(np.isnan(before), new, mixed)
             out[..., t] = np.where(np.isnan(new), before, mixed)
@@ -259,15 +256,11 @@ def _stops(path: Ints, patience: int, min_epochs: int) -> tuple[Ints, NDArray[np
 
 
 def _joined(parts: Sequence[_Played]) -> _Played:
-    same = len({part.of_blocks.shape[1] for part in parts}) == 1
-    return _Played(
-        np.concatenate([part.trial for part in parts]),
-        np.concatenate([part.stop for part in parts]),
-        np.concatenate([part.saved for part in parts]),
-        np.concatenate([part.regret for part in parts]),
-        np.concatenate([part.of_blocks if same else part.of_blocks[:, :0] for part in parts]),
-        any(part.ran_out for part in parts),
-    )
+    *arrays, of_blocks, ran_out = zip(*parts, strict=True)
+    if len({part.shape[1] for part in of_blocks}) > 1:
+        of_blocks = [part[:, :0] for part in of_blocks]
+    trial, stop, saved, regret = (np.concatenate(part) for part in arrays)
+    return _Played(trial, stop, saved, regret, np.concatenate(of_blocks), any(ran_out))
 
 
 def _shared(weights: Sequence[Floats]) -> Floats | None:
@@ -295,13 +288,13 @@ def _difference(result: _Played, base: _Played, weight: Floats | None) -> dict[s
     """Paired, over the trials that have the metrics of both."""
     _, ours, theirs = np.intersect1d(result.trial, base.trial, return_indices=True)
     num_blocks = min(result.of_blocks.shape[1], base.of_blocks.shape[1])
-    found = _mean(
+    mean_and_limits = _mean(
         result.regret[ours] - base.regret[theirs],
         result.of_blocks[ours, :num_blocks] - base.of_blocks[theirs, :num_blocks],
         weight,
     )
     names = ("difference", "difference_low", "difference_high")
-    return dict(zip(names, found, strict=True))
+    return dict(zip(names, mean_and_limits, strict=True))
 
 
 def _mean(

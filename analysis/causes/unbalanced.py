@@ -14,25 +14,32 @@ Subset = tuple[int, ...]
 _MAX_STATES = 20_000  # of the search; beyond, the best sub-grid so far
 
 
+def subsets(num_axes: int) -> list[Subset]:
+    """List all subsets of the axes by size, the empty one first."""
+    every = range(num_axes)
+    return [u for size in range(num_axes + 1) for u in itertools.combinations(every, size)]
+
+
 def largest_full(present: NDArray[np.bool_]) -> list[list[int]]:
-    """The levels of each axis whose full product is present, with the most cells.
+    """Find the levels of each axis whose full product is present, with the most cells.
 
     A cell that is missing costs one level of some axis: each choice is followed, widest first.
 
     Args: present: (L1, ..., Ld), at least one True.
+    Returns: the places of the levels, for each axis.
     """
     best: list[tuple[int, ...]] = []
     best_size = 0
     start = tuple(tuple(range(length)) for length in present.shape)
     seen, stack = {start}, [start]
     while stack and len(seen) < _MAX_STATES:
-        kept = stack.pop()
-        size = int(np.prod([len(levels) for levels in kept]))
+        grid = stack.pop()
+        size = int(np.prod([len(levels) for levels in grid]))
         if size <= best_size:
             continue
-        missing = ~present[np.ix_(*kept)]
+        missing = ~present[np.ix_(*grid)]
         if not missing.any():
-            best, best_size = list(kept), size
+            best, best_size = list(grid), size
             continue
         # Branch on the missing cell whose levels miss most; the most promising branch goes last.
         counts = [
@@ -43,10 +50,10 @@ def largest_full(present: NDArray[np.bool_]) -> list[list[int]]:
         cell = np.unravel_index(np.argmax(np.where(missing, gain, -1)), missing.shape)
         order = sorted(range(missing.ndim), key=lambda a: counts[a][cell[a]] * len(counts[a]))
         for axis in order:
-            levels = kept[axis]
+            levels = grid[axis]
             if len(levels) > 1:
                 fewer = levels[: cell[axis]] + levels[cell[axis] + 1 :]
-                state = (*kept[:axis], fewer, *kept[axis + 1 :])
+                state = (*grid[:axis], fewer, *grid[axis + 1 :])
                 if state not in seen:
                     seen.add(state)
                     stack.append(state)
@@ -76,10 +83,11 @@ class Fit:
 
 
 def fit(Y: Floats, crossed: bool) -> Fit | None:
-    """None where nothing is left to tell the noise from.
+    """Fit main effects and two-way interactions by least squares.
 
     Args: Y: (L1, ..., Ld, R), NaN where missing; crossed: whether a replicate is the same seed in
         all cells, whose common part is then taken out first.
+    Returns: None where nothing is left to tell the noise from.
     """
     place = np.argwhere(np.isfinite(Y))
     y = Y[tuple(place.T)]
@@ -90,9 +98,7 @@ def fit(Y: Floats, crossed: bool) -> Fit | None:
         blocks = np.hstack([blocks, dummies[-1]])
     nuisance = _basis(blocks, np.empty((N, 0)))
     y = y - nuisance @ (nuisance.T @ y)
-    terms: list[Subset] = [
-        u for size in (1, 2) for u in itertools.combinations(range(num_axes), size)
-    ]
+    terms = [u for u in subsets(num_axes) if 1 <= len(u) <= 2]
     columns = {u: _without(_product([dummies[axis] for axis in u]), nuisance) for u in terms}
 
     def basis_of(chosen: list[Subset]) -> Floats:
@@ -117,10 +123,7 @@ def fit(Y: Floats, crossed: bool) -> Fit | None:
         own = _basis(columns[u], others)
         squares.append(float(((own.T @ y) ** 2).sum()))
         df.append(float(own.shape[1]))
-    every = [
-        A for size in range(num_axes + 1) for A in itertools.combinations(range(num_axes), size)
-    ]
-    within = [basis_of([u for u in terms if set(u) <= set(A)]).T @ Q for A in every]
+    within = [basis_of([u for u in terms if set(u) <= set(A)]).T @ Q for A in subsets(num_axes)]
     shares = _shapley(np.array([basis.T @ basis for basis in within]), num_axes)
     return Fit(
         terms=terms,
@@ -166,11 +169,7 @@ def _shapley(values: Floats, num_axes: int) -> Floats:
 
     Args: values: (2^d, ...) of the subsets by size, the empty one first. Returns: (d, ...).
     """
-    every = [
-        frozenset(A)
-        for size in range(num_axes + 1)
-        for A in itertools.combinations(range(num_axes), size)
-    ]
+    every = [frozenset(A) for A in subsets(num_axes)]
     index = {A: k for k, A in enumerate(every)}
     out = np.zeros((num_axes, *values.shape[1:]))
     factorial = np.cumprod([1, *range(1, num_axes + 1)]).astype(float)

@@ -46,7 +46,7 @@ class Cutoffs:
         Interpolated in log p; 1 where there is no fall. Beyond the smallest level log p goes on
         linearly in log z, as it does on average from TAIL_FROM to there: the tails of normal and of
         Student's distributions only get steeper. With a smallest p of 0.001 a single curve could
-        never be told among many (verdict.benjamini_hochberg).
+        never be told among many (Benjamini-Hochberg).
         """
         at = self.at(self.fall, num_epochs, correlation)
         tail = int(np.flatnonzero(np.isclose(self.p, TAIL_FROM))[0])

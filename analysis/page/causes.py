@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
 from analysis.causes.attribution import REGRESSION, SUB_GRID
-from analysis.page import section_charts
-from analysis.page.commands import more_seeds, num_seeds, run_again
+from analysis.labels import Law
+from analysis.page.commands import enough_seeds, more_seeds, run_again
 from analysis.page.figures import Figure
+from analysis.page.section_charts import shares_chart
 from analysis.results import Analysis
 from analysis.sources.axes import title
 from analysis.stats.ratios import Ratio
-from analysis.words import fixed, number, pp, with_limits
+from analysis.words import between, capitalized, fixed, interval_text, listed, number, pp
 
-SHOWN = {
+_SHOWN = {
     "pop_var": "the network's own jitter",
     "gap": "gap",
     "drop": "fall from the peak",
@@ -23,21 +25,94 @@ SHOWN = {
 }
 _MIN_SHARE = 0.05  # of the variance: a knob below is not named in a sentence
 _MAX_NAMED = 3
-_PROBES = {
-    "averaged weights (what is left of the jitter when the last epochs are averaged)": (
-        "probes.ema_half_life=2"
-    ),
-    "the gradient noise scale (up to which batch size more examples calm the step)": (
-        "probes.gradient_noise_every=128"
-    ),
-    "a second evaluation of the same weights (whether evaluation itself is random)": (
-        "probes.repeat_evaluation=true"
-    ),
+_TITLE = "What explains the differences"
+_PARTS = {
+    "shapley": "with its interactions",
+    "effect": "by itself",
+    "seed": "seeds",
+    "noise": "rest",
 }
+_LAW = {
+    Law.HOLDS: "Yes, within 11 % per doubling of both.",
+    Law.DOES_NOT_HOLD: "No: doubling both alike changes it.",
+    Law.CANNOT_TELL: "These trials can't tell.",
+}
+_COMPONENTS = {
+    "configuration": "with the configuration",
+    "seed": "with the seed",
+    "epoch": "from epoch to epoch",
+    "validation set": "for having this validation set and no larger one",
+}
+# What a probe would tell, and the setting that takes it.
+_AVERAGED = (
+    "averaged weights (what is left of the jitter when the last epochs are averaged)",
+    "probes.ema_half_life=2",
+)
+_GRADIENT = (
+    "the gradient noise scale (up to which batch size more examples calm the step)",
+    "probes.gradient_noise_every=128",
+)
+_REPEATED = (
+    "a second evaluation of the same weights (whether evaluation itself is random)",
+    "probes.repeat_evaluation=true",
+)
 
 
-def shares(attribution: pl.DataFrame) -> pl.DataFrame:
-    """The rows to show: of each response one method, the whole grid before a part of it."""
+def causes_figure(analysis: Analysis) -> Figure | None:
+    """Draw the shares of the knobs. Returns: None where nothing varies."""
+    if not analysis.axes:
+        return None
+    attribution = analysis.causes.attribution
+    shown = _shown_rows(attribution)
+    bars = shown.filter(pl.col("kind") == "shapley")
+    panels = _panels(set(bars["response"]))
+    responses = [name for name, _ in panels]
+    notes = [
+        _interaction_sentence(shown, responses),
+        *_law_sentences(analysis.causes.jitter_model),
+        *_component_sentences(analysis.causes.components),
+        *_probe_sentences(analysis),
+    ]
+    if len(analysis.record["spec"]["seeds"]) == 1:
+        notes.append(
+            "With one seed per configuration the highest interaction has to stand for the noise, "
+            f"so these limits are too narrow if it is real: {more_seeds(analysis)} measures it."
+        )
+    if not panels:
+        reasons = attribution["reason"].drop_nulls().unique(maintain_order=True)
+        return Figure(
+            name="causes",
+            title=_TITLE,
+            finding="No knob can be shown to explain anything.",
+            how=f"{capitalized('; '.join(reasons[:2]) or 'too few trials')}. More seeds tell more: "
+            f"{more_seeds(analysis)}.",
+            notes=notes,
+        )
+    data = bars.filter(pl.col("response").is_in(responses)).select(
+        pl.col("subset").str.replace_all("_", " ").alias("knob"),
+        "response",
+        *[(pl.col(name) * 100).round(2) for name in ("share", "share_low", "share_high")],
+    )
+    clear = [f"{capitalized(words)}." for name in responses if (words := _clear_shares(bars, name))]
+    return Figure(
+        name="causes",
+        title=_TITLE,
+        finding=clear[0] if clear else "No knob clearly explains a difference.",
+        how="Share of the variance between configurations that each knob explains, its part of "
+        "all interactions included, so that they add up to 100 % (Shapley), with 95 % limits. An "
+        "estimate can fall below zero by chance. A share says how much a knob mattered over the "
+        f"levels that were tried, not in which direction. {_method(shown)}",
+        description="Bars of the share of the variance that each knob explains, one panel each "
+        f"for {', '.join(words for _, words in panels)}.",
+        charts=[shares_chart(data, panels, [axis.title for axis in analysis.axes])],
+        data={"shares": data},
+        table=_table(attribution),
+        notes=[*clear[1:], *notes],
+    )
+
+
+def _shown_rows(attribution: pl.DataFrame) -> pl.DataFrame:
+    """Of each response the rows of one method, the whole grid before a part of it."""
     rank = (
         pl.when(pl.col("method").str.contains(SUB_GRID, literal=True))
         .then(2)
@@ -51,71 +126,22 @@ def shares(attribution: pl.DataFrame) -> pl.DataFrame:
         .group_by("response", maintain_order=True)
         .agg(pl.col("rank").min())
     )
-    return ranked.join(best, on=["response", "rank"], how="semi", maintain_order="left").drop(
-        "rank"
-    )
+    rows = ranked.join(best, on=["response", "rank"], how="semi", maintain_order="left")
+    return rows.drop("rank")
 
 
-def figure(analysis: Analysis) -> Figure | None:
-    """Shares of the knobs; None when nothing varies."""
-    if not analysis.axes:
-        return None
-    shown = shares(analysis.causes.attribution)
-    bars = shown.filter(pl.col("kind") == "shapley")
-    panels = [(name, words) for name, words in SHOWN.items() if name in set(bars["response"])]
-    if ("best_nested", SHOWN["best_nested"]) in panels:
-        panels = [panel for panel in panels if panel[0] != "final_accuracy"]
-    notes = [
-        *interactions(shown, [name for name, _ in panels]),
-        *laws(analysis.causes.jitter_model),
-        *levels(analysis.causes.components),
-        *probes(analysis),
-    ]
-    if analysis.record["spec"]["seeds"] and len(analysis.record["spec"]["seeds"]) < 2:
-        notes.append(
-            "With one seed per configuration the highest interaction has to stand for the noise, "
-            f"so these limits are too narrow if it is real: {more_seeds(analysis)} measures it."
-        )
-    if not panels:
-        reasons = analysis.causes.attribution["reason"].drop_nulls().unique(maintain_order=True)
-        return Figure(
-            name="causes",
-            title="What explains the differences",
-            finding="No knob can be shown to explain anything.",
-            how=f"{_sentence('; '.join(reasons[:2]) or 'too few trials')}. More seeds tell more: "
-            f"{more_seeds(analysis)}.",
-            description="",
-            charts=[],
-            data={},
-            table=pl.DataFrame(),
-            notes=notes,
-        )
-    order = [axis.name for axis in analysis.axes]
-    data = bars.filter(pl.col("response").is_in([name for name, _ in panels])).select(
-        pl.col("subset").str.replace_all("_", " ").alias("knob"),
-        "response",
-        *[(pl.col(name) * 100).round(2) for name in ("share", "share_low", "share_high")],
-    )
-    said = [words for name, _ in panels if (words := _shared(bars, name))]
-    return Figure(
-        name="causes",
-        title="What explains the differences",
-        finding=_sentence(said[0]) + "." if said else "No knob clearly explains a difference.",
-        how="Share of the variance between configurations that each knob explains, its part of "
-        "all interactions included, so that they add up to 100 % (Shapley), with 95 % limits. An "
-        "estimate can fall below zero by chance. A share says how much a knob mattered over the "
-        f"levels that were tried, not in which direction. {_method(shown)}",
-        description="Bars of the share of the variance that each knob explains, one panel each "
-        f"for {', '.join(words for _, words in panels)}.",
-        charts=[section_charts.shares(data, panels, [title(name) for name in order])],
-        data={"shares": data},
-        table=_table(analysis.causes.attribution),
-        notes=[*[_sentence(words) + "." for words in said[1:]], *notes],
-    )
+def _panels(responses: set[str]) -> list[tuple[str, str]]:
+    """(response, title) of what has shares; final accuracy only where no best score has any."""
+    left_out = "final_accuracy" if "best_nested" in responses else None
+    return [(name, words) for name, words in _SHOWN.items() if name in responses - {left_out}]
 
 
-def _shared(bars: pl.DataFrame, response: str) -> str:
-    """`batch size explains 40 % (32 to 48) and ... of how the gap differs`."""
+def _what(response: str) -> str:
+    return _SHOWN[response] if response == "pop_var" else f"the {_SHOWN[response]}"
+
+
+def _clear_shares(bars: pl.DataFrame, response: str) -> str:
+    """`batch size explains 40 % (32 to 48) and ... of how the gap differs`; empty for none."""
     clear = bars.filter(
         (pl.col("response") == response)
         & (pl.col("share_low") > 0)
@@ -123,166 +149,161 @@ def _shared(bars: pl.DataFrame, response: str) -> str:
     ).sort("share", descending=True, maintain_order=True)
     if not clear.height:
         return ""
+    names = [title(name) for name in clear["subset"].head(_MAX_NAMED)]
+    names[0] += " explains"
+    shares = clear.select("share", "share_low", "share_high").head(_MAX_NAMED).iter_rows()
     parts = [
-        f"{title(row['subset'])}{' explains' * (place == 0)} {pp(row['share'], 0)} % "
-        f"({pp(row['share_low'], 0)} to {pp(row['share_high'], 0)})"
-        for place, row in enumerate(clear.head(_MAX_NAMED).iter_rows(named=True))
+        f"{name} {pp(share, 0)} %{between(low, high, 0)}"
+        for name, (share, low, high) in zip(names, shares, strict=True)
     ]
-    return f"{_listed(parts)} of how {_what(response)} differs between configurations"
+    return f"{listed(parts)} of how {_what(response)} differs between configurations"
 
 
-def _what(response: str) -> str:
-    return SHOWN[response] if response == "pop_var" else f"the {SHOWN[response]}"
-
-
-def interactions(shown: pl.DataFrame, responses: Sequence[str]) -> list[str]:
+def _interaction_sentence(shown: pl.DataFrame, responses: Sequence[str]) -> str:
     """Which knobs work on each other, for the responses where that is clear."""
     clear = shown.filter(
         (pl.col("kind") == "effect") & (pl.col("order") > 1) & (pl.col("variance_low") > 0)
     ).sort("variance", descending=True, maintain_order=True)
-    said: list[str] = []
+    largest = clear.unique("response", keep="first", maintain_order=True)
+    by_response = {row["response"]: row for row in largest.iter_rows(named=True)}
+    parts: list[str] = []
     for response in responses:
-        found = clear.filter(response=response)
-        if not found.height:
-            continue
-        row = found.row(0, named=True)
-        names = _listed([title(name) for name in row["subset"].split(" x ")])
-        share = f", {pp(row['share'], 0)} % of the variance" if row["share"] is not None else ""
-        said.append(f"{_what(response)} ({names}{share})")
-    if not said:
-        return ["No interaction is clear: each knob seems to do the same whatever the others are."]
-    return [
-        f"What one knob does depends on another in {_listed(said)}: read the maps there, not "
+        if row := by_response.get(response):
+            names = listed([title(name) for name in row["subset"].split(" x ")])
+            share = row["share"]
+            of_variance = "" if share is None else f", {pp(share, 0)} % of the variance"
+            parts.append(f"{_what(response)} ({names}{of_variance})")
+    if not parts:
+        return "No interaction is clear: each knob seems to do the same whatever the others are."
+    return (
+        f"What one knob does depends on another in {listed(parts)}: read the maps there, not "
         "one knob alone."
-    ]
+    )
 
 
-def laws(model: pl.DataFrame) -> list[str]:
+def _law_sentences(model: pl.DataFrame) -> list[str]:
     """Doubling the learning rate or the batch, and whether only their ratio counts."""
-    known = model.drop_nulls(["estimate", "low"])
-    if not known.height:
-        why = (
-            "; ".join(model["reason"].drop_nulls().unique(maintain_order=True)) or "too few trials"
-        )
+    estimated = model.drop_nulls(["estimate", "low"])
+    if not estimated.height:
+        reasons = "; ".join(model["reason"].drop_nulls().unique(maintain_order=True))
         return [
-            f"How the network's own jitter goes with learning rate and batch size is open: {why}."
+            "How the network's own jitter goes with learning rate and batch size is open: "
+            f"{reasons or 'too few trials'}."
         ]
-    rows = {row["term"]: row for row in known.iter_rows(named=True)}
-    said: list[str] = []
+    rows = {row["term"]: row for row in estimated.iter_rows(named=True)}
+    doublings: list[str] = []
     for term, other in (("batch_size", "learning_rate"), ("learning_rate", "batch_size")):
         if term in rows:
-            value, low, high = (
-                100 * (2 ** rows[term][end] - 1) for end in ("estimate", "low", "high")
-            )
             at = f" at equal {title(other)}" if other in rows else ""
-            said.append(
+            doublings.append(
                 f"doubling the {title(term)}{at} changes the network's own jitter (SD) by "
-                f"{number(value, 0)} % ({number(low, 0)} to {number(high, 0)})"
+                f"{_doubled(rows[term])}"
             )
-    num = known["num_trials"][0]
-    out = [_sentence(" and ".join(said)) + f" on average over {num} trials."] if said else []
-    verdict = rows.get("law", {}).get("verdict")
-    both = "does it depend only on learning rate over batch size, so that scaling both alike "
-    if verdict:
-        answer = {
-            "holds": "Yes, within 11 % per doubling of both.",
-            "does not hold": "No: doubling both alike changes it.",
-            "cannot tell": "These trials can't tell.",
-        }[verdict]
-        value, low, high = (
-            100 * (2 ** rows["law"][end] - 1) for end in ("estimate", "low", "high")
+    sentences: list[str] = []
+    if doublings:
+        num_trials = estimated["num_trials"][0]
+        sentences.append(
+            f"{capitalized(' and '.join(doublings))} on average over {num_trials} trials."
         )
-        out.append(
-            f"{_sentence(both)}leaves it alone? {answer} Doubling both: {number(value, 0)} % "
-            f"({number(low, 0)} to {number(high, 0)})."
+    law = rows.get("law")
+    if law and law["verdict"]:
+        sentences.append(
+            "Does it depend only on learning rate over batch size, so that scaling both alike "
+            f"leaves it alone? {_LAW[law['verdict']]} Doubling both: {_doubled(law)}."
         )
-    return out
+    return sentences
 
 
-def levels(components: pl.DataFrame) -> list[str]:
+def _doubled(row: dict[str, Any]) -> str:
+    """The change by a power law when its base doubles: `−29 % (−40 to −16)`."""
+    change, low, high = (2 ** row[name] - 1 for name in ("estimate", "low", "high"))
+    return f"{pp(change, 0)} %{between(low, high, 0)}"
+
+
+def _component_sentences(components: pl.DataFrame) -> list[str]:
     """How large the differences between configurations, seeds and epochs are, as SDs."""
-    rows = {
-        row["component"]: row for row in components.drop_nulls("variance").iter_rows(named=True)
-    }
-    words = {
-        "configuration": "with the configuration",
-        "seed": "with the seed",
-        "epoch": "from epoch to epoch",
-        "validation set": "for having this validation set and no larger one",
-    }
+    variances = dict(components.drop_nulls("variance").select("component", "variance").iter_rows())
     parts = [
-        f"{pp(max(rows[name]['variance'], 0) ** 0.5)} pp {said}"
-        for name, said in words.items()
-        if name in rows
+        f"{pp(max(variances[name], 0) ** 0.5)} pp {words}"
+        for name, words in _COMPONENTS.items()
+        if name in variances
     ]
     if len(parts) < 2:
         return []
-    return [f"One reading near the end of one trial varies (SD) by {_listed(parts)}."]
+    return [f"One reading near the end of one trial varies (SD) by {listed(parts)}."]
 
 
-def probes(analysis: Analysis) -> list[str]:
+def _probe_sentences(analysis: Analysis) -> list[str]:
     """What the probes of the cause found, and which of them were not taken."""
-    said: list[str] = []
-    missing: list[str] = []
-    averaged, gradient, repeated = _PROBES
-    ratios = analysis.causes.averaging.drop_nulls("hf_ratio")
-    for row in ratios.iter_rows(named=True):
-        limits = ""
-        if row["hf_ratio_low"] is not None:
-            limits = f" ({pp(row['hf_ratio_low'], 0)} to {pp(row['hf_ratio_high'], 0)})"
-        gain = (
-            ""
-            if row["accuracy_gain"] is None
-            else (
-                f", and their accuracy is {pp(abs(row['accuracy_gain']))} pp "
-                f"{'below' if row['accuracy_gain'] < 0 else 'above'} that of the raw ones"
-            )
-        )
-        said.append(
-            f"Weights of kind “{row['weights_kind']}” jitter with "
-            f"{pp(row['hf_ratio'], 0)} %{limits} of the variance of the raw ones{gain} "
-            f"({row['num_trials']} trials)."
-        )
-    if not ratios.height:
-        missing.append(averaged)
-    scales = analysis.causes.noise_scale["noise_scale"].drop_nulls()
-    if len(scales):
-        said.append(
-            f"Gradient noise scale: {scales.median():,.0f} examples in the median of {len(scales)} "
-            "trials; batches far below it step mostly on noise."
-        )
-    else:
-        missing.append(gradient)
-    again = analysis.causes.repeats
-    num_repeats = int(again["num_repeats"].sum() or 0)
-    if num_repeats:
-        changed = int(again["num_changed"].sum() or 0)
-        said.append(
-            f"Of {num_repeats} evaluations that were repeated, {changed or 'none'} gave another "
-            "result" + (": part of the jitter is the evaluation itself." if changed else ".")
-        )
-    else:
-        missing.append(repeated)
-    said += see_saw(analysis.causes.see_saw)
+    causes = analysis.causes
+    by_probe = {
+        _AVERAGED: _averaging_sentences(causes.averaging),
+        _GRADIENT: _gradient_sentences(causes.noise_scale),
+        _REPEATED: _repeat_sentences(causes.repeats),
+    }
+    sentences = [sentence for taken in by_probe.values() for sentence in taken]
+    sentences += _see_saw_sentences(causes.see_saw)
+    missing = [probe for probe, taken in by_probe.items() if not taken]
     if missing:
-        options = [word for words in missing for word in ("--set", _PROBES[words])]
-        seeds = str(max(3, 2 * num_seeds(analysis)))
-        said.append(
-            f"Not recorded, and would tell more of the cause: {'; '.join(missing)}. New trials "
-            f"record them: {run_again(analysis, *options, '--seeds', seeds)}."
+        options = [word for _, setting in missing for word in ("--set", setting)]
+        command = run_again(analysis, *options, "--seeds", str(enough_seeds(analysis)))
+        sentences.append(
+            "Not recorded, and would tell more of the cause: "
+            f"{'; '.join(words for words, _ in missing)}. New trials record them: {command}."
         )
-    return said
+    return sentences
 
 
-def see_saw(share: Ratio | None) -> list[str]:
+def _averaging_sentences(ratios: pl.DataFrame) -> list[str]:
+    sentences: list[str] = []
+    for row in ratios.drop_nulls("hf_ratio").iter_rows(named=True):
+        accuracy = ""
+        if row["accuracy_gain"] is not None:
+            side = "below" if row["accuracy_gain"] < 0 else "above"
+            accuracy = (
+                f", and their accuracy is {pp(abs(row['accuracy_gain']))} pp {side} that of the "
+                "raw ones"
+            )
+        sentences.append(
+            f"Weights of kind “{row['weights_kind']}” jitter with {pp(row['hf_ratio'], 0)} %"
+            f"{between(row['hf_ratio_low'], row['hf_ratio_high'], 0)} of the variance of the raw "
+            f"ones{accuracy} ({row['num_trials']} trials)."
+        )
+    return sentences
+
+
+def _gradient_sentences(noise_scale: pl.DataFrame) -> list[str]:
+    scales = noise_scale["noise_scale"].drop_nulls()
+    if not len(scales):
+        return []
+    return [
+        f"Gradient noise scale: {scales.median():,.0f} examples in the median of {len(scales)} "
+        "trials; batches far below it step mostly on noise."
+    ]
+
+
+def _repeat_sentences(repeats: pl.DataFrame) -> list[str]:
+    num_repeats, num_changed = (
+        int(repeats[name].sum() or 0) for name in ("num_repeats", "num_changed")
+    )
+    if not num_repeats:
+        return []
+    consequence = ": part of the jitter is the evaluation itself" if num_changed else ""
+    return [
+        f"Of {num_repeats} evaluations that were repeated, {num_changed or 'none'} gave another "
+        f"result{consequence}."
+    ]
+
+
+def _see_saw_sentences(share: Ratio | None) -> list[str]:
     """Whether classes trade places, which accuracy alone does not show."""
     if share is None or not math.isfinite(share.value):
         return []
-    limits = f"{pp(share.low, 0)} to {pp(share.high, 0)}"
+    percent = f"{pp(share.value, 0)} %{between(share.low, share.high, 0)}"
     if share.low > 0:
         return [
-            f"Classes trade places: {pp(share.value, 0)} % ({limits}) of what they move by "
-            "themselves cancels in accuracy, so the data pull the network to and fro."
+            f"Classes trade places: {percent} of what they move by themselves cancels in accuracy, "
+            "so the data pull the network to and fro."
         ]
     if share.high < 0:
         times, low, high = (number(1 - x, 1) for x in (share.value, share.high, share.low))
@@ -292,54 +313,38 @@ def see_saw(share: Ratio | None) -> list[str]:
             "network that moves."
         ]
     return [
-        f"Whether classes trade places is open: {pp(share.value, 0)} % ({limits}) of what they "
-        "move by themselves cancels in accuracy."
+        f"Whether classes trade places is open: {percent} of what they move by themselves cancels "
+        "in accuracy."
     ]
 
 
 def _method(shown: pl.DataFrame) -> str:
     """How the shares were computed, and why in this way."""
-    rows = shown.filter(pl.col("kind") == "shapley").unique(
-        ["method", "reason"], maintain_order=True
+    computed = (
+        shown.group_by("method", "reason", maintain_order=True)
+        .agg(
+            pl.col("num_trials", "num_cells").max(),
+            (pl.col("kind") == "shapley").any().alias("is_shown"),
+        )
+        .filter("is_shown")
     )
-    said: list[str] = []
-    for method, reason in rows.select("method", "reason").iter_rows():
-        about = shown.filter(
-            (pl.col("method") == method) & pl.col("reason").eq_missing(pl.lit(reason))
-        )
-        counts = about.select(pl.col("num_cells").max(), pl.col("num_trials").max()).row(0)
-        said.append(
-            f"{_sentence(method)} of {counts[1]} trials in {counts[0]} configurations"
-            + (f" ({reason})" if reason else "")
-        )
-    return "Method: " + "; ".join(dict.fromkeys(said)) + "."
+    parts = [
+        f"{capitalized(method)} of {num_trials} trials in {num_cells} configurations"
+        + (f" ({reason})" if reason else "")
+        for method, reason, num_trials, num_cells, _ in computed.iter_rows()
+    ]
+    return f"Method: {'; '.join(dict.fromkeys(parts))}."
 
 
 def _table(attribution: pl.DataFrame) -> pl.DataFrame:
-    kept = attribution.filter(pl.col("kind").is_in(["shapley", "effect", "seed", "noise"]))
-    percent = [fixed(100 * pl.col("share" + end), 1) for end in ("", "_low", "_high")]
-    kinds = {
-        "shapley": "with its interactions",
-        "effect": "by itself",
-        "seed": "seeds",
-        "noise": "rest",
-    }
-    return kept.select(
-        pl.col("response").replace(SHOWN),
+    return attribution.filter(pl.col("kind").is_in(list(_PARTS))).select(
+        pl.col("response").replace(_SHOWN),
         pl.col("subset").str.replace_all("_", " ").alias("knob"),
         pl.when(pl.col("order") > 1)
         .then(pl.lit("interaction"))
-        .otherwise(pl.col("kind").replace(kinds))
+        .otherwise(pl.col("kind").replace(_PARTS))
         .alias("part"),
-        with_limits(*percent).alias("share, %"),
+        interval_text("share", "share, %", digits=1),
         fixed(1e4 * pl.col("variance"), 4).alias("variance, pp²"),
         pl.col("method"),
     )
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]

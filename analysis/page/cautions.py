@@ -4,13 +4,13 @@ import dataclasses
 
 import polars as pl
 
+from analysis.labels import Outcome
 from analysis.page.commands import run_again
 from analysis.page.figures import Figure
 from analysis.results import Analysis
-from analysis.sources.censoring import STOPPED
 
-# What the selection does to a figure, by its name.
-EFFECTS = {
+# What the scheduler's selection does to a figure, by the figure's name.
+_BIASES = {
     "floor": "It chose by noisy accuracies, so what went on was lucky too: its jitter up to there "
     "is not that of a new seed, and the late epochs of the others, where jitter is measured, are "
     "missing.",
@@ -27,14 +27,14 @@ EFFECTS = {
 }
 
 
-def warned(figure: Figure, analysis: Analysis) -> Figure:
-    """The figure, with a warning where censored curves bias it."""
-    number = analysis.trials.filter(pl.col("outcome") == STOPPED).height
-    if not number or figure.name not in EFFECTS:
+def with_caution(figure: Figure, analysis: Analysis) -> Figure:
+    """Add a warning to a figure where censored curves bias it."""
+    num_stopped = analysis.trials.filter(pl.col("outcome") == Outcome.STOPPED).height
+    if not num_stopped or figure.name not in _BIASES:
         return figure
     warning = (
-        f"Caution: the scheduler stopped {number} of {analysis.trials.height} trials for doing "
-        f"worse, and they are left out. {EFFECTS[figure.name]} Full curves: "
+        f"Caution: the scheduler stopped {num_stopped} of {analysis.trials.height} trials for "
+        f"doing worse, and they are left out. {_BIASES[figure.name]} Full curves: "
         f"{run_again(analysis, '--set', 'scheduler=null')}."
     )
     return dataclasses.replace(figure, notes=[*figure.notes, warning])

@@ -1,11 +1,11 @@
-"""Altair: tidy frame -> chart, one function per chart. Accuracy comes in percent, differences in
-percentage points.
+"""Charts of configurations and their curves, in Altair; one function per chart.
 
-Data come by name (the page holds them once); a frame passed in is read for its levels and domains
-and never embedded.
+Accuracy comes in percent, differences in percentage points. Data come by name (the page holds them
+once); a frame that is passed in is read for its levels and domains, and is never embedded.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import altair as alt
 import polars as pl
@@ -14,7 +14,6 @@ VALIDATION, TRAINING = "#0072B2", "#D55E00"  # Okabe-Ito: apart in every colour 
 OBSERVED, FINITE = "#0072B2", "#E69F00"
 BEST = "#009E73"
 UNCLEAR = "#8C8C8C"
-SERIES = ("validation", "training (eval mode)")
 MARKS = ("best epoch", "restored weights", "stopped early")
 # Of the cells of a label map, all light enough for black words.
 LABEL_COLOURS = {
@@ -33,33 +32,56 @@ LABEL_COLOURS = {
     "failed": "#A9A9A9",
     "open": "#DADADA",
 }
+_SERIES = ("validation", "training (eval mode)")
 _TEXT_STEP = 34  # cells narrower than this hold no word
 _MAX_FACET_COLUMNS = 4
 _MAX_EFFECT_COLUMNS = 5
 _FINE_RATIOS = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0]
-_EPOCHS = alt.Scale(zero=False, nice=False)
 
 Chart = alt.TopLevelMixin
 Layers = alt.LayerChart | alt.FacetChart
 
 
-def grid_map(
-    data: pl.DataFrame,
-    *,
-    value: str,
-    title: str,
-    x_title: str,
-    y_title: str | None,
-    facet_title: str | None,
-) -> Chart:
-    """One measure over two axes of the grid, a small map for each level of the other axes.
+class MapAxes(NamedTuple):
+    """The titles of a map of the grid, and whether there is a map for each of several slices."""
+
+    x: str
+    y: str
+    sliced: bool
+
+
+def tooltips(*fields: tuple[str, ...]) -> list[alt.Tooltip]:
+    """Make tooltips. Args: fields: of each its field and type, title, and a number's format."""
+    return [
+        alt.Tooltip(name, **dict(zip(("title", "format"), rest, strict=False)))
+        for name, *rest in fields
+    ]
+
+
+def interval_tooltips(
+    title: str, fields: Sequence[str], number_format: str = ".2f"
+) -> list[alt.Tooltip]:
+    """Make tooltips of an estimate and its limits. Args: fields: of the estimate, low, high."""
+    titles = (title, "from", "to")
+    return tooltips(
+        *((f"{name}:Q", words, number_format) for name, words in zip(fields, titles, strict=True))
+    )
+
+
+def names_axis(shown: bool = True) -> alt.Axis | None:
+    """Make the axis of a chart with a row per name; None where the panel beside it has them."""
+    return alt.Axis(labelLimit=420, title=None) if shown else None
+
+
+def grid_map(data: pl.DataFrame, *, value: str, title: str, axes: MapAxes) -> Chart:
+    """Draw a measure over two axes of the grid, a small map for each level of the other axes.
 
     Args: data (named maps): x, y, slice in their order, point, <value> in pp, <value>_text,
-        <value>_tip; the titles are None where there is no such axis.
+        <value>_tip.
     """
     low, high = _colour_domain(data[value].drop_nulls())
     filled, bright = f"isValid(datum.{value})", f"datum.{value} > {(low + high) / 2}"
-    base, wide = _on_the_grid(data, "maps", value, title, x_title, y_title)
+    base, wide = _on_the_grid(data, "maps", value, title, axes)
     colour = alt.Color(
         f"{value}:Q",
         title="pp",
@@ -77,59 +99,45 @@ def grid_map(
         .then(alt.value("black"))
         .otherwise(alt.value("white")),
     )
-    layers = alt.layer(cells, numbers) if wide else alt.layer(cells)
-    return _by_slice(layers, data, title, facet_title)
+    return _by_slice(alt.layer(cells, numbers) if wide else alt.layer(cells), data, title, axes)
 
 
-def label_map(
-    data: pl.DataFrame,
-    *,
-    value: str,
-    title: str,
-    x_title: str,
-    y_title: str | None,
-    facet_title: str | None,
-) -> Chart:
-    """A label over two axes of the grid, as grid_map.
+def label_map(data: pl.DataFrame, *, value: str, title: str, axes: MapAxes) -> Chart:
+    """Draw a label over two axes of the grid, as grid_map does.
 
     Args: data (named labels): x, y, slice, point, <value> (a key of LABEL_COLOURS), <value>_tip.
     """
-    base, wide = _on_the_grid(data, "labels", value, title, x_title, y_title)
+    base, wide = _on_the_grid(data, "labels", value, title, axes)
     words = [word for word in LABEL_COLOURS if word in set(data[value])]
     scale = alt.Scale(domain=words, range=[LABEL_COLOURS[word] for word in words])
     cells = base.mark_rect(cursor="pointer").encode(
         color=alt.Color(f"{value}:N", scale=scale, legend=None if wide else alt.Legend(title=None))
     )
     text = base.mark_text(fontSize=11, cursor="pointer", color="black").encode(text=f"{value}:N")
-    return _by_slice(alt.layer(cells, text) if wide else cells, data, title, facet_title)
+    return _by_slice(alt.layer(cells, text) if wide else cells, data, title, axes)
 
 
 def _on_the_grid(
-    data: pl.DataFrame, name: str, value: str, title: str, x_title: str, y_title: str | None
+    data: pl.DataFrame, name: str, value: str, title: str, axes: MapAxes
 ) -> tuple[alt.Chart, bool]:
     """A mark per cell, without its colour, and whether a cell is wide enough for a word."""
     xs, ys = (data[axis].unique(maintain_order=True).to_list() for axis in ("x", "y"))
     step = min(60, 900 // max(len(xs), 1))
     base = alt.Chart(alt.NamedData(name), width=alt.Step(step), height=alt.Step(34)).encode(
-        x=alt.X("x:O", title=x_title, sort=xs, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("y:O", title=y_title, sort=ys[::-1], axis=alt.Axis() if y_title else None),
-        tooltip=[
-            alt.Tooltip("point:N", title="configuration"),
-            alt.Tooltip(f"{value}_tip:N", title=title),
-        ],
+        x=alt.X("x:O", title=axes.x, sort=xs, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("y:O", title=axes.y, sort=ys[::-1], axis=alt.Axis()),
+        tooltip=tooltips(("point:N", "configuration"), (f"{value}_tip:N", title)),
     )
     return base, step >= _TEXT_STEP
 
 
-def _by_slice(
-    cells: alt.Chart | Layers, data: pl.DataFrame, title: str, facet_title: str | None
-) -> Chart:
+def _by_slice(cells: alt.Chart | Layers, data: pl.DataFrame, title: str, axes: MapAxes) -> Chart:
     heading = alt.Title(title, anchor="start")
-    if facet_title is None:
+    if not axes.sliced:
         return cells.properties(title=heading)
-    slices = data["slice"].unique(maintain_order=True).to_list()
-    facet = alt.Facet("slice:N", title=facet_title, sort=slices)
     assert not isinstance(cells, alt.FacetChart)
+    slices = data["slice"].unique(maintain_order=True).to_list()
+    facet = alt.Facet("slice:N", title="", sort=slices)
     return cells.facet(facet=facet, columns=min(len(slices), _MAX_FACET_COLUMNS)).properties(
         title=heading
     )
@@ -144,10 +152,10 @@ def _colour_domain(values: pl.Series) -> tuple[float, float]:
     return low, max(high, low + 1e-6)
 
 
-def curves(
+def curves_chart(
     panels: Sequence[tuple[str, str]], *, first_epoch: int, last_epoch: int, columns: int
 ) -> Chart:
-    """Every seed's curves of some configurations, accuracy above, loss beneath.
+    """Draw every seed's curves of some configurations, accuracy above, loss beneath.
 
     Data (named seeds): config_id, seed, epoch, accuracy, loss; (named means): config_id, epoch,
     accuracy, accuracy_low, accuracy_high, train_accuracy, loss, train_loss; (named marks):
@@ -155,7 +163,7 @@ def curves(
 
     Args: panels: (config_id, title) of what is shown first: the page may set the parameters
         `config_<i>` and `title_<i>`; first_epoch: where the curves start, to leave the steep
-        beginning out of the scale.
+        beginning out of the scale; columns: of panels.
     """
     params = [
         alt.param(
@@ -180,20 +188,27 @@ def curves(
     return alt.vconcat(upper, lower).add_params(*params)
 
 
+def _filtered(name: str, shown: str) -> alt.Chart:
+    return alt.Chart(alt.NamedData(name)).transform_filter(shown)
+
+
+def _epochs(title: str | None) -> alt.X:
+    scale = alt.Scale(zero=False, nice=False)
+    return alt.X("epoch:Q", title=title, scale=scale, axis=alt.Axis(tickMinStep=1))
+
+
 def _accuracy(shown: str) -> Layers:
-    seeds = alt.Chart(alt.NamedData("seeds")).transform_filter(shown)
-    means = alt.Chart(alt.NamedData("means")).transform_filter(shown)
-    marks = alt.Chart(alt.NamedData("marks")).transform_filter(shown)
-    x = alt.X("epoch:Q", title=None, scale=_EPOCHS, axis=alt.Axis(tickMinStep=1))
+    seeds, means, marks = (_filtered(name, shown) for name in ("seeds", "means", "marks"))
+    x = _epochs(None)
     scale = alt.Scale(zero=False, nice=False, padding=6)
     y = alt.Y("accuracy:Q", title="accuracy, %", scale=scale)
-    colour = alt.Scale(domain=list(SERIES), range=[VALIDATION, TRAINING])
     legend = alt.Legend(
         orient="top", title=None, symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1
     )
-    series = alt.Color("series:N", scale=colour, legend=legend)
-    training = means.transform_calculate(series=f"'{SERIES[1]}'")
-    seeds, means = (rows.transform_calculate(series=f"'{SERIES[0]}'") for rows in (seeds, means))
+    colours = alt.Scale(domain=list(_SERIES), range=[VALIDATION, TRAINING])
+    series = alt.Color("series:N", scale=colours, legend=legend)
+    training = means.transform_calculate(series=f"'{_SERIES[1]}'")
+    seeds, means = (rows.transform_calculate(series=f"'{_SERIES[0]}'") for rows in (seeds, means))
     kinds = alt.Shape(
         "mark:N",
         scale=alt.Scale(domain=list(MARKS), range=["triangle-up", "diamond", "square"]),
@@ -215,9 +230,7 @@ def _accuracy(shown: str) -> Layers:
             y=y,
             shape=kinds,
             tooltip=[
-                alt.Tooltip("mark:N", title="what"),
-                alt.Tooltip("seed:N"),
-                alt.Tooltip("epoch:Q"),
+                *tooltips(("mark:N", "what"), ("seed:N",), ("epoch:Q",)),
                 alt.Tooltip("accuracy:Q", format=".2f"),
             ],
         ),
@@ -225,9 +238,8 @@ def _accuracy(shown: str) -> Layers:
 
 
 def _loss(shown: str) -> Layers:
-    seeds = alt.Chart(alt.NamedData("seeds")).transform_filter(shown)
-    means = alt.Chart(alt.NamedData("means")).transform_filter(shown)
-    x = alt.X("epoch:Q", title="epoch", scale=_EPOCHS, axis=alt.Axis(tickMinStep=1))
+    seeds, means = (_filtered(name, shown) for name in ("seeds", "means"))
+    x = _epochs("epoch")
     y = alt.Y("loss:Q", title="loss", scale=alt.Scale(zero=False, padding=4))
     return alt.layer(
         seeds.mark_line(strokeWidth=0.8, opacity=0.5, color=VALIDATION).encode(
@@ -240,8 +252,8 @@ def _loss(shown: str) -> Layers:
     )
 
 
-def measures(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
-    """Intervals per configuration, one panel a measure; the jitter's finite-set part beside it.
+def measures_chart(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
+    """Draw intervals per configuration, one panel a measure, the jitter with its finite-set part.
 
     Args: data (named measures): one row per configuration in the order to show: point, and per
         measure <name>, <name>_low, <name>_high; fin_sd. panels: (name, title), hf_sd first.
@@ -249,29 +261,21 @@ def measures(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
     order = data["point"].to_list()
     height = alt.Step(16 if len(order) > 12 else 22)
     drawn: list[Layers] = []
-    for number, (name, title) in enumerate(panels):
-        axis = alt.Axis(labelLimit=420, title=None) if number == 0 else None
+    for name, title in panels:
+        low, high = f"{name}_low", f"{name}_high"
         base = alt.Chart(alt.NamedData("measures")).encode(
-            y=alt.Y("point:N", sort=order, axis=axis),
+            y=alt.Y("point:N", sort=order, axis=names_axis(not drawn)),
             tooltip=[
-                alt.Tooltip("point:N", title="configuration"),
-                *[
-                    alt.Tooltip(f"{column}:Q", title=words, format=".2f")
-                    for column, words in (
-                        (name, title),
-                        (f"{name}_low", "from"),
-                        (f"{name}_high", "to"),
-                    )
-                ],
+                *tooltips(("point:N", "configuration")),
+                *interval_tooltips(title, (name, low, high)),
             ],
         )
         scale = alt.Scale(domain=_interval_domain(data, name), nice=True)
         x = alt.X(f"{name}:Q", title=title, scale=scale, axis=alt.Axis(tickCount=4))
-        rules = base.mark_rule(strokeWidth=1.6, color=OBSERVED, clip=True).encode(
-            x=alt.X(f"{name}_low:Q", title=title, scale=scale), x2=f"{name}_high:Q"
-        )
         layers = [
-            rules,
+            base.mark_rule(strokeWidth=1.6, color=OBSERVED, clip=True).encode(
+                x=alt.X(f"{low}:Q", title=title, scale=scale), x2=f"{high}:Q"
+            ),
             base.mark_point(filled=True, size=42, color=OBSERVED, opacity=1).encode(x=x),
         ]
         if name == "hf_sd":
@@ -292,41 +296,34 @@ def _interval_domain(data: pl.DataFrame, name: str) -> list[float]:
     return [0.0 if name == "hf_sd" else low - pad, high + pad]
 
 
-def effects(data: pl.DataFrame, responses: Sequence[tuple[str, str]]) -> Chart:
-    """Interval of every contrast, one panel a response.
+def effects_chart(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Chart:
+    """Draw the interval of every effect, one panel a response.
 
-    Args: data (named effects): contrast in the order to show, response, estimate, low, high,
-        clear (the interval leaves out no change). responses: (name, title); `jitter` is a ratio.
+    Args: data (named effects): comparison in the order to show, response, estimate, low, high,
+        clear (the interval leaves out no change). panels: (response, title); `jitter` is a ratio.
     """
-    order = data["contrast"].unique(maintain_order=True).to_list()
+    order = data["comparison"].unique(maintain_order=True).to_list()
     drawn: list[Layers] = []
-    for number, (name, title) in enumerate(responses):
-        first = number % _MAX_EFFECT_COLUMNS == 0
-        axis = alt.Axis(labelLimit=420, title=None) if first else None
+    for number, (name, title) in enumerate(panels):
+        axis = names_axis(number % _MAX_EFFECT_COLUMNS == 0)
+        clear = alt.when("datum.clear").then(alt.value(VALIDATION)).otherwise(alt.value(UNCLEAR))
         base = (
             alt.Chart(alt.NamedData("effects"))
             .transform_filter(alt.FieldEqualPredicate(field="response", equal=name))
             .encode(
-                y=alt.Y("contrast:N", sort=order, axis=axis),
-                color=alt.when("datum.clear")
-                .then(alt.value(VALIDATION))
-                .otherwise(alt.value(UNCLEAR)),
+                y=alt.Y("comparison:N", sort=order, axis=axis),
+                color=clear,
                 tooltip=[
-                    alt.Tooltip("contrast:N"),
-                    alt.Tooltip("estimate:Q", title=title, format=".2f"),
-                    alt.Tooltip("low:Q", title="from", format=".2f"),
-                    alt.Tooltip("high:Q", title="to", format=".2f"),
+                    *tooltips(("comparison:N",)),
+                    *interval_tooltips(title, ("estimate", "low", "high")),
                 ],
             )
         )
         ratio = name == "jitter"
         scale = alt.Scale(type="log", nice=False, padding=8) if ratio else alt.Scale(padding=8)
         ticks = _ratio_axis(data) if ratio else alt.Axis(tickCount=4)
-        nothing = (
-            alt.Chart(alt.NamedData("effects"))
-            .mark_rule(strokeDash=[3, 3], opacity=0.7)
-            .encode(x=alt.XDatum(1 if ratio else 0, scale=scale))
-        )
+        nothing = alt.Chart(alt.NamedData("effects")).mark_rule(strokeDash=[3, 3], opacity=0.7)
+        nothing = nothing.encode(x=alt.XDatum(1 if ratio else 0, scale=scale))
         rules = base.mark_rule(strokeWidth=2).encode(
             x=alt.X("low:Q", title=title, scale=scale, axis=ticks), x2="high:Q"
         )

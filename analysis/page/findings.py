@@ -5,73 +5,74 @@ from typing import Any
 
 import polars as pl
 
-from analysis.page import best as best_section
-from analysis.page import knobs
+from analysis.labels import Noise, Outcome, Overfit, Status
+from analysis.page.best import best_sentences
+from analysis.page.effects import effect_sentences
 from analysis.results import Analysis
 from analysis.sources import censoring
 from analysis.verdicts.advice import CALM, advice
 from analysis.verdicts.margins import Margins
-from analysis.words import between, pp
+from analysis.words import between, first_few, plural, pp
 
 MARGINS = Margins()
-TREND_RATIO = 1.5  # of the second- to the third-difference variance: above, trend is in it
+_TREND_RATIO = 1.5  # of the second- to the third-difference variance: above, trend is in it
+_MAX_NAMED = 2
 
 # Whose noise it is: of some configurations, and of one.
-WHOSE = {
-    "optimizer": ("by the network itself in {}", "the network itself moves"),
-    "validation set": (
+_WHOSE = {
+    Noise.OPTIMIZER: ("by the network itself in {}", "the network itself moves"),
+    Noise.VALIDATION_SET: (
         "for the small validation set in {}",
         "it is the small validation set that moves",
     ),
-    "both": ("for both in {}", "the network itself and the small validation set both move"),
-    "undetermined": ("why is not settled in {}", "whose noise it is, is not settled"),
+    Noise.BOTH: ("for both in {}", "the network itself and the small validation set both move"),
+    Noise.UNDETERMINED: ("why is not settled in {}", "whose noise it is, is not settled"),
 }
 
 Row = dict[str, Any]
 
 
-def jitters() -> pl.Expr:
-    """Configurations whose accuracy moves from epoch to epoch for sure by more than the margin."""
-    return (pl.col("hf_sd_low") > MARGINS.noise).fill_null(value=False)
-
-
 def answer(analysis: Analysis) -> str:
-    """Noise or overfitting, in one sentence or two that count configurations by their labels."""
+    """Answer "noise or overfitting" by counting configurations by their labels."""
     table = analysis.configurations
     if not table["num_completed"].sum():
         return "No trial completed: all that finished diverged."
-    if not table["hf_sd"].drop_nulls().len():
+    if not table["hf_sd"].count():
         return "Too few epochs to tell noise from overfitting: 11 are needed, 40 are better."
-    num_jumpy, num_fallen = table.filter(jitters()).height, _labelled(table, "overfit", "yes")
+    num_jumpy, num_fallen = _jumpy(table).height, table.filter(overfit=Overfit.YES).height
     heading = "Neither noise nor overfitting is clear."
     if num_jumpy and num_fallen:
         heading = "Both."
     elif num_jumpy or num_fallen:
         first = ("Noise", "overfitting") if num_jumpy else ("Overfitting", "noise")
         heading = f"{first[0]} more than {first[1]}."
-    elif set(table["noise"]) == {"no"} and set(table["overfit"]) <= {"no", "over-confident"}:
+    elif set(table["noise"]) == {Noise.NONE} and set(table["overfit"]) <= {
+        Overfit.NO,
+        Overfit.OVER_CONFIDENT,
+    }:
         heading = "Neither noise nor overfitting."
     return f"{heading} {_noise_counts(table)}. {_harm_counts(table)}."
 
 
-def _labelled(table: pl.DataFrame, label: str, value: str) -> int:
-    return table.filter((pl.col(label) == value).fill_null(value=False)).height
+def _jumpy(table: pl.DataFrame) -> pl.DataFrame:
+    """Configurations whose accuracy moves from epoch to epoch for sure by more than the margin."""
+    return table.filter(pl.col("hf_sd_low") > MARGINS.noise)
 
 
 def _noise_counts(table: pl.DataFrame) -> str:
     how = f"jitters by more than {pp(MARGINS.noise, 1)} pp from epoch to epoch"
-    jumpy = table.filter(jitters())
+    jumpy = _jumpy(table)
     if table.height == 1:
         if not jumpy.height:
             return f"That validation accuracy {how} is not clear"
-        whose = WHOSE.get(str(jumpy["noise"][0]), WHOSE["undetermined"])[1]
+        whose = _WHOSE.get(jumpy["noise"][0], _WHOSE[Noise.UNDETERMINED])[1]
         return f"Validation accuracy clearly {how}: {whose}"
     if not jumpy.height:
         return f"In none of {table.height} configurations validation accuracy clearly {how}"
     counts = [
         words.format(number)
-        for label, (words, _) in WHOSE.items()
-        if (number := _labelled(jumpy, "noise", label))
+        for label, (words, _) in _WHOSE.items()
+        if (number := jumpy.filter(noise=label).height)
     ]
     return (
         f"In {jumpy.height} of {table.height} configurations validation accuracy clearly {how}: "
@@ -80,201 +81,213 @@ def _noise_counts(table: pl.DataFrame) -> str:
 
 
 def _harm_counts(table: pl.DataFrame) -> str:
-    fallen, sure, excluded = (
-        _labelled(table, "overfit", value) for value in ("yes", "over-confident", "no")
-    )
+    counts = {label: table.filter(overfit=label).height for label in Overfit}
+    fallen, spared = counts[Overfit.YES], counts[Overfit.NO]
+    confident, rest = counts[Overfit.OVER_CONFIDENT], counts[Overfit.UNDETERMINED]
     if table.height == 1:
         if fallen:
             return "It overfits"
-        if sure:
+        if confident:
             return "It grows over-confident, but loses no accuracy"
-        return "It does not overfit" if excluded else "Whether it overfits is not settled"
-    said = [f"{fallen or 'None'} {'overfits' if fallen < 2 else 'overfit'} for sure"]
-    said += [f"{sure} grow{'s' * (sure == 1)} over-confident without losing accuracy"] * bool(sure)
-    said += [f"{excluded} for sure {'does' if excluded == 1 else 'do'} not"] * bool(excluded)
-    rest = _labelled(table, "overfit", "undetermined")
-    return "; ".join([*said, *[f"{rest} {'is' if rest == 1 else 'are'} not settled"] * bool(rest)])
+        return "It does not overfit" if spared else "Whether it overfits is not settled"
+    parts = [f"{fallen or 'None'} {'overfits' if fallen < 2 else 'overfit'} for sure"]
+    if confident:
+        verb = "grows" if confident == 1 else "grow"
+        parts.append(f"{confident} {verb} over-confident without losing accuracy")
+    if spared:
+        parts.append(f"{spared} for sure {'does' if spared == 1 else 'do'} not")
+    if rest:
+        parts.append(f"{rest} {'is' if rest == 1 else 'are'} not settled")
+    return "; ".join(parts)
 
 
 def summary(analysis: Analysis) -> list[tuple[str, str]]:
-    """What the sweep shows: (what it is about, sentences)."""
-    table = analysis.configurations
-    found = [("Noise", noise(table, num_val(analysis))), ("Overfitting", overfitting(table))]
-    if len(analysis.axes) in (1, 2):
-        found.append(("The knob", knobs.sentences(analysis, analysis.axes[0])))
-    found += [("Unstable", unstable(table)), ("Still learning", unfinished(table))]
-    found.append(("Stopped by the scheduler", censoring.sentences(table)))
-    if table.height > 1:
-        known = analysis.causes.winner is not None
-        about = "Best configuration" if known else "Highest final accuracy"
-        found.append((about, best_section.sentences(analysis)))
-    return [(about, " ".join(sentences)) for about, sentences in found if sentences]
+    """Say what the sweep shows. Returns: (what it is about, sentences)."""
+    table, axes = analysis.configurations, analysis.axes
+    is_scored = analysis.causes.winner is not None
+    about_best = "Best configuration" if is_scored else "Highest final accuracy"
+    parts = [
+        ("Noise", _noise_sentences(table, num_val(analysis))),
+        ("Overfitting", overfitting_sentences(table)),
+        ("The knob", effect_sentences(analysis, axes[0]) if len(axes) in (1, 2) else []),
+        ("Unstable", _unstable_sentences(table)),
+        ("Still learning", _unfinished_sentences(table)),
+        ("Stopped by the scheduler", censoring.sentences(table)),
+        (about_best, best_sentences(analysis) if table.height > 1 else []),
+    ]
+    return [(about, " ".join(sentences)) for about, sentences in parts if sentences]
 
 
 def num_val(analysis: Analysis) -> int:
-    """Examples in the validation set."""
+    """Count the examples in the validation set; 0 where that is not known."""
     return int(analysis.trials["n_val"].max() or 0)  # pyright: ignore[reportArgumentType]
 
 
-def noise(table: pl.DataFrame, num_val: int) -> list[str]:
+def _noise_sentences(table: pl.DataFrame, num_val: int) -> list[str]:
     """How large the jitter is, and how much of it the validation set makes."""
-    known = table.drop_nulls("hf_sd").sort("hf_sd", maintain_order=True)
-    if not known.height:
+    measured = table.drop_nulls("hf_sd").sort("hf_sd", maintain_order=True)
+    if not measured.height:
         return []
-    if known.height == 1:
-        return [configuration(known.row(0, named=True), num_val)]
-    said = [
-        f"From epoch to epoch, validation accuracy jitters by {pp(_median(known, 'hf_sd'))} pp (SD "
-        f"around its trend; median of {known.height} configurations), from "
-        f"{pp(known['hf_sd'][0])} pp ({known['point'][0]}) to {pp(known['hf_sd'][-1])} pp "
-        f"({known['point'][-1]})."
+    if measured.height == 1:
+        return [configuration(measured.row(0, named=True), num_val)]
+    points, jitters = measured["point"], measured["hf_sd"]
+    sentences = [
+        f"From epoch to epoch, validation accuracy jitters by {pp(_median(measured, 'hf_sd'))} pp "
+        f"(SD around its trend; median of {measured.height} configurations), from "
+        f"{pp(jitters[0])} pp ({points[0]}) to {pp(jitters[-1])} pp ({points[-1]})."
     ]
-    shared = known.drop_nulls("finite_share")
-    if shared.height:
-        share = min(max(_median(shared, "finite_share"), 0), 1)
-        said.append(
+    split = measured.drop_nulls("finite_share")
+    if split.height:
+        share = min(max(_median(split, "finite_share"), 0), 1)
+        sentences.append(
             f"In the median configuration {100 * share:.0f} % of the jitter's variance is there "
             f"only because the validation set has {num_val:,} examples: a larger one would take it "
             "out of the curve, though predictions keep flipping "
-            f"({pp(_median(shared, 'churn'), 1)} % of them between two epochs). The rest is the "
+            f"({pp(_median(split, 'churn'), 1)} % of them between two epochs). The rest is the "
             "network itself getting better and worse."
         )
-    return said
+    return sentences
 
 
-def overfitting(table: pl.DataFrame) -> list[str]:
-    """Gap, fall from the peak and rise of the loss over all configurations."""
-    known = table.drop_nulls("gap").sort("gap", maintain_order=True)
-    said: list[str] = []
-    if known.height == 1:
-        return said  # its own sentence says it
-    if known.height:
-        median = _median(known, "gap")
-        said.append(
-            f"Training accuracy ends {_gap(median)} validation accuracy in the median, "
-            f"{_gap(known['gap'][-1])} at most ({known['point'][-1]}); a gap alone is no harm."
+def overfitting_sentences(table: pl.DataFrame) -> list[str]:
+    """Describe gap, fall from the peak and rise of the loss over all configurations.
+
+    Args: table: `Analysis.configurations`.
+    Returns: none of a single configuration, whose own sentences have it all.
+    """
+    gaps = table.drop_nulls("gap").sort("gap", maintain_order=True)
+    if gaps.height == 1:
+        return []
+    sentences: list[str] = []
+    if gaps.height:
+        sentences.append(
+            f"Training accuracy ends {_gap(_median(gaps, 'gap'))} validation accuracy in the "
+            f"median, {_gap(gaps['gap'][-1])} at most ({gaps['point'][-1]}); a gap alone is no "
+            "harm."
         )
-    fallen = table.filter((pl.col("overfit") == "yes").fill_null(value=False))
+    fallen = table.filter(overfit=Overfit.YES)
     if fallen.height:
         worst = fallen.sort("drop", maintain_order=True).row(-1, named=True)
-        said.append(f"The harm is largest at {worst['point']}: {_lower(worst['overfit_reason'])}")
-    elif table["drop_high"].drop_nulls().len():
+        reason = worst["overfit_reason"]
+        sentences.append(
+            f"The harm is largest at {worst['point']}: {reason[:1].lower()}{reason[1:]}"
+        )
+    elif table["drop_high"].count():
         spared = table.filter(pl.col("drop_high") < MARGINS.drop).height
-        said.append(
+        sentences.append(
             f"No overfitting is clear; a fall of accuracy by more than {pp(MARGINS.drop, 1)} pp "
             f"from its peak is excluded in {spared or 'none'} of {table.height} configurations."
         )
     risen = table.filter(pl.col("loss_rise_low") > MARGINS.loss_rise).height
     if risen:
-        said.append(
+        sentences.append(
             f"In {risen} the validation loss ends more than {pp(MARGINS.loss_rise, 0)} % above its "
             "minimum, by more than noise makes: there the network grows over-confident, or loses "
             "what tells the classes apart."
         )
-    return said
+    return sentences
 
 
-def unstable(table: pl.DataFrame) -> list[str]:
+def _unstable_sentences(table: pl.DataFrame) -> list[str]:
     """Which configurations diverged, failed, or lost what they had learned."""
-    said: list[str] = []
-    for status in ("diverged", "failed"):
-        rows = table.filter(pl.col(f"num_{status}") > 0)
+    sentences: list[str] = []
+    for outcome in (Outcome.DIVERGED, Outcome.FAILED):
+        rows = table.filter(pl.col(f"num_{outcome}") > 0)
         if rows.height:
-            number_of = int(rows[f"num_{status}"].sum())
-            said.append(f"{number_of} trial{'s' if number_of > 1 else ''} {status}: {_some(rows)}.")
+            trials = plural(int(rows[f"num_{outcome}"].sum()), "trial")
+            sentences.append(f"{trials} {outcome}: {_points(rows)}.")
     collapsed = table.filter(pl.col("train_drop") > MARGINS.collapse)
     if collapsed.height:
-        said.append(
+        sentences.append(
             f"Training accuracy itself falls by more than {pp(MARGINS.collapse, 0)} pp, which is "
-            f"no overfitting: {_some(collapsed)}."
+            f"no overfitting: {_points(collapsed)}."
         )
-    return said
+    return sentences
 
 
-def unfinished(table: pl.DataFrame) -> list[str]:
+def _unfinished_sentences(table: pl.DataFrame) -> list[str]:
     """Which configurations were still learning when training ended."""
-    rising = table.filter((pl.col("status") == "still learning").fill_null(value=False))
+    rising = table.filter(status=Status.STILL_LEARNING)
     if not rising.height:
         return []
     return [
         f"In {rising.height} of {table.height} configurations accuracy still rises, by enough for "
-        f"{pp(MARGINS.gain, 0)} pp and more in as many epochs again: {_some(rising)}. More epochs "
-        "or a higher learning rate come first there."
+        f"{pp(MARGINS.gain, 0)} pp and more in as many epochs again: {_points(rising)}. More "
+        "epochs or a higher learning rate come first there."
     ]
 
 
-def _some(rows: pl.DataFrame, most: int = 2) -> str:
-    more = f" and {rows.height - most} more" if rows.height > most else ""
-    return ", ".join(rows["point"][:most]) + more
+def _points(rows: pl.DataFrame) -> str:
+    return first_few(rows["point"].to_list(), _MAX_NAMED)
 
 
 def configuration(row: Row, num_val: int) -> str:
-    """The verdict on one configuration: what moves, whose noise it is, does it overfit, what to
-    turn."""
+    """Say what moves in a configuration, whose noise it is, whether it overfits, what to turn.
+
+    Args: row: of `Analysis.configurations`; num_val: examples in the validation set.
+    """
     if not row["num_completed"]:
-        words = [
-            f"{row[f'num_{status}']} {status}"
-            for status in ("diverged", "failed", "stopped")
-            if row[f"num_{status}"]
+        counts = [
+            f"{row[f'num_{outcome}']} {outcome}"
+            for outcome in (Outcome.DIVERGED, Outcome.FAILED, Outcome.STOPPED)
+            if row[f"num_{outcome}"]
         ]
-        return f"No completed trial ({', '.join(words) or 'not finished'})."
-    said = [row["status_reason"]] if row["status"] in ("at chance", "still learning") else []
-    said += _movement(row, num_val)
+        return f"No completed trial ({', '.join(counts) or 'not finished'})."
+    sentences: list[str] = []
+    if row["status"] in (Status.AT_CHANCE, Status.STILL_LEARNING):
+        sentences.append(row["status_reason"])
+    sentences += _movement(row, num_val)
     if row["gap"] is not None:
-        said.append(
+        sentences.append(
             f"Training minus validation accuracy is {pp(row['gap'], 1)} pp"
             f"{between(row['gap_low'], row['gap_high'], 1)}."
         )
     if row["overfit_reason"]:
-        said.append(row["overfit_reason"])
+        sentences.append(row["overfit_reason"])
     if row["num_stopped_early"]:
-        said.append(
+        sentences.append(
             f"{row['num_stopped_early']} of {row['num_completed']} seeds stopped early, after "
             f"{row['mean_epochs']:.0f} epochs on average; the restored weights reach "
             f"{pp(row['kept_accuracy'])} %"
             f"{between(row['kept_accuracy_low'], row['kept_accuracy_high'])}."
         )
-    turn = advice(row, num_val)
-    if turn:
-        said.append(f"To turn: {'; '.join(turn)}.")
-    return " ".join(said)
+    clauses = advice(row, num_val)
+    if clauses:
+        sentences.append(f"To turn: {'; '.join(clauses)}.")
+    return " ".join(sentences)
 
 
 def _movement(row: Row, num_val: int) -> list[str]:
     """The jitter, the validation set's share of it, and whose noise it is called."""
     if row["hf_sd"] is None:
         return ["Too few epochs after burn-in to measure the jitter."]
-    text = f"Accuracy jitters by {pp(row['hf_sd'])} pp" + between(
+    jitter = f"Accuracy jitters by {pp(row['hf_sd'])} pp" + between(
         row["hf_sd_low"], row["hf_sd_high"]
     )
     if row["finite_share"] is not None:
         share, low, high = (
-            100 * min(max(row[name], 0), 1)
-            for name in ("finite_share", "finite_share_low", "finite_share_high")
+            100 * min(max(row[f"finite_share{end}"], 0), 1) for end in ("", "_low", "_high")
         )
         part = f"{share:.0f} % of that variance ({low:.0f} to {high:.0f})"
-        text += (
-            f", {'all of that variance' if low == 100 else part} only for having {num_val:,} "
-            "validation examples"
-        )
-    said = [f"{text}.", row["noise_reason"]] if row["noise_reason"] else [f"{text}."]
+        if low == 100:
+            part = "all of that variance"
+        jitter += f", {part} only for having {num_val:,} validation examples"
+    sentences = [f"{jitter}."]
+    if row["noise_reason"]:
+        sentences.append(row["noise_reason"])
     late = row["late_hf_sd"]
     if late is not None and late < CALM * row["hf_sd"]:
-        said.append(
+        sentences.append(
             f"Most of that is early: in the second half of training it is {pp(late)} pp, so it "
             "calms down by itself."
         )
-    if row["trend_ratio"] is not None and row["trend_ratio"] > TREND_RATIO:
-        said.append("Part of that is trend: the curve bends too fast to tell.")
-    return said
+    if row["trend_ratio"] is not None and row["trend_ratio"] > _TREND_RATIO:
+        sentences.append("Part of that is trend: the curve bends too fast to tell.")
+    return sentences
 
 
 def _gap(gap: float) -> str:
     return f"{pp(abs(gap), 1)} pp {'below' if gap < 0 else 'above'}"
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 def _median(table: pl.DataFrame, name: str) -> float:

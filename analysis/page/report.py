@@ -5,7 +5,6 @@ import functools
 import gzip
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping
 from importlib.resources import files
@@ -16,31 +15,43 @@ import jinja2
 import polars as pl
 import vl_convert
 
-from analysis.page import best as best_section
-from analysis.page import causes as cause_section
-from analysis.page import cautions as caution
-from analysis.page import charts, findings, knobs
-from analysis.page import floor as floor_section
-from analysis.page import stopping as stopping_section
-from analysis.page import verdict as verdict_section
-from analysis.page.curves import curve_figure
-from analysis.page.figures import Figure, effects, maps, measures
+from analysis.page import charts, findings
+from analysis.page.best import best_figure
+from analysis.page.causes import causes_figure
+from analysis.page.cautions import with_caution
+from analysis.page.curves import curves_figure
+from analysis.page.effects import effect_tables, effects_figure
+from analysis.page.figures import Figure, maps_figure, measures_figure
+from analysis.page.floor import floor_figure
+from analysis.page.stopping import stopping_figure
 from analysis.page.thresholds import thresholds
+from analysis.page.verdict import verdict_figure
 from analysis.results import Analysis, analyze
 from analysis.sources.axes import label, title
-from analysis.words import fixed
+from analysis.words import fixed, plural
 from raysweep.errors import InputError
 from raysweep.store.files import Store
 
-VEGA_LITE = "6.4"
-MAX_TABLE_ROWS = 500
+_VEGA_LITE = "6.4"
+_MAX_TABLE_ROWS = 500
+_FIGURES = (  # in the order of the page
+    verdict_figure,
+    best_figure,
+    maps_figure,
+    curves_figure,
+    measures_figure,
+    floor_figure,
+    effects_figure,
+    causes_figure,
+    stopping_figure,
+)
 _PAGE_COLOURS = {
     charts.VALIDATION: "--blue",
     charts.TRAINING: "--orange",
     charts.FINITE: "--amber",
     charts.BEST: "--green",
 }
-_FIXED_COLUMNS = {
+_ESTIMATES = {
     "jitter, pp": ("hf_sd", 2),
     "of it the validation set, %": ("finite_share", 0),
     "gap, pp": ("gap", 1),
@@ -75,20 +86,9 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
 
 
 def render(analysis: Analysis) -> str:
-    """The whole page."""
-    made = [
-        verdict_section.figure(analysis),
-        best_section.figure(analysis),
-        maps(analysis),
-        curve_figure(analysis),
-        measures(analysis),
-        floor_section.figure(analysis),
-        effects(analysis),
-        cause_section.figure(analysis),
-        stopping_section.figure(analysis),
-    ]
-    drawn = [caution.warned(figure, analysis) for figure in made if figure is not None]
-    frames = {name: frame for figure in drawn for name, frame in figure.data.items()}
+    """Render the whole page as HTML."""
+    figures = [with_caution(figure, analysis) for draw in _FIGURES if (figure := draw(analysis))]
+    frames = {name: frame for figure in figures for name, frame in figure.data.items()}
     data, num_unfinite = columns_of(frames)
     specs = [
         {
@@ -96,11 +96,11 @@ def render(analysis: Analysis) -> str:
             "charts": [_spec(chart.to_dict(validate=False), figure) for chart in figure.charts],
             "choosable": len(figure.choices) > len(figure.panels) > 0,
         }
-        for figure in drawn
+        for figure in figures
     ]
     package = files("analysis.page")
     scripts = [bundle(), package.joinpath("report.js").read_text("utf-8")]
-    shown = {config_id for figure in drawn for config_id, _ in figure.choices}
+    shown = {config_id for figure in figures for config_id, _ in figure.choices}
     words = {
         row["config_id"]: findings.configuration(row, findings.num_val(analysis))
         for row in analysis.configurations.iter_rows(named=True)
@@ -111,20 +111,20 @@ def render(analysis: Analysis) -> str:
     return template.render(
         record=analysis.record,
         analysis=analysis,
-        subtitle=subtitle(analysis),
+        subtitle=_subtitle(analysis),
         answer=findings.answer(analysis),
         summary=findings.summary(analysis),
-        knobs=_knob_tables(analysis),
-        figures=drawn,
+        knobs=effect_tables(analysis),
+        figures=figures,
         words=words,
         points=dict(analysis.points.select("config_id", "point").iter_rows()),
-        tables={figure.name: _rows(figure.table) for figure in drawn},
-        shown={figure.name: _rows(figure.shown) for figure in drawn if figure.shown is not None},
-        configurations=_rows(configuration_table(analysis)),
+        tables={figure.name: _rows(figure.table) for figure in figures},
+        shown={figure.name: _rows(figure.shown) for figure in figures if figure.shown is not None},
+        configurations=_rows(_configuration_table(analysis)),
         quality=analysis.quality.rows(),
         num_unfinite=num_unfinite,
-        provenance=provenance(analysis),
-        max_rows=MAX_TABLE_ROWS,
+        provenance=_provenance(analysis),
+        max_rows=_MAX_TABLE_ROWS,
         thresholds=thresholds(int(analysis.epochs["epoch"].max() or 1)),  # pyright: ignore[reportArgumentType]
         style=package.joinpath("report.css").read_text("utf-8"),
         scripts=scripts,
@@ -136,22 +136,24 @@ def render(analysis: Analysis) -> str:
 
 @functools.cache
 def bundle() -> str:
-    """Vega, Vega-Lite and vega-embed as one script that defines `vegaEmbed`."""
-    return vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # pyright: ignore[reportCallIssue]
+    """Bundle Vega, Vega-Lite and vega-embed into one script that defines `vegaEmbed`."""
+    return vl_convert.javascript_bundle(vl_version=_VEGA_LITE)  # pyright: ignore[reportCallIssue]
 
 
 def columns_of(frames: Mapping[str, pl.DataFrame]) -> tuple[dict[str, Any], int]:
-    """Frames as column lists, with null for what is not finite, and how many of those."""
+    """Turn frames into lists by column, with None for what is not finite.
+
+    Returns: the lists by frame and column, and how many numbers are not finite.
+    """
     num_unfinite = 0
-    data: dict[str, dict[str, list[Any]]] = {}
+    data: dict[str, Any] = {}
     for name, frame in frames.items():
-        data[name] = {}
-        for column in frame:
-            values = column.to_list()
-            if column.dtype.is_float():
-                num_unfinite += sum(v is not None and not math.isfinite(v) for v in values)
-                values = [v if v is not None and math.isfinite(v) else None for v in values]
-            data[name][column.name] = values
+        floats = [column for column, kind in frame.schema.items() if kind.is_float()]
+        finite = frame.with_columns(
+            pl.when(pl.col(column).is_finite()).then(column).alias(column) for column in floats
+        )
+        num_unfinite += sum(finite.null_count().row(0)) - sum(frame.null_count().row(0))
+        data[name] = finite.to_dict(as_series=False)
     return data, num_unfinite
 
 
@@ -174,14 +176,6 @@ def _themed(specs: str) -> str:
     return specs
 
 
-def _knob_tables(analysis: Analysis) -> list[dict[str, Any]]:
-    """The knobs grouped by what is asked of them, so that each group is one table."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in knobs.rows(analysis):
-        groups.setdefault(tuple(row["heads"]), []).append(row)
-    return [{"heads": heads, "rows": rows} for heads, rows in groups.items()]
-
-
 def _policy(scripts: list[str]) -> str:
     """Nothing is loaded, and only these scripts run."""
     hashes = " ".join(
@@ -196,12 +190,12 @@ def _policy(scripts: list[str]) -> str:
 
 def _rows(table: pl.DataFrame) -> dict[str, Any]:
     """A table for the template; columns without any value are left out."""
-    kept = [column.name for column in table if column.null_count() < len(column)]
-    shown = table.select(kept).head(MAX_TABLE_ROWS)
-    return {"columns": kept, "rows": shown.rows(), "num_rows": table.height}
+    columns = [column.name for column in table if column.count()]
+    shown = table.select(columns).head(_MAX_TABLE_ROWS)
+    return {"columns": columns, "rows": shown.rows(), "num_rows": table.height}
 
 
-def configuration_table(analysis: Analysis) -> pl.DataFrame:
+def _configuration_table(analysis: Analysis) -> pl.DataFrame:
     """One row per configuration: its levels, seeds and estimates, as text."""
     axes = [axis.name for axis in analysis.axes]
     rows = analysis.points.join(
@@ -209,39 +203,40 @@ def configuration_table(analysis: Analysis) -> pl.DataFrame:
         on="config_id",
         maintain_order="left",
     ).with_columns(pl.col("finite_share").clip(0, 1))
-    number = {
-        words: fixed(100 * pl.col(name), digits) for words, (name, digits) in _FIXED_COLUMNS.items()
-    }
+    estimates = [
+        fixed(100 * pl.col(name), digits).alias(words)
+        for words, (name, digits) in _ESTIMATES.items()
+    ]
     levels = [pl.col(axis.name).cast(pl.String).alias(axis.title) for axis in analysis.axes]
     return rows.select(
         *(levels or [pl.col("point").alias("configuration")]),
         pl.format("{} of {}", "num_completed", "num_seeds").alias("seeds"),
-        *[expression.alias(words) for words, expression in number.items()],
+        *estimates,
         pl.col("mean_epochs").round(1).alias("epochs"),
     )
 
 
-def subtitle(analysis: Analysis) -> str:
+def _subtitle(analysis: Analysis) -> str:
     """What was trained, in one line."""
     spec, num_points = analysis.record["spec"], analysis.points.height
     num_seeds = len(spec["seeds"])
-    grid = f"{num_points} configuration{'s' * (num_points != 1)}"
+    grid = plural(num_points, "configuration")
     num_trials = len(analysis.record["trials"])
     if num_trials == num_points * num_seeds:
-        grid += f" × {num_seeds} seed{'s' * (num_seeds != 1)}"
+        grid += f" × {plural(num_seeds, 'seed')}"
     else:
         grid += f", {num_trials} trials"
     return " · ".join(filter(None, [spec["task"], grid, _sizes(analysis)]))
 
 
 def _sizes(analysis: Analysis) -> str:
-    found = (("n_train", "training"), ("n_val", "validation"))
-    sizes = [(analysis.trials[column].max(), words) for column, words in found]
-    known = " and ".join(f"{size:,} {words}" for size, words in sizes if size)
-    return f"{known} examples" if known else ""
+    largest = {"training": analysis.trials["n_train"], "validation": analysis.trials["n_val"]}
+    sizes = {words: column.max() for words, column in largest.items()}
+    text = " and ".join(f"{size:,} {words}" for words, size in sizes.items() if size)
+    return f"{text} examples" if text else ""
 
 
-def provenance(analysis: Analysis) -> list[tuple[str, str]]:
+def _provenance(analysis: Analysis) -> list[tuple[str, str]]:
     """What made these numbers."""
     record, trials = analysis.record, analysis.trials
     spec = record["spec"]

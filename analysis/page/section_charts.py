@@ -8,55 +8,60 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from analysis.page.charts import BEST, FINITE, OBSERVED, UNCLEAR, Chart, Layers
+from analysis.page.charts import (
+    BEST,
+    FINITE,
+    OBSERVED,
+    UNCLEAR,
+    Chart,
+    Layers,
+    interval_tooltips,
+    names_axis,
+    tooltips,
+)
 
 RULES = ("patience 10 on the loss", "best at what it saves", "other rules")
+_RULE_LOOKS = ((FINITE, "diamond"), (OBSERVED, "circle"), (UNCLEAR, "circle"))
 _WIDTH = 560
 
 
-def scores(data: pl.DataFrame, best: float) -> Chart:
-    """Score of each configuration with limits, the naive one beside it, and the winner's.
+def scores_chart(data: pl.DataFrame, best: float) -> Chart:
+    """Draw the score of each configuration with limits, the naive one beside it, and the winner's.
 
     Args: data (named scores): point in the order to show, score_nested, score_nested_low,
         score_nested_high, score_naive (percent), tied. best: the winner's own score, percent.
     """
+    fields = ("score_nested", "score_nested_low", "score_nested_high")
     base = alt.Chart(alt.NamedData("scores")).encode(
-        y=alt.Y("point:N", sort=data["point"].to_list(), axis=alt.Axis(labelLimit=420, title=None)),
+        y=alt.Y("point:N", sort=data["point"].to_list(), axis=names_axis()),
         tooltip=[
-            alt.Tooltip("point:N", title="configuration"),
-            alt.Tooltip("score_nested:Q", title="accuracy at the best epoch, %", format=".2f"),
-            alt.Tooltip("score_nested_low:Q", title="from", format=".2f"),
-            alt.Tooltip("score_nested_high:Q", title="to", format=".2f"),
-            alt.Tooltip("score_naive:Q", title="naive, %", format=".2f"),
-            alt.Tooltip("tied:N", title="tied with the best"),
+            *tooltips(("point:N", "configuration")),
+            *interval_tooltips("accuracy at the best epoch, %", fields),
+            *tooltips(("score_naive:Q", "naive, %", ".2f"), ("tied:N", "tied with the best")),
         ],
     )
     scale = alt.Scale(zero=False, padding=8)
     words = "accuracy, %"
     colour = alt.when("datum.tied").then(alt.value(OBSERVED)).otherwise(alt.value(UNCLEAR))
-    x = alt.X("score_nested:Q", title=words, scale=scale)
+    nested, low, naive = (
+        alt.X(f"{name}:Q", title=words, scale=scale) for name in (*fields[:2], "score_naive")
+    )
     return (
         alt.layer(
             alt.Chart(alt.NamedData("scores"))
             .mark_rule(strokeDash=[4, 3], color=BEST)
             .encode(x=alt.XDatum(round(best, 3), scale=scale)),
-            base.mark_rule(strokeWidth=1.6).encode(
-                x=alt.X("score_nested_low:Q", title=words, scale=scale),
-                x2="score_nested_high:Q",
-                color=colour,
-            ),
-            base.mark_point(filled=True, size=46, opacity=1).encode(x=x, color=colour),
-            base.mark_point(shape="diamond", filled=False, size=40, color=FINITE).encode(
-                x=alt.X("score_naive:Q", title=words, scale=scale)
-            ),
+            base.mark_rule(strokeWidth=1.6).encode(x=low, x2="score_nested_high:Q", color=colour),
+            base.mark_point(filled=True, size=46, opacity=1).encode(x=nested, color=colour),
+            base.mark_point(shape="diamond", filled=False, size=40, color=FINITE).encode(x=naive),
         )
         .properties(width=_WIDTH, height=alt.Step(20))
         .resolve_scale(x="shared")
     )
 
 
-def larger_sets(data: pl.DataFrame, floor: float) -> Chart:
-    """Expected jitter by the size of the validation set, down to the network's own.
+def larger_sets_chart(data: pl.DataFrame, floor: float) -> Chart:
+    """Draw the expected jitter by the size of the validation set, down to the network's own.
 
     Args: data (named larger): num_val, jitter, jitter_low, jitter_high (pp). floor: the network's
         own jitter, pp.
@@ -74,10 +79,8 @@ def larger_sets(data: pl.DataFrame, floor: float) -> Chart:
         x=x,
         y=alt.Y("jitter:Q", title=words, scale=alt.Scale(zero=True)),
         tooltip=[
-            alt.Tooltip("num_val:Q", title="validation examples", format=",d"),
-            alt.Tooltip("jitter:Q", title=words, format=".2f"),
-            alt.Tooltip("jitter_low:Q", title="from", format=".2f"),
-            alt.Tooltip("jitter_high:Q", title="to", format=".2f"),
+            *tooltips(("num_val:Q", "validation examples", ",d")),
+            *interval_tooltips(words, ("jitter", "jitter_low", "jitter_high")),
         ],
     )
     return alt.layer(
@@ -90,8 +93,10 @@ def larger_sets(data: pl.DataFrame, floor: float) -> Chart:
     ).properties(width=_WIDTH, height=200)
 
 
-def shares(data: pl.DataFrame, panels: Sequence[tuple[str, str]], order: Sequence[str]) -> Chart:
-    """Share of each knob with limits, one panel a response.
+def shares_chart(
+    data: pl.DataFrame, panels: Sequence[tuple[str, str]], order: Sequence[str]
+) -> Chart:
+    """Draw the share of each knob with limits, one panel a response.
 
     Args: data (named shares): knob, response, share, share_low, share_high (percent). panels:
         (response, title); order: the knobs from top to bottom.
@@ -101,19 +106,17 @@ def shares(data: pl.DataFrame, panels: Sequence[tuple[str, str]], order: Sequenc
     scale = alt.Scale(
         domain=[max(min([0.0, *lowest]), -20.0), min(max([50.0, *highest]), 120.0)], nice=True
     )
+    fields = ("share", "share_low", "share_high")
     drawn: list[Layers] = []
-    for number, (name, words) in enumerate(panels):
-        axis = alt.Axis(labelLimit=420, title=None) if number == 0 else None
+    for name, words in panels:
         base = (
             alt.Chart(alt.NamedData("shares"))
             .transform_filter(alt.FieldEqualPredicate(field="response", equal=name))
             .encode(
-                y=alt.Y("knob:N", sort=list(order), axis=axis),
+                y=alt.Y("knob:N", sort=list(order), axis=names_axis(not drawn)),
                 tooltip=[
-                    alt.Tooltip("knob:N"),
-                    alt.Tooltip("share:Q", title=f"{words}: share, %", format=".1f"),
-                    alt.Tooltip("share_low:Q", title="from", format=".1f"),
-                    alt.Tooltip("share_high:Q", title="to", format=".1f"),
+                    *tooltips(("knob:N",)),
+                    *interval_tooltips(f"{words}: share, %", fields, ".1f"),
                 ],
             )
         )
@@ -130,29 +133,23 @@ def shares(data: pl.DataFrame, panels: Sequence[tuple[str, str]], order: Sequenc
     return alt.hconcat(*drawn, spacing=16).resolve_scale(y="shared")
 
 
-def rules(data: pl.DataFrame) -> Chart:
-    """Epochs saved against accuracy lost, a dot per rule, limits where no rule beats it.
+def rules_chart(data: pl.DataFrame) -> Chart:
+    """Draw epochs saved against accuracy lost, a dot per rule, limits where no rule beats it.
 
     Args: data (named rules): rule, saved_share, regret, regret_low, regret_high (percent and pp),
         mean_stop_epoch, kind (one of RULES).
     """
-    kinds = [kind for kind in RULES if kind in set(data["kind"])]
-    shapes = ((FINITE, "diamond"), (OBSERVED, "circle"), (UNCLEAR, "circle"))
-    looks: dict[str, tuple[str, str]] = dict(zip(RULES, shapes, strict=True))
+    present = set(data["kind"])
+    looks = {kind: look for kind, look in zip(RULES, _RULE_LOOKS, strict=True) if kind in present}
+    colours, shapes = (
+        alt.Scale(domain=list(looks), range=[look[part] for look in looks.values()])
+        for part in (0, 1)
+    )
     legend = alt.Legend(orient="top", title=None, symbolOpacity=1)
+    colour = alt.Color("kind:N", scale=colours, legend=legend)
     base = alt.Chart(alt.NamedData("rules"))
     words = "accuracy lost, pp"
     x = alt.X("saved_share:Q", title="epochs saved, %", scale=alt.Scale(padding=8))
-    colour = alt.Color(
-        "kind:N",
-        scale=alt.Scale(domain=kinds, range=[looks[kind][0] for kind in kinds]),
-        legend=legend,
-    )
-    shape = alt.Shape(
-        "kind:N",
-        scale=alt.Scale(domain=kinds, range=[looks[kind][1] for kind in kinds]),
-        legend=legend,
-    )
     return alt.layer(
         base.mark_rule(strokeDash=[3, 3], opacity=0.7).encode(y=alt.YDatum(0)),
         base.transform_filter(f"datum.kind !== '{RULES[2]}'")
@@ -162,14 +159,11 @@ def rules(data: pl.DataFrame) -> Chart:
             x=x,
             y=alt.Y("regret:Q", title=words),
             color=colour,
-            shape=shape,
+            shape=alt.Shape("kind:N", scale=shapes, legend=legend),
             tooltip=[
-                alt.Tooltip("rule:N"),
-                alt.Tooltip("saved_share:Q", title="epochs saved, %", format=".1f"),
-                alt.Tooltip("regret:Q", title=words, format=".2f"),
-                alt.Tooltip("regret_low:Q", title="from", format=".2f"),
-                alt.Tooltip("regret_high:Q", title="to", format=".2f"),
-                alt.Tooltip("mean_stop_epoch:Q", title="mean last epoch", format=".1f"),
+                *tooltips(("rule:N",), ("saved_share:Q", "epochs saved, %", ".1f")),
+                *interval_tooltips(words, ("regret", "regret_low", "regret_high")),
+                *tooltips(("mean_stop_epoch:Q", "mean last epoch", ".1f")),
             ],
         ),
     ).properties(width=_WIDTH, height=260)

@@ -7,33 +7,34 @@ from typing import Any, NamedTuple
 
 from analysis.measures.cutoffs import shipped
 from analysis.verdicts.margins import Margins
-from analysis.words import pp
+from analysis.words import between, pp
 
 Row = dict[str, Any]
 
 
 class Thresholds(NamedTuple):
-    """Of the report's footer.
+    """The report's footer.
 
-    sentences: margins, cut-offs, rates of false claims; told: heads, and a row per class of
-    simulated trials with how often it was told, by number of seeds.
+    sentences: margins, cut-offs, rates of false claims
+    heads, rows: a table with a row per class of simulated trials: how often they were given their
+        label, by number of seeds
     """
 
     sentences: list[str]
     heads: tuple[str, ...]
-    told: list[tuple[str, ...]]
+    rows: list[tuple[str, ...]]
 
 
-def thresholds(num_epochs: int, margins: Margins | None = None) -> Thresholds:
-    """Args: num_epochs: of the trials that are reported."""
-    margins = margins or Margins()
-    measured = _measured()["told"]
+def thresholds(num_epochs: int) -> Thresholds:
+    """Write the footer. Args: num_epochs: of the trials that are reported."""
+    margins = Margins()
+    classes = _error_rates()["told"]
     return Thresholds(
         [margins.in_words(), _cutoffs(num_epochs, margins.level), _false_claims()],
-        ("label", "true class", "made of", *(f"{num} seed(s), %" for num in measured[0]["seeds"])),
+        ("label", "true class", "made of", *(f"{num} seed(s), %" for num in classes[0]["seeds"])),
         [
             (row["label"], row["truth"], row["made_of"], *(pp(x, 1) for x in row["seeds"].values()))
-            for row in measured
+            for row in classes
         ],
     )
 
@@ -54,7 +55,9 @@ def _cutoffs(num_epochs: int, level: float) -> str:
 
 def _false_claims() -> str:
     parts = [
-        f"“{row['claim']}” although {row['truth']}: {_rate(row)} %" for row in _measured()["claims"]
+        f"“{row['claim']}” although {row['truth']}: {pp(row['rate'], 1)}"
+        f"{between(row['low'], row['high'], 1)} %"
+        for row in _error_rates()["claims"]
     ]
     return (
         "False claims on simulated trials, the worst of all settings tried (2,000 each; 95 % "
@@ -62,12 +65,8 @@ def _false_claims() -> str:
     )
 
 
-def _rate(row: Row) -> str:
-    return f"{pp(row['rate'], 1)} ({pp(row['low'], 1)} to {pp(row['high'], 1)})"
-
-
 @cache
-def _measured() -> dict[str, list[Row]]:
+def _error_rates() -> dict[str, list[Row]]:
     """What `python -m analysis.calibration` wrote."""
     text = resources.files("analysis.page").joinpath("error_rates.json").read_text("utf-8")
     return json.loads(text)

@@ -1,210 +1,209 @@
 """The verdict, first on the page: labels over the grid, what they mean and what to turn."""
 
-from typing import Any
+from collections import Counter
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from analysis.page import charts
+from analysis.labels import Noise, Overfit, Status
+from analysis.page.charts import Chart, label_map
 from analysis.page.commands import more_seeds
 from analysis.page.figures import PLACE, Figure, grid
 from analysis.page.findings import num_val
 from analysis.results import Analysis
 from analysis.verdicts.advice import advice, collapses
-from analysis.words import pp
+from analysis.words import capitalized, first_few, pp
 
-OPEN = "nothing yet: each one's reason, below, says what would settle it"
-MAX_NAMED = 3  # configurations of a group that are named; the table has them all
 Row = dict[str, Any]
 
-# label: (in a sentence, in a cell of the map)
+_OPEN = "nothing yet: each one's reason, below, says what would settle it"
+_MAX_NAMED = 3  # configurations of a group that are named; the table has them all
+_OVERFITTING = "overfitting"
+_RISING = "rising"  # in the map: still learning, and no other label yet
+
+
+class Words(NamedTuple):
+    """A label in words."""
+
+    sentence: str
+    cell: str  # of the map
+    kind: str = ""  # `3 standing still`, where configurations are counted
+
+
 NOISE = {
-    "optimizer": ("the network itself moves", "network"),
-    "validation set": ("the small validation set makes it move", "val. set"),
-    "both": ("network and validation set both move", "both"),
-    "slow wander": ("it wanders slowly", "wander"),
-    "no": ("it stands still", "quiet"),
-    "undetermined": ("whose noise it is, is not settled", "open"),
+    Noise.OPTIMIZER: Words("the network itself moves", "network", "moved by the network itself"),
+    Noise.VALIDATION_SET: Words(
+        "the small validation set makes it move", "val. set", "moved by the small validation set"
+    ),
+    Noise.BOTH: Words(
+        "network and validation set both move", "both", "moved by both network and validation set"
+    ),
+    Noise.SLOW_WANDER: Words("it wanders slowly", "wander", "wandering slowly"),
+    Noise.NONE: Words("it stands still", "quiet", "standing still"),
+    Noise.UNDETERMINED: Words(
+        "whose noise it is, is not settled",
+        "open",
+        "trained, but with noise too small or too briefly seen to tell whose it is",
+    ),
 }
 OVERFIT = {
-    "yes": ("it overfits", "overfits"),
-    "over-confident": ("over-confident, but no worse", "confident"),
-    "no": ("it does not overfit", "no harm"),
-    "undetermined": ("overfitting not settled", "open"),
+    Overfit.YES: Words("it overfits", "overfits"),
+    Overfit.OVER_CONFIDENT: Words("over-confident, but no worse", "confident"),
+    Overfit.NO: Words("it does not overfit", "no harm"),
+    Overfit.UNDETERMINED: Words("overfitting not settled", "open"),
 }
+# Where nothing more is told of a configuration than that.
+_ALONE = {
+    Status.DIVERGED: Words("Diverged", "diverged", "diverged"),
+    Status.FAILED: Words("Failed", "failed", "failed"),
+    Status.STOPPED: Words("Stopped by the scheduler", "open", "stopped by the scheduler"),
+    Status.AT_CHANCE: Words("Learns nothing", "at chance", "learning nothing"),
+}
+_COLLAPSED = Words("Comes apart: training accuracy itself falls", "unlearns", "coming apart")
 
 
-def figure(analysis: Analysis) -> Figure | None:
-    """Every configuration's labels; None where no trial has finished."""
+def verdict_figure(analysis: Analysis) -> Figure | None:
+    """Draw every configuration's labels. Returns: None where no trial has finished."""
     table = analysis.configurations
     rows = [row for row in table.iter_rows(named=True) if row["status"] is not None]
     if not rows:
         return None
-    size = num_val(analysis)
-    drawn, data = _maps(analysis) if len(analysis.axes) > 1 else ([], {})
-    open_noise, open_harm = (
-        sum(row[label] == "undetermined" for row in rows) for label in ("noise", "overfit")
-    )
-    notes: list[str] = []
-    if open_noise or open_harm:
-        notes.append(
-            f"Not settled: the noise of {open_noise or 'none'} and the overfitting of "
-            f"{open_harm or 'none'} of {len(rows)}. A claim is only made beyond its margin; each "
-            "one's reason, below, says what stands in the way and what would settle it. For all of "
-            f"them, more seeds narrow the limits: {more_seeds(analysis)}."
-        )
+    maps, data = _maps(analysis) if len(analysis.axes) > 1 else ([], {})
+    columns = {
+        "point": "configuration",
+        "noise": "noise",
+        "overfit": "overfits",
+        "status": "status",
+        "reason": "why, and what would settle it",
+    }
     return Figure(
         name="verdict",
         title="The verdict",
         finding=_finding(rows),
         how="Each configuration by what its curve shows for sure: whose noise moves it, whether it "
         "overfits, and what to turn first. Hover for the reason with its numbers"
-        + (", click to see the curves." if drawn else "."),
+        + (", click to see the curves." if maps else "."),
         description="Maps of the labels for noise and for overfitting over the grid.",
-        charts=drawn,
+        charts=maps,
         data=data,
-        shown=groups(rows, size),
-        table=pl.DataFrame(
-            [
-                {
-                    "configuration": row["point"],
-                    "noise": row["noise"],
-                    "overfits": row["overfit"],
-                    "status": row["status"],
-                    "why, and what would settle it": row["reason"],
-                }
-                for row in rows
-            ],
-            infer_schema_length=None,
-        ),
-        notes=notes,
+        shown=groups(rows, num_val(analysis)),
+        table=table.drop_nulls("status").select(columns.keys()).rename(columns),
+        notes=_not_settled(analysis, rows),
     )
 
 
-def groups(rows: list[Row], num_val: int) -> pl.DataFrame:
-    """Configurations with the same labels in one row: verdict, which, their jitter, what to turn.
+def _not_settled(analysis: Analysis, rows: list[Row]) -> list[str]:
+    noise = sum(row["noise"] == Noise.UNDETERMINED for row in rows)
+    overfit = sum(row["overfit"] == Overfit.UNDETERMINED for row in rows)
+    if not noise and not overfit:
+        return []
+    return [
+        f"Not settled: the noise of {noise or 'none'} and the overfitting of "
+        f"{overfit or 'none'} of {len(rows)}. A claim is only made beyond its margin; each "
+        "one's reason, below, says what stands in the way and what would settle it. For all of "
+        f"them, more seeds narrow the limits: {more_seeds(analysis)}."
+    ]
 
-    Args: rows: of `Analysis.configurations`. Advice that holds a number takes it of the one that
-        jitters most.
+
+def groups(rows: list[Row], num_val: int) -> pl.DataFrame:
+    """Put configurations with the same labels into one row, with their jitter and what to turn.
+
+    Args: rows: of `Analysis.configurations`; num_val: examples in the validation set. Advice that
+        holds a number takes that of the configuration that jitters most.
     """
-    found: dict[str, list[Row]] = {}
+    by_verdict: dict[str, list[Row]] = {}
     for row in rows:
-        found.setdefault(in_words(row), []).append(row)
+        by_verdict.setdefault(in_words(row), []).append(row)
     table = [
         {
             "verdict": words,
             "configurations": _named(same),
-            "jitter, pp": _range([_scaled(row["hf_sd"]) for row in same], 2),
+            "jitter, pp": _range([_clipped(row["hf_sd"], 10) for row in same], 2),
             "of it the validation set, %": _range(
-                [_scaled(row["finite_share"], 0, 1) for row in same], 0
+                [_clipped(row["finite_share"], 1) for row in same], 0
             ),
-            "what to turn": "; ".join(advice(max(same, key=_jitter), num_val)) or OPEN,
+            "what to turn": "; ".join(advice(max(same, key=_jitter), num_val)) or _OPEN,
         }
-        for words, same in sorted(found.items(), key=lambda item: -len(item[1]))
+        for words, same in sorted(by_verdict.items(), key=lambda item: -len(item[1]))
     ]
     return pl.DataFrame(table, infer_schema_length=None)
 
 
 def in_words(row: Row) -> str:
-    """`Still learning: it stands still; it does not overfit`, without what is not known."""
-    untold = {
-        "diverged": "Diverged",
-        "failed": "Failed",
-        "stopped": "Stopped by the scheduler",
-        "at chance": "Learns nothing",
-    }
-    if row["status"] in untold:
-        return untold[row["status"]]
-    if collapses(row):
-        return "Comes apart: training accuracy itself falls"
-    said = "; ".join((NOISE[row["noise"]][0], OVERFIT[row["overfit"]][0]))
-    if row["status"] == "still learning":
-        return f"Still learning; {said}"
-    return said[:1].upper() + said[1:]
+    """Say a verdict: `Still learning; it stands still; it does not overfit`."""
+    if alone := _alone(row):
+        return alone.sentence
+    words = f"{NOISE[row['noise']].sentence}; {OVERFIT[row['overfit']].sentence}"
+    is_rising = row["status"] == Status.STILL_LEARNING
+    return f"Still learning; {words}" if is_rising else capitalized(words)
+
+
+def _alone(row: Row) -> Words | None:
+    """The words of a configuration of which nothing else is told."""
+    if row["status"] in _ALONE:
+        return _ALONE[row["status"]]
+    return _COLLAPSED if collapses(row) else None
 
 
 def _finding(rows: list[Row]) -> str:
     """The labels that were given, most frequent first."""
-    kinds = [_kind(row) for row in rows]
-    counts = sorted(((kinds.count(kind), kind) for kind in dict.fromkeys(kinds)), reverse=True)
     if len(rows) == 1:
         return f"{in_words(rows[0])}."
-    return f"Of {len(rows)} configurations: {', '.join(f'{n} {kind}' for n, kind in counts)}."
+    counts = Counter(_kind(row) for row in rows)
+    ordered = sorted(((num, kind) for kind, num in counts.items()), reverse=True)
+    return f"Of {len(rows)} configurations: {', '.join(f'{num} {kind}' for num, kind in ordered)}."
 
 
 def _kind(row: Row) -> str:
-    if row["status"] in ("diverged", "failed"):
-        return row["status"]
-    if row["status"] == "stopped":
-        return "stopped by the scheduler"
-    if row["status"] == "at chance":
-        return "learning nothing"
-    if collapses(row):
-        return "coming apart"
-    if row["overfit"] == "yes":
-        return "overfitting"
-    if row["status"] == "still learning":
-        return "still learning"
-    return {
-        "optimizer": "moved by the network itself",
-        "validation set": "moved by the small validation set",
-        "both": "moved by both network and validation set",
-        "slow wander": "wandering slowly",
-        "no": "standing still",
-        "undetermined": "trained, but with noise too small or too briefly seen to tell whose it is",
-    }[row["noise"]]
+    if alone := _alone(row):
+        return alone.kind
+    if row["overfit"] == Overfit.YES:
+        return _OVERFITTING
+    if row["status"] == Status.STILL_LEARNING:
+        return Status.STILL_LEARNING
+    return NOISE[row["noise"]].kind
 
 
-def _maps(analysis: Analysis) -> tuple[list[charts.Chart], dict[str, pl.DataFrame]]:
-    table, x, y = grid(analysis)
+def _maps(analysis: Analysis) -> tuple[list[Chart], dict[str, pl.DataFrame]]:
+    table, axes = grid(analysis)
+    rows = table.rows(named=True)
     data = table.select(
         *PLACE,
-        pl.Series("noise", [_cell(row, NOISE, "noise") for row in table.iter_rows(named=True)]),
-        pl.Series("harm", [_cell(row, OVERFIT, "overfit") for row in table.iter_rows(named=True)]),
+        pl.Series("noise", [_cell(row, row["noise"], NOISE) for row in rows]),
+        pl.Series("harm", [_cell(row, row["overfit"], OVERFIT) for row in rows]),
         pl.coalesce("noise_reason", "status_reason", "reason").alias("noise_tip"),
         pl.coalesce("overfit_reason", "status_reason", "reason").alias("harm_tip"),
     )
     titles = {"noise": "Whose noise it is", "harm": "Does it overfit"}
-    drawn = [
-        charts.label_map(
-            data,
-            value=value,
-            title=title,
-            x_title=x.title,
-            y_title=y.title,
-            facet_title=None if len(analysis.axes) == 2 else "",
-        )
-        for value, title in titles.items()
-    ]
-    return drawn, {"labels": data}
+    maps = [label_map(data, value=value, title=title, axes=axes) for value, title in titles.items()]
+    return maps, {"labels": data}
 
 
-def _cell(row: Row, words: dict[str, tuple[str, str]], label: str) -> str:
-    if row["status"] in ("diverged", "failed", "at chance"):
-        return row["status"]
-    if collapses(row):
-        return "unlearns"
-    if row["status"] == "still learning" and row[label] == "undetermined":
-        return "rising"
-    return words[row[label]][1] if row[label] in words else "open"
+def _cell(row: Row, label: str | None, words: dict[Any, Words]) -> str:
+    if alone := _alone(row):
+        return alone.cell
+    if row["status"] == Status.STILL_LEARNING and label == "undetermined":
+        return _RISING
+    return words[label].cell if label in words else "open"
 
 
 def _named(rows: list[Row]) -> str:
     points = [row["point"] for row in rows]
-    more = f" and {len(points) - MAX_NAMED} more" if len(points) > MAX_NAMED else ""
-    return (f"{len(points)}: " if len(points) > 1 else "") + ", ".join(points[:MAX_NAMED]) + more
+    number = f"{len(points)}: " if len(points) > 1 else ""
+    return number + first_few(points, _MAX_NAMED)
 
 
 def _jitter(row: Row) -> float:
     return row["hf_sd"] or 0.0
 
 
-def _scaled(value: float | None, low: float = 0.0, high: float = 10.0) -> float | None:
-    return None if value is None else min(max(value, low), high)
+def _clipped(value: float | None, most: float) -> float | None:
+    return None if value is None else min(max(value, 0), most)
 
 
 def _range(values: list[float | None], digits: int) -> str | None:
-    known = [value for value in values if value is not None]
-    if not known:
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return None
-    low, high = pp(min(known), digits), pp(max(known), digits)
+    low, high = pp(min(numbers), digits), pp(max(numbers), digits)
     return low if low == high else f"{low} to {high}"

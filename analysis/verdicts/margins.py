@@ -15,7 +15,7 @@ class Margins:
     level: float = 0.05  # of each test and of each one-sided limit
 
     def in_words(self) -> str:
-        """One sentence for the reader of the verdicts."""
+        """The margins in one sentence."""
         return (
             f"Margins: {100 * self.noise:g} pp of noise, {100 * self.drop:g} pp of accuracy lost, "
             f"{100 * self.loss_rise:g} % of loss; one-sided {100 * (1 - self.level):g} % limits."

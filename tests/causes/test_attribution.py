@@ -9,7 +9,6 @@ import pytest
 from analysis.causes import unbalanced
 from analysis.causes.attribution import (
     ANOVA,
-    GIVEN_ERROR,
     REGRESSION,
     SCHEMA,
     SUB_GRID,
@@ -112,14 +111,6 @@ def test_one_trial_per_cell_takes_the_highest_interaction_for_noise_and_says_so(
     assert found["method"].unique().to_list() == [TOP_AS_ERROR]
     assert row(found, "noise")["df"] == 12
     assert found.filter(order=3).is_empty()
-
-
-def test_one_trial_per_cell_can_use_an_error_that_is_known():
-    values = grid((4, 3, 1), 1.0)
-    rows = table(values).with_columns(pl.lit(0.04).alias("error"))
-    found = attribute(rows, AXES[:2], "y", error_variance="error")
-    assert found["method"].unique().to_list() == [GIVEN_ERROR]
-    assert row(found, "effect", "batch_size")["variance"] == pytest.approx(1 - 3 * 0.04 / 12)
 
 
 def test_one_trial_per_level_of_one_axis_is_not_estimable():

@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 
 from analysis import analyze
-from analysis.causes.effects import DIFFERENCES, contrasts
-from analysis.page import findings, knobs
+from analysis.causes.effects import DIFFERENCES, is_clear, paired_effects
+from analysis.page.effects import effect_sentences, effect_tables, effect_words
+from analysis.page.findings import configuration
 from analysis.sources.axes import Axis, axes_of, points
 from tests.support.simulated import (
     Curve,
@@ -60,7 +61,7 @@ def test_differences_are_paired_so_that_what_seeds_share_cancels():
     trials = table(
         axes, 5, lambda point, seed: shared[seed] + (point["dropout"] == "0.5") + rng.normal(0, 0.1)
     )
-    (row,) = of(contrasts(*trials, axes), response="final_accuracy").iter_rows(named=True)
+    (row,) = of(paired_effects(*trials, axes), response="final_accuracy").iter_rows(named=True)
     assert row["estimate"] == pytest.approx(1, abs=0.2)
     assert row["high"] - row["low"] < 1
     assert row["num_pairs"] == 5
@@ -76,7 +77,7 @@ def test_the_interval_of_a_paired_difference_covers():
     rng = np.random.default_rng(2)
     trials = table(axes, 3, lambda point, seed: 2.0 * (point["batch_size"] == "512") + rng.normal())
     found = of(
-        contrasts(*trials, axes), axis="batch_size", response="final_accuracy", scope="pooled"
+        paired_effects(*trials, axes), axis="batch_size", response="final_accuracy", scope="pooled"
     )
     assert found.height == 100
     covered = found.filter(pl.col("low") < 2, pl.col("high") > 2).height / 100
@@ -99,7 +100,7 @@ def test_batch_size_is_never_a_marginal_effect():
             + 0.01 * seed * (p["dropout"] == "0")
         ),
     )
-    found = contrasts(*trials, axes)
+    found = paired_effects(*trials, axes)
     pooled = of(found, axis="batch_size", response="final_accuracy", scope="pooled")
     assert pooled["given"].to_list() == [
         f"lr {lr} · lr scaling {scaling}"
@@ -113,14 +114,14 @@ def test_batch_size_is_never_a_marginal_effect():
 
 def test_each_slice_is_told_where_there_are_few():
     axes = [axis("dropout", "0", "0.5"), axis("weight_decay", "0", "1")]
-    found = contrasts(*table(axes, 2, lambda p, s: float(p["weight_decay"] == "1")), axes)
+    found = paired_effects(*table(axes, 2, lambda p, s: float(p["weight_decay"] == "1")), axes)
     slices = of(found, axis="dropout", response="final_accuracy", scope="slice")
     assert slices["given"].to_list() == ["wd 0", "wd 1"]
 
 
 def test_one_seed_gives_an_estimate_without_an_interval():
     axes = [axis("dropout", "0", "0.5")]
-    found = contrasts(*table(axes, 1, lambda p, s: float(p["dropout"] == "0.5")), axes)
+    found = paired_effects(*table(axes, 1, lambda p, s: float(p["dropout"] == "0.5")), axes)
     (row,) = of(found, response="final_accuracy").iter_rows(named=True)
     assert (row["estimate"], row["low"], row["high"]) == (1.0, None, None)
 
@@ -167,7 +168,7 @@ def test_levels_with_the_same_short_words_are_told_apart():
 
 
 def knob_sentence(analysis):
-    return " ".join(knobs.sentences(analysis, analysis.axes[0]))
+    return " ".join(effect_sentences(analysis, analysis.axes[0]))
 
 
 def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
@@ -175,9 +176,7 @@ def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
     said = knob_sentence(analysis)
     assert "Batch size 512 instead of 32 at lr scaling none lowers jitter by" in said
     assert "at lr scaling linear" in said
-    pooled = of(
-        analysis.contrasts, axis="batch_size", response="jitter", scope="pooled", level="512"
-    )
+    pooled = of(analysis.effects, axis="batch_size", response="jitter", scope="pooled", level="512")
     fixed, scaled = pooled.iter_rows(named=True)
     assert fixed["high"] < 1
     assert scaled["low"] < 1 < scaled["high"]
@@ -186,7 +185,7 @@ def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
 def test_the_dropout_recipe_is_answered(tmp_path):
     analysis = analyze(dropout_like().write(tmp_path, practitioner))
     assert "Dropout 0.5 instead of 0 lowers the gap by" in knob_sentence(analysis)
-    (gap,) = of(analysis.contrasts, response="gap").iter_rows(named=True)
+    (gap,) = of(analysis.effects, response="gap").iter_rows(named=True)
     assert gap["high"] < 0
 
 
@@ -197,25 +196,29 @@ def test_the_early_stopping_recipe_is_answered(tmp_path):
     said = knob_sentence(analysis)
     assert "lowers the number of epochs by" in said
     assert "raises accuracy of the weights that are kept by" in said
-    assert "5 of 5 seeds stopped early" in findings.configuration(
+    assert "5 of 5 seeds stopped early" in configuration(
         analysis.configurations.row(1, named=True), 500
     )
 
 
 def test_what_is_not_clear_is_never_called_a_change():
-    row = {"response": "gap", "estimate": 0.01, "low": -0.001, "high": 0.02}
-    said = knobs.contrast({"gap": row}, ["gap"])
-    assert said == "shows no clear change in the gap (−0.10 to 2.00 pp)"
-    alone = knobs.contrast({"gap": row | {"low": None, "high": None}}, ["gap"])
-    assert alone == "has too few seeds for an interval of the gap"
+    def said(low, high):
+        row = {"response": "gap", "estimate": 0.01, "low": low, "high": high}
+        rows = pl.DataFrame([row], schema_overrides={"low": pl.Float64, "high": pl.Float64})
+        (judged,) = rows.with_columns(is_clear().alias("clear")).iter_rows(named=True)
+        return effect_words({"gap": judged}, ["gap"])
+
+    assert said(-0.001, 0.02) == "shows no clear change in the gap (−0.10 to 2.00 pp)"
+    assert said(None, None) == "has too few seeds for an interval of the gap"
+    assert said(0.001, 0.02) == "raises the gap by 1.00 pp (0.10 to 2.00)"
 
 
 def test_a_level_that_never_completed_is_compared_by_no_row(tmp_path):
     sweep = Sweep(spec("x", axes={"learning_rate": [0.01, 0.1, 1.0]}, seeds=2))
     found = analyze(sweep.write(tmp_path, practitioner, diverged=[4, 5]))
-    (row,) = knobs.rows(found)
+    ((row,),) = (table["rows"] for table in effect_tables(found))
     assert row["step"] == "0.01 → 0.1"
-    assert "Learning rate 0.1 instead of 0.01" in " ".join(knobs.sentences(found, found.axes[0]))
+    assert "Learning rate 0.1 instead of 0.01" in " ".join(effect_sentences(found, found.axes[0]))
 
 
 def test_cross_fitted_falls_are_never_compared_with_naive_ones(tmp_path):
@@ -226,7 +229,7 @@ def test_cross_fitted_falls_are_never_compared_with_naive_ones(tmp_path):
     known = found.trials.drop_nulls("drop_crossfit")
     assert known.height == 9
     assert (found.trials["drop"].drop_nulls() >= 0).all()  # of a trial by itself it stays naive
-    (row,) = of(found.contrasts, axis="learning_rate", response="drop", scope="pooled").iter_rows(
+    (row,) = of(found.effects, axis="learning_rate", response="drop", scope="pooled").iter_rows(
         named=True
     )
     low, high = (
@@ -235,7 +238,7 @@ def test_cross_fitted_falls_are_never_compared_with_naive_ones(tmp_path):
     )
     assert row["num_pairs"] == 3
     assert row["estimate"] == pytest.approx((high - low).mean())
-    shared = of(found.effects, response="drop", kind="between")
+    shared = of(found.attribution, response="drop", kind="between")
     assert set(shared["num_trials"]) <= {6, 9}  # the full sub-grid, and all that have one
 
 
@@ -243,7 +246,7 @@ def test_naive_falls_are_compared_where_no_trial_has_another(tmp_path):
     sweep = Sweep(spec("x", axes={"learning_rate": [0.01, 0.1]}, epochs=30, seeds=2))
     found = analyze(sweep.write(tmp_path, lambda trial: Curve()))
     assert found.trials["drop_crossfit"].count() == 0
-    (row,) = of(found.contrasts, response="drop", scope="pooled").iter_rows(named=True)
+    (row,) = of(found.effects, response="drop", scope="pooled").iter_rows(named=True)
     first, second = (
         of(found.trials, config_id=config_id)["drop"].to_numpy().mean()
         for config_id in found.points["config_id"]

@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.causes.gradient_noise import SCHEMA, components, noise_scales
+from analysis.causes.gradient_noise import SCHEMA, gradient_and_noise, noise_scales
 from analysis.stats.ratios import ratio_of_means
 
 H = np.linspace(0.2, 2.0, 20)  # curvature of the loss, 1/2 theta' H theta
 SIGMA = np.linspace(0.5, 3.0, 20) ** 2  # variances of one example's gradient around H theta
-SMALL, BIG = 16, 64
+SMALL = 16
 
 
 def epochs(rng, theta, *, num_epochs=20, steps=10, parts=4, trial="a"):
@@ -37,10 +37,6 @@ def test_the_scale_of_a_quadratic_is_within_15_percent_of_its_analytic_value():
     found = noise_scales(epochs(rng, theta)).row(0, named=True)
     assert found["noise_scale"] == pytest.approx(truth, rel=0.15)
     assert found["noise_scale_low"] < truth < found["noise_scale_high"]
-    assert found["noise_trace"] == pytest.approx(SIGMA.sum(), rel=0.05)
-    assert found["gradient_sq"] == pytest.approx(((H * theta) ** 2).sum(), rel=0.15)
-    assert found["noise_share"] == pytest.approx(truth / (truth + BIG), rel=0.1)
-    assert found["num_noise_steps"] == 200
 
 
 def test_near_the_minimum_there_is_no_scale():
@@ -51,7 +47,6 @@ def test_near_the_minimum_there_is_no_scale():
     assert found["noise_scale"].is_not_null().sum() <= 12  # 5 expected, 3 standard errors
     empty = found.filter(pl.col("noise_scale").is_null())
     assert empty["noise_scale_reason"].str.contains("lost in its noise").all()
-    assert empty["noise_trace"].to_numpy() == pytest.approx(SIGMA.sum(), rel=0.15)
 
 
 def test_the_limits_cover_and_a_mean_of_ratios_would_not_do():
@@ -63,7 +58,7 @@ def test_the_limits_cover_and_a_mean_of_ratios_would_not_do():
     inside = (found["noise_scale_low"] < truth) & (found["noise_scale_high"] > truth)
     assert 0.90 < inside.mean() < 0.99
     assert found["noise_scale"].median() == pytest.approx(truth, rel=0.03)
-    G, S = components(
+    G, S = gradient_and_noise(
         *(
             rows[name].to_numpy()
             for name in ("gns_small_sq", "gns_big_sq", "gns_b_small", "gns_b_big")
@@ -82,15 +77,6 @@ def test_epochs_count_by_their_steps():
     assert found["noise_scale"] == pytest.approx(truth, rel=0.15)
 
 
-def test_the_scale_can_be_followed_over_phases():
-    rng = np.random.default_rng(5)
-    early = epochs(rng, np.full(20, 1.0)).with_columns(pl.lit(0).alias("phase"))
-    late = epochs(rng, np.full(20, 0.5)).with_columns(pl.lit(1).alias("phase"))
-    found = noise_scales(pl.concat([early, late]), ["trial_id", "phase"])
-    first, second = found["noise_scale"].to_list()
-    assert second / first == pytest.approx(4, rel=0.2)
-
-
 def test_without_gradients_or_with_one_batch_size_there_is_nothing():
     rng = np.random.default_rng(6)
     rows = epochs(rng, np.ones(20), num_epochs=5)
@@ -102,7 +88,7 @@ def test_without_gradients_or_with_one_batch_size_there_is_nothing():
         "0 epochs with gradients; 3 are needed",
         "no gradients recorded",
     ]
-    assert list(found.schema)[1:] == list(SCHEMA)
+    assert found.schema == SCHEMA
 
 
 def test_a_ratio_whose_denominator_may_be_zero_is_not_told():

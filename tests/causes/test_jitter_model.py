@@ -42,7 +42,6 @@ def sweep(
                     "trial_id": name,
                     "phase": phase,
                     "lr": rate * 0.1**phase,
-                    "num_usable": 40,
                     "hf_var": (own + v) * rng.chisquare(df) / df,
                     "hf_df": df,
                     "finite_var": v,

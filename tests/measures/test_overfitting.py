@@ -10,7 +10,7 @@ from analysis.calibration.simulate import simulate as simulate_population
 from analysis.curves import Curves, curves
 from analysis.measures.harm import harm, harm_of_seeds
 from analysis.measures.overfitting import measures, window
-from analysis.page import findings
+from analysis.page.findings import overfitting_sentences
 from analysis.results import _means
 from analysis.sources.store import derive
 from tests.support.simulated import (
@@ -144,7 +144,7 @@ def test_a_sure_rise_of_the_loss_is_over_confidence_and_no_fall():
         "loss_rise_low": 0.04,
         "overfit": "over-confident",
     }
-    said = " ".join(findings.overfitting(pl.DataFrame([row, row | {"point": "b"}])))
+    said = " ".join(overfitting_sentences(pl.DataFrame([row, row | {"point": "b"}])))
     assert "In 2 the validation loss ends more than 3 % above its minimum" in said
     assert "The harm is largest" not in said
 

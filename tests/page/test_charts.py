@@ -6,9 +6,10 @@ import polars as pl
 import pytest
 
 from analysis import analyze
-from analysis.page import curves as curve_figure
-from analysis.page import figures
-from analysis.page.curves import MAX_CURVE_ROWS
+from analysis.page import curves
+from analysis.page.curves import MAX_CURVE_ROWS, curves_figure
+from analysis.page.effects import effects_figure
+from analysis.page.figures import maps_figure, measures_figure
 from tests.support.simulated import (
     Curve,
     Sweep,
@@ -50,10 +51,10 @@ def names(spec):
 
 def test_charts_name_their_data_and_embed_none(digits):
     for figure in (
-        figures.maps(digits),
-        curve_figure.curve_figure(digits),
-        figures.measures(digits),
-        figures.effects(digits),
+        maps_figure(digits),
+        curves_figure(digits),
+        measures_figure(digits),
+        effects_figure(digits),
     ):
         for chart in made(figure).charts:
             drawn = chart.to_dict()
@@ -63,7 +64,7 @@ def test_charts_name_their_data_and_embed_none(digits):
 
 
 def test_the_maps_are_twins_over_batch_size_and_learning_rate(digits):
-    figure = made(figures.maps(digits))
+    figure = made(maps_figure(digits))
     titles = [chart.to_dict()["title"]["text"] for chart in figure.charts]
     assert titles[0].startswith("Fluctuation")
     assert titles[1].startswith("Overfitting")
@@ -87,7 +88,7 @@ def test_the_maps_are_twins_over_batch_size_and_learning_rate(digits):
 )
 def test_the_maps_fall_back_to_the_axes_that_vary(tmp_path, axes, x, y, num_slices):
     sweep = Sweep(spec("x", axes=axes, epochs=12, seeds=1))
-    figure = made(figures.maps(analyze(sweep.write(tmp_path, lambda trial: Curve()))))
+    figure = made(maps_figure(analyze(sweep.write(tmp_path, lambda trial: Curve()))))
     drawn = figure.charts[0].to_dict()
     encoding = inner(drawn, "encoding")[0]
     assert (encoding["x"]["title"], encoding["y"]["title"]) == (x, y)
@@ -97,11 +98,11 @@ def test_the_maps_fall_back_to_the_axes_that_vary(tmp_path, axes, x, y, num_slic
 
 def test_one_axis_has_no_map(tmp_path):
     sweep = Sweep(spec("x", axes={"dropout": [0.0, 0.5]}, epochs=12, seeds=1))
-    assert figures.maps(analyze(sweep.write(tmp_path, lambda trial: Curve()))) is None
+    assert maps_figure(analyze(sweep.write(tmp_path, lambda trial: Curve()))) is None
 
 
 def test_curves_show_every_seed_the_mean_and_the_training_curve(digits):
-    figure = made(curve_figure.curve_figure(digits))
+    figure = made(curves_figure(digits))
     assert (
         figure.data["seeds"].group_by("config_id").agg(pl.col("seed").n_unique())["seed"].max() == 3
     )
@@ -115,9 +116,7 @@ def test_curves_show_every_seed_the_mean_and_the_training_curve(digits):
 
 
 def test_few_configurations_are_all_shown(tmp_path):
-    figure = made(
-        curve_figure.curve_figure(analyze(batch_size_like().write(tmp_path, practitioner)))
-    )
+    figure = made(curves_figure(analyze(batch_size_like().write(tmp_path, practitioner))))
     assert len(figure.panels) == 6 == len(figure.choices)
     points = dict(figure.choices)
     assert [points[name] for name in figure.panels][:2] == [
@@ -128,15 +127,15 @@ def test_few_configurations_are_all_shown(tmp_path):
 
 def test_best_restored_and_stopping_epochs_are_marked(tmp_path):
     analysis = analyze(early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4)))
-    marks = made(curve_figure.curve_figure(analysis)).data["marks"]
+    marks = made(curves_figure(analysis)).data["marks"]
     counts = dict(marks.group_by("mark").len().iter_rows())
     assert counts == {"best epoch": 10, "restored weights": 5, "stopped early": 5}
     assert marks["accuracy"].null_count() == 0
 
 
 def test_beyond_the_budget_curves_are_a_spread_choice_and_the_page_says_so(digits, monkeypatch):
-    monkeypatch.setattr(curve_figure, "MAX_CURVE_ROWS", 1500)
-    figure = made(curve_figure.curve_figure(digits))
+    monkeypatch.setattr(curves, "MAX_CURVE_ROWS", 1500)
+    figure = made(curves_figure(digits))
     assert figure.data["seeds"].height <= 1500 < MAX_CURVE_ROWS
     assert "are not drawn" in figure.how
     drawn = {config_id for config_id, _ in figure.choices}
@@ -146,9 +145,9 @@ def test_beyond_the_budget_curves_are_a_spread_choice_and_the_page_says_so(digit
 
 
 def test_effects_draw_ratios_around_one_and_differences_around_zero(digits):
-    figure = made(figures.effects(digits))
+    figure = made(effects_figure(digits))
     nothing = [x["datum"] for x in inner(figure.charts[0].to_dict(), "x") if "datum" in x]
     assert nothing == [1, 0, 0, 0, 0]
-    contrasts = figure.data["effects"]["contrast"].unique(maintain_order=True).to_list()
-    assert contrasts[0] == "batch size 128 against 32, at lr 0.01"
-    assert "dropout 0.5 against 0" in contrasts
+    comparisons = figure.data["effects"]["comparison"].unique(maintain_order=True).to_list()
+    assert comparisons[0] == "batch size 128 against 32, at lr 0.01"
+    assert "dropout 0.5 against 0" in comparisons

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 
 from analysis import analyze
-from analysis.page import best as best_section
-from analysis.page import causes as cause_section
-from analysis.page import floor as floor_section
-from analysis.page import stopping as stopping_section
+from analysis.page.best import best_sentences
+from analysis.page.causes import causes_figure
+from analysis.page.floor import larger_sets
+from analysis.page.stopping import stopping_figure
 from tests.support.simulated import Curve, Sweep, early_stopping_like, spec
 
 
@@ -28,7 +28,7 @@ def whole(figure):
 
 
 def test_the_tied_set_is_named_and_no_other(two_good):
-    said = " ".join(best_section.sentences(two_good))
+    said = " ".join(best_sentences(two_good))
     assert "width 32" in said
     assert "width 64" in said
     assert "1 other of 4 can't be told from the best" in said
@@ -37,7 +37,7 @@ def test_the_tied_set_is_named_and_no_other(two_good):
 
 
 def test_the_only_knob_explains_all_and_missing_probes_are_named(two_good):
-    text = whole(cause_section.figure(two_good))
+    text = whole(causes_figure(two_good))
     assert "Width explains" in text
     assert "--set probes.ema_half_life=2" in text
     assert "--seeds 6`" in text
@@ -52,7 +52,7 @@ def test_a_larger_set_leaves_the_networks_own_jitter():
         "pop_var_low": 4e-6,
         "pop_var_high": 16e-6,
     }
-    table = floor_section.larger_sets(row, 500)
+    table = larger_sets(row, 500)
     assert table["num_val"].to_list() == [500, 1000, 2500, 5000]
     expected = 100 * np.sqrt(9e-6 + 16e-6 / np.array([1, 2, 5, 10]))
     np.testing.assert_allclose(table["jitter"].to_numpy(), expected)
@@ -61,6 +61,6 @@ def test_a_larger_set_leaves_the_networks_own_jitter():
 
 def test_trials_that_stopped_themselves_are_counted(tmp_path):
     analysis = analyze(early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4)))
-    text = whole(stopping_section.figure(analysis))
+    text = whole(stopping_figure(analysis))
     assert "5 of 10 trials stopped early themselves" in text
     assert "cross-fitted" in text

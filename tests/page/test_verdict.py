@@ -3,12 +3,11 @@
 import pytest
 
 from analysis import analyze
-from analysis.page import verdict as verdict_section
 from analysis.page.charts import LABEL_COLOURS
 from analysis.page.findings import answer, configuration
 from analysis.page.thresholds import thresholds
-from analysis.page.verdict import NOISE, OVERFIT, groups, in_words
-from analysis.verdicts.advice import advice, quiet_set
+from analysis.page.verdict import NOISE, OVERFIT, groups, in_words, verdict_figure
+from analysis.verdicts.advice import advice
 from tests.support.simulated import Curve, Sweep, spec
 
 ROW = {
@@ -65,8 +64,9 @@ def test_nothing_is_advised_on_what_is_not_settled():
 
 
 def test_the_set_that_is_quiet_grows_with_the_square_of_its_part():
-    assert quiet_set(0.008, 500) == "2,000"
-    assert quiet_set(0.0040001, 797) == "800"
+    for fin_sd, num_val, size in ((0.008, 500, "2,000"), (0.0040001, 797, "800")):
+        (clause,) = advice(ROW | {"noise": "validation set", "fin_sd": fin_sd}, num_val)
+        assert clause.startswith(f"validate on {size} examples")
 
 
 def test_configurations_with_the_same_labels_share_a_row():
@@ -82,12 +82,12 @@ def test_configurations_with_the_same_labels_share_a_row():
 def test_every_label_has_words_and_a_colour():
     for noise, overfit in zip(NOISE, OVERFIT, strict=False):
         assert in_words(ROW | {"noise": noise, "overfit": overfit})
-    cells = {cell for words in (NOISE, OVERFIT) for _, cell in words.values()}
+    cells = {words.cell for labels in (NOISE, OVERFIT) for words in labels.values()}
     assert cells <= set(LABEL_COLOURS)
 
 
 def test_the_section_tells_the_truth_of_a_sweep(sweep):
-    figure = verdict_section.figure(sweep)
+    figure = verdict_figure(sweep)
     assert figure is not None
     cells = dict(figure.data["labels"].select("point", "noise").iter_rows())
     assert {cell for point, cell in cells.items() if "width 16" in point} <= {"network", "both"}
@@ -108,5 +108,5 @@ def test_the_footer_tells_margins_cutoffs_and_error_rates():
     assert "0.4 pp of noise" in text
     assert "standard errors" in text
     assert "“overfits, one seed” although nothing is lost" in text
-    assert all(len(row) == len(found.heads) for row in found.told)
-    assert {"optimizer", "validation set", "yes"} <= {row[1] for row in found.told}
+    assert all(len(row) == len(found.heads) for row in found.rows)
+    assert {"optimizer", "validation set", "yes"} <= {row[1] for row in found.rows}

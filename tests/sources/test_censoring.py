@@ -41,7 +41,7 @@ def test_a_censored_curve_is_in_no_estimate(pruned, without):
         if isinstance(frame, pl.DataFrame) and name != "repeats":
             assert_frame_equal(frame, getattr(without.causes, name))
     assert pruned.causes.winner == without.causes.winner
-    assert_frame_equal(pruned.contrasts, without.contrasts)
+    assert_frame_equal(pruned.effects, without.effects)
     labels = ["num_stopped", "status", "reason", "learning_rate", "num_failed", "num_diverged"]
     shown = pruned.configurations.drop(labels, strict=False)
     assert_frame_equal(shown, without.configurations.drop(labels, strict=False))

@@ -41,7 +41,7 @@ def test_trials_of_two_stores_are_united_and_a_shared_one_counts_once(tmp_path):
     assert "a, b" in render(analysis)
     other = analyze([second, first])
     assert_frame_equal(other.trials, analysis.trials)
-    assert_frame_equal(other.contrasts, analysis.contrasts)
+    assert_frame_equal(other.effects, analysis.effects)
 
 
 def test_a_field_in_which_two_stores_differ_is_an_axis(tmp_path):
@@ -50,7 +50,7 @@ def test_a_field_in_which_two_stores_differ_is_an_axis(tmp_path):
     analysis = analyze([plain, regular])
     assert {axis.name for axis in analysis.axes} == {"learning_rate", "weight_decay"}
     assert analysis.configurations.height == 4
-    assert "weight_decay" in analysis.contrasts["axis"].to_list()
+    assert "weight_decay" in analysis.effects["axis"].to_list()
 
 
 def test_further_seeds_in_another_store_are_pooled(tmp_path):

@@ -131,7 +131,7 @@ def test_diverged_trials_are_shown_but_never_estimated(tmp_path):
 def test_a_sweep_whose_trials_all_diverged_is_still_analyzed(tmp_path):
     analysis = analyze(write(small(), tmp_path, diverged=range(4)))
     assert analysis.configurations["num_diverged"].to_list() == [2, 2]
-    assert analysis.contrasts.height == 0
+    assert analysis.effects.height == 0
 
 
 def test_corrupt_and_empty_files_are_named_and_left_out(tmp_path):

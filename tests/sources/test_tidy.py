@@ -83,7 +83,7 @@ def test_a_store_and_the_tidy_frame_of_it_give_the_same_estimates(tmp_path):
     ]
     one, other = (a.trials.select(columns).sort("trial_id") for a in (found, expected))
     assert_frame_equal(one, other)
-    assert_frame_equal(found.contrasts, expected.contrasts)
+    assert_frame_equal(found.effects, expected.effects)
 
 
 def test_columns_that_are_constant_within_a_trial_are_hyperparameters():

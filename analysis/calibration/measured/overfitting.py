@@ -1,4 +1,4 @@
-"""Measures gap, falls and rises of the accuracy, and paired contrasts, on curves whose truth is
+"""Measures gap, falls and rises of the accuracy, and paired effects, on curves whose truth is
 known; prints Markdown tables.
 
     python -m analysis.calibration.measured.overfitting
@@ -22,7 +22,7 @@ from analysis.calibration.measured.known import (
     trials_of,
     write,
 )
-from analysis.causes.effects import DIFFERENCES, contrasts
+from analysis.causes.effects import DIFFERENCES, paired_effects
 from analysis.curves import curves
 from analysis.measures import harm, overfitting
 from analysis.sources.axes import Axis
@@ -179,7 +179,7 @@ def paired(rng: np.random.Generator) -> Table:
                 "final_accuracy": noise.ravel(),
             }
         ).with_columns(pl.lit(0.0).alias(name) for name in DIFFERENCES if name != "final_accuracy")
-        found = contrasts(trials, spread, labels, axes).filter(
+        found = paired_effects(trials, spread, labels, axes).filter(
             (pl.col("axis") == "batch_size")
             & (pl.col("scope") == "pooled")
             & (pl.col("response") == "final_accuracy")

@@ -11,8 +11,11 @@ from scipy import stats
 from analysis.calibration.error_rates import CLASSES, PARTS, at_margin, share, verdicts
 from analysis.calibration.simulate import Scenario
 from analysis.curves import Curves
+from analysis.labels import Outcome
 from analysis.measures.late import late_trend, of_mean_curves
-from analysis.verdicts.labels import Margins, benjamini_hochberg, verdict
+from analysis.verdicts.margins import Margins
+from analysis.verdicts.rules import verdict
+from raysweep.store.schema import DONE, STOPPED
 
 # A quiet trial that neither falls nor moves.
 QUIET = {
@@ -174,9 +177,6 @@ def test_margins_are_settings_and_are_said():
 
 
 def test_many_trials_at_once_need_smaller_p_values():
-    assert benjamini_hochberg(np.array([0.01, 0.02, 0.03, 0.5])) == pytest.approx(
-        [0.04, 0.04, 0.04, 0.5]
-    )
     fallen = QUIET | {"drop": 0.02, "drop_high": 0.03, "harm_p": 0.02}
     frame = pl.DataFrame([fallen, *[QUIET] * 20])
     assert verdict(frame, adjust=False)["overfit"][0] == "yes"
@@ -255,3 +255,7 @@ def test_trials_of_known_class_are_given_it_where_the_data_are_enough(number):
     found = verdicts(scenario, num, (9, number))
     least = 0.9 - 2.5 * np.sqrt(0.9 * 0.1 / num)
     assert (found[known.label] == known.truth).mean() >= least
+
+
+def test_every_outcome_of_a_trial_in_a_store_is_one_of_ours():
+    assert {*DONE, STOPPED} < set(Outcome)
