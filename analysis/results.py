@@ -48,7 +48,6 @@ TRIAL_COLUMNS: dict[str, pl.DataType] = {
             "gap",
             "gap_low",
             "gap_high",
-            "gap_slope",
         ),
         pl.Float64(),
     ),
@@ -123,11 +122,6 @@ class Analysis:
     def effects(self) -> pl.DataFrame:
         """Which axis explains how much of each response (see analysis.causes.attribution)."""
         return self.causes.attribution
-
-    @property
-    def stopping(self) -> pl.DataFrame:
-        """Early-stopping rules replayed on the stored curves (see analysis.causes.replay)."""
-        return self.causes.stopping
 
 
 def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
@@ -355,7 +349,6 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
         pl.col("train_drop").mean(),
-        pl.col("late_gain").mean(),
     )
     limits: list[pl.Series] = []
     for name in names:

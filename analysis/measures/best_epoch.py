@@ -25,8 +25,8 @@ def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
     best_nested: accuracy of the best epoch, chosen on four fifths of the blocks and read on the
     fifth left out, in turn and for NUM_PARTITIONS ways to cut them; with limits for other
     validation sets, these weights kept. optimism: the highest accuracy minus best_nested, never
-    negative. tied_from_epoch, tied_to_epoch, num_tied: the first and the last of the epochs that
-    can't be told from the best, and how many they are.
+    negative. tied_from_epoch, tied_to_epoch: the first and the last of the epochs that can't be
+    told from the best.
     """
     num_trials, _, num_blocks = trials.block_accuracy.shape
     ids = pl.Series("trial_id", trials.trial_ids, dtype=pl.String)
@@ -55,7 +55,6 @@ def _frame(ids: pl.Series, numbers: dict[str, Floats], tied: NDArray[np.bool_]) 
     epochs = {
         "tied_from_epoch": tied.argmax(axis=1) + 1,
         "tied_to_epoch": tied.shape[1] - tied[:, ::-1].argmax(axis=1),
-        "num_tied": tied.sum(axis=1),
     }
     return (
         pl.DataFrame({"trial_id": ids, **numbers, **epochs})

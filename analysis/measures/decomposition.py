@@ -1,11 +1,10 @@
 """Which part of a movement is the population's and which only the finite validation set's: between
-epochs from blocks, from bits or from flips, and between seeds."""
+epochs, from blocks or from flips."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.stats.intervals import LEVEL, upper_tail
@@ -62,28 +61,6 @@ def split_of_blocks(gram: Floats, block_weight: Floats, hf_df: Floats) -> Split:
     squares = (centred**2).sum(axis=(1, 2))
     energy = np.diagonal(centred, axis1=1, axis2=2)
     return _split(total, energy, squares, others, w, hf_df)
-
-
-def split_of_bits(correct: NDArray[np.bool_], labels: Labels, hf_df: float) -> Split:
-    """The parts from every example of one trial: its examples are blocks of one.
-
-    Args: correct: (T, n); labels: (T,); hf_df of contrast_variance. Returns: arrays of length 1.
-    """
-    num = correct.shape[1]
-    valid = valid_contrasts(labels[None], len(SECOND))
-    Y = contrasts(correct[None].astype(float), SECOND)[0, valid[0]]  # (contrasts, n)
-    Y *= math.sqrt(over_trace(np.ones(1), valid, SECOND)[0])
-    r = Y.mean(axis=1)
-    others = (Y.T @ r - (Y**2).sum(axis=0) / num) / (num - 1)
-    Z = (Y - r[:, None]) / math.sqrt(num * (num - 1))
-    return _split(
-        np.array([r @ r]),
-        (Z**2).sum(axis=0)[None],
-        np.array([((Z @ Z.T) ** 2).sum()]),
-        others[None],
-        np.full((1, num), 1 / num),
-        np.array([hf_df]),
-    )
 
 
 def _split(
@@ -182,41 +159,6 @@ def flip_bounds(
     n = np.where(val_n > 0, val_n, np.nan)
     most = over_trace(np.where(valid, both, 0.0).sum(axis=1) / 2, valid, SECOND) / n**2
     return np.maximum(most / 2 - hf_var / n, 0), most
-
-
-def population_step_variance(
-    to_wrong: Floats, to_right: Floats, val_n: Floats, labels: Labels
-) -> Floats:
-    """Mean squared change of population accuracy from epoch to epoch, its trend included.
-
-    Unbiased: ((c - b)^2 - (b + c)) / (n (n - 1)), so it may be negative.
-
-    Args: to_wrong, to_right: (N, T), flips b and c; val_n: (N,). Returns: (N,).
-    """
-    b, c = to_wrong[:, 1:], to_right[:, 1:]
-    steps = valid_contrasts(labels, 2) & np.isfinite(b + c)
-    n = np.where(val_n > 1, val_n, np.nan)
-    squares = np.where(steps, (c - b) ** 2 - (b + c), 0.0).sum(axis=1) / (n * (n - 1))
-    num = steps.sum(axis=1)
-    return np.divide(squares, num, out=np.full_like(squares, np.nan), where=num > 0)
-
-
-def between_seed_variance(accuracy: Floats, weight: Floats) -> tuple[float, float]:
-    """Variance of accuracy between seeds: as observed, and of the population's accuracy.
-
-    The latter is the mean covariance over seeds of two different blocks; an example may be a block.
-    fluctuation.pool does the same for many configurations at once.
-
-    Args: accuracy: (S, K), of the same blocks for every seed; weight: (K,), shares of the examples.
-    Returns: naive, population (signed); NaN with fewer than two seeds.
-    Source: Jordan 2024, arXiv 2304.01910, Theorem 2, for single examples.
-    """
-    if len(accuracy) < 2:
-        return math.nan, math.nan
-    naive = float((accuracy @ weight).var(ddof=1))
-    own = float((weight**2) @ accuracy.var(axis=0, ddof=1))
-    rest = 1 - float((weight**2).sum())
-    return naive, (naive - own) / rest if rest > 0 else math.nan
 
 
 def examples_needed(churn: float, min_delta: float, num_errors: float = 2.0) -> int:

@@ -25,12 +25,10 @@ def window(num_epochs: int) -> int:
 def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
     """One row per trial.
 
-    gap, gap_slope (a fraction per epoch), best_naive, peak_epoch, last_accuracy, final_accuracy
-    (mean of the last window) and final_loss; what made the loss rise, see _rises.
-    `train_drop`: the naive fall of the training accuracy; where it is large, training came apart.
-    `late_gain`: the last window mean minus the first of the last third; where it is large, training
-    is not done. `gap_set_var` (with gap_set_df): the part of the gap's variance that trials with
-    the same validation set share. Accuracies are fractions.
+    gap, best_naive, peak_epoch, last_accuracy, final_accuracy (mean of the last window) and
+    final_loss. `train_drop`: the naive fall of the training accuracy; where it is large, training
+    came apart. `gap_set_var` (with gap_set_df): the part of the gap's variance that trials with the
+    same validation set share. Accuracies are fractions.
 
     Args: num_train: (N,) size of the training set that the training subset was drawn from; NaN
         where it is not known, which leaves the gap without limits.
@@ -40,7 +38,6 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
     final_loss = _window_means(trials.val_loss, width)[:, -1]
     trained = _window_means(trials.train_accuracy, width)
     long = trials.num_epochs >= 2 * width
-    late = min(trials.num_epochs * 2 // 3, trials.num_epochs - width)
     best = np.nanargmax(np.nan_to_num(trials.val_accuracy, nan=-1.0), axis=1)
     rows = np.arange(len(best))
     frame = pl.DataFrame(
@@ -52,10 +49,7 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "final_accuracy": accuracy[:, -1],
             "final_loss": final_loss,
             "train_drop": np.where(long, (trained - trained[:, -1:]).max(axis=1), np.nan),
-            "late_gain": np.where(long, accuracy[:, -1] - accuracy[:, late], np.nan),
-            **_rises(trials, width),
             **_gap(trials, num_train),
-            **_gap_slope(trials),
         }
     )
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
@@ -64,44 +58,6 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
 def _window_means(values: Floats, width: int) -> Floats:
     """(N, T) -> (N, T - width + 1); NaN where an epoch of the window is missing."""
     return np.lib.stride_tricks.sliding_window_view(values, width, axis=1).mean(axis=-1)
-
-
-def _rises(trials: Curves, width: int) -> dict[str, Floats]:
-    """Where the validation loss is smallest, and what made it rise from there.
-
-    calibration_rise: the part of the loss's rise from its smallest window mean to the last one, as
-    a fraction of the smallest, that a temperature would mend; the rest is what discrimination lost,
-    below 0 where it still gained. loss_min_epoch, refined_min_epoch: the last epoch of the smallest
-    window of the loss, and of the loss at the fitted temperature.
-    """
-    loss = _window_means(trials.val_loss, width)
-    refined = _window_means(trials.refined_loss, width)
-    rows = np.arange(len(loss))
-    found: dict[str, Floats] = {}
-    for name, curve in (("loss", loss), ("refined", refined)):
-        at = np.argmin(np.where(np.isnan(curve), np.inf, curve), axis=1)
-        known = np.isfinite(curve[rows, at]) & np.isfinite(curve[:, -1])
-        known &= trials.num_epochs >= 2 * width
-        found[f"{name}_min_epoch"] = np.where(known, at + float(width), np.nan)
-        if name == "loss":
-            with np.errstate(invalid="ignore", divide="ignore"):
-                over = loss - refined
-                mended = (over[:, -1] - over[rows, at]) / curve[rows, at]
-            found["calibration_rise"] = np.where(known & np.isfinite(mended), mended, np.nan)
-    return found
-
-
-def _gap_slope(trials: Curves) -> dict[str, Floats]:
-    """Theil-Sen slope of the gap over the last third, per epoch, with limits.
-
-    The limits are Student's with the standard error of a least-squares slope, inflated for lag-1
-    autocorrelation. NaN with fewer than MIN_SLOPE epochs there, or where one is missing.
-    """
-    num = trials.num_epochs // 3
-    gap = (trials.train_accuracy - trials.val_accuracy)[:, trials.num_epochs - num :]
-    slope, se, df = theil_sen(gap)
-    low, high = mean_interval(slope, se, df)
-    return {"gap_slope": slope, "gap_slope_low": low, "gap_slope_high": high}
 
 
 def theil_sen(values: Floats) -> tuple[Floats, Floats, int]:

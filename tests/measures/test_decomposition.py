@@ -8,13 +8,10 @@ from scipy import stats
 from analysis.calibration.simulate import Scenario, simulate
 from analysis.measures.decomposition import (
     along_movement,
-    between_seed_variance,
     block_gram,
     examples_needed,
     flip_bounds,
     population_limits,
-    population_step_variance,
-    split_of_bits,
     split_of_blocks,
 )
 from analysis.measures.jitter import components, pool, summarise
@@ -60,28 +57,6 @@ def test_blocks_tell_population_movement_from_the_finite_set(num_val, jitter, re
     assert 0.91 < covered(told, "pop_var", own) < 0.99  # 0.95 or a little more; SE 0.01 to 0.015
     # The binomial error p(1-p)/n would have been wrong by far: only flips move accuracy.
     assert 0.9 * 0.1 / num_val > 3 * v
-
-
-def test_bits_are_blocks_of_one_example():
-    made = quick(105, 3, 2, bits=True)
-    labels = segments(np.ones((1, 48)))
-    for right in made.correct:
-        one = right[None].astype(float)
-        df = contrast_variance(one.mean(axis=2), labels)[1]
-        weight = np.full((1, 105), 1 / 105)
-        by_blocks = split_of_blocks(block_gram(one, weight, labels), weight, df)
-        by_bits = split_of_bits(right, labels[0], df[0])
-        for ours, theirs in zip(by_bits, by_blocks, strict=True):
-            assert ours[0] == pytest.approx(theirs[0], rel=1e-9)
-
-
-def test_bits_and_blocks_agree_on_average():
-    made = quick(1000, 60, 3, jitter=0.005, bits=True)
-    labels = segments(np.ones((1, 48)))[0]
-    parts = components(made.curves)
-    v = [split_of_bits(right, labels, 20.0).finite_var[0] for right in made.correct]
-    assert np.mean(v) == pytest.approx(mean(parts["finite_var"]), rel=0.03)
-    assert np.std(v) < parts["finite_var"].to_numpy().std()
 
 
 @pytest.mark.usefixtures("simulation")
@@ -238,64 +213,6 @@ def test_the_bounds_follow_their_formula():
     # Contrasts with both steps known: (10, 20), (20, 30), (30, 40).
     assert most[0] == pytest.approx((2 / 3) * np.mean([15, 25, 35]) / 100**2)
     assert least[0] == pytest.approx(most[0] / 2 - 1e-6)
-
-
-def test_the_squared_step_of_the_population_is_unbiased():
-    made = quick(200, 2000, 12, jitter=0.01)
-    curves = made.curves
-    labels = segments(curves.lr)
-    found = population_step_variance(curves.to_wrong, curves.to_right, curves.val_n, labels)
-    truth = (np.diff(made.accuracy[:, 8:], axis=1) ** 2).mean()
-    assert found.mean() == pytest.approx(truth, abs=3 * found.std() / np.sqrt(2000))
-    assert found.std() / np.sqrt(2000) < 0.03 * truth
-
-
-def test_theorem_2_is_unbiased_between_ten_seeds_and_the_naive_variance_is_not(simulation):
-    """2,500 replicates: relative standard error at most 3 %, within 3 of them of the truth."""
-    rng = simulation(13)
-    num_val, num_seeds, repeats = 1000, 10, 2500
-    found, truth = np.empty((repeats, 3)), np.empty(repeats)
-    weight = np.full(20, 1 / 20)
-    for number in range(repeats):
-        level = 1.28 + 0.05 * rng.standard_normal((num_seeds, 1))
-        margin = rng.standard_normal((1, num_val), dtype=np.float32)
-        own = rng.standard_normal((num_seeds, num_val), dtype=np.float32)
-        right = margin + np.float32(0.5) * own + level.astype(np.float32) > 0
-        truth[number] = stats.norm.cdf(level[:, 0] / np.sqrt(1.25)).var(ddof=1)
-        single = np.full(num_val, 1 / num_val)
-        naive, of_bits = between_seed_variance(right.astype(float), single)
-        blocks = right.reshape(num_seeds, 20, -1).mean(axis=2)
-        found[number] = naive, of_bits, between_seed_variance(blocks, weight)[1]
-    error = found.std(axis=0) / np.sqrt(repeats)
-    off = np.abs(found.mean(axis=0) - truth.mean())
-    assert (error[1:] / truth.mean() <= 0.03).all()
-    assert (off[1:] < 3 * error[1:]).all()
-    assert off[0] > 3 * error[0]
-
-
-def test_jordans_formula_is_the_covariance_of_different_examples():
-    right = np.random.default_rng(14).random((4, 30)) < 0.7
-    errors = 1.0 - right
-    naive, population = between_seed_variance(right.astype(float), np.full(30, 1 / 30))
-    whole = errors.mean(axis=1).var(ddof=1)
-    own = errors.var(axis=0, ddof=1).sum() / 30**2
-    assert naive == pytest.approx(whole)
-    assert population == pytest.approx(30 / 29 * (whole - own))
-    cov = np.cov(errors.T)
-    assert population == pytest.approx((cov.sum() - np.trace(cov)) / (30 * 29))
-    assert np.isnan(between_seed_variance(right[:1].astype(float), np.full(30, 1 / 30))).all()
-
-
-def test_pooling_gives_the_variance_between_the_seeds_of_each_configuration():
-    made = quick(400, 3, 15, num_seeds=4)
-    parts = components(made.curves).with_columns(pl.Series("config", list("abc") * 4).sort())
-    pooled = pool(parts, "config")
-    ends = made.curves.block_accuracy[:, -6:].mean(axis=1)
-    for row, seeds in zip(pooled.iter_rows(named=True), ends.reshape(3, 4, 20), strict=True):
-        naive, population = between_seed_variance(seeds, np.full(20, 1 / 20))
-        assert row["seed_var"] == pytest.approx(naive)
-        assert row["seed_pop_var"] == pytest.approx(population)
-        assert row["seed_df"] == 3
 
 
 def test_four_times_the_churn_shows_a_difference_of_two_errors():

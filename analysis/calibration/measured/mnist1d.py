@@ -18,12 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from analysis.measures.decomposition import (
-    block_gram,
-    population_limits,
-    split_of_bits,
-    split_of_blocks,
-)
+from analysis.measures.decomposition import block_gram, population_limits, split_of_blocks
 from analysis.stats.trend import contrast_variance, segments
 
 Floats = NDArray[np.float64]
@@ -77,7 +72,6 @@ class Result(NamedTuple):
     observed: float  # s^2 of a validation set: what a curve shows
     binomial: float  # s^2 less p (1 - p) / n
     from_blocks: float
-    from_bits: float
     finite_share: float  # of the observed variance
     rejected: float  # share of sets with p < 0.05 for "population accuracy does not move"
     covered: float  # share of sets whose limits of pop_var hold the truth
@@ -152,7 +146,6 @@ def measure(
         accuracy = seen.mean(axis=1)
         blocks = seen.reshape(num_epochs, NUM_BLOCKS, -1).mean(axis=2)
         by_blocks = split_of_blocks(block_gram(blocks[None], weight, labels), weight, hf_df)
-        by_bits = split_of_bits(seen, labels[0], hf_df[0])
         s2, v = by_blocks.total_var[0], by_blocks.finite_var[0]
         low, high = population_limits(s2[None], v[None], by_blocks.total_df)
         p = accuracy[labels[0] >= 0]
@@ -161,13 +154,12 @@ def measure(
                 s2,
                 s2 - float(np.mean(p * (1 - p))) / num_val,
                 s2 - v,
-                by_bits.total_var[0] - by_bits.finite_var[0],
                 v,
                 by_blocks.movement_p[0] < 0.05,
                 low[0] < truth[0] < high[0],
             ]
         )
-    s2, binomial, from_blocks, from_bits, v, rejected, covered = np.mean(rows, axis=0)
+    s2, binomial, from_blocks, v, rejected, covered = np.mean(rows, axis=0)
     return Result(
         setting,
         right[-1].mean(),
@@ -175,7 +167,6 @@ def measure(
         s2,
         binomial,
         from_blocks,
-        from_bits,
         v / s2,
         rejected,
         covered,
@@ -201,7 +192,7 @@ def relative_errors(found: Sequence[Result]) -> dict[str, float]:
     """Mean over trials of |estimate / truth - 1|."""
     return {
         name: float(np.mean([abs(getattr(one, name) / one.truth - 1) for one in found]))
-        for name in ("from_blocks", "from_bits", "observed", "binomial")
+        for name in ("from_blocks", "observed", "binomial")
     }
 
 
@@ -217,12 +208,12 @@ def main() -> None:
         ]
         write(f"**MNIST-1D, n = {num_val:,}; variances in pp²; {num_sets:,} sets a trial**\n\n")
         write(
-            "| learning rate | batch | dropout | accuracy | truth | from blocks | from bits |"
+            "| learning rate | batch | dropout | accuracy | truth | from blocks |"
             " s² (naive) | s² - p(1-p)/n | finite share | p < 0.05 | coverage |\n"
         )
-        write("|" + " ---: |" * 12 + "\n")
+        write("|" + " ---: |" * 11 + "\n")
         for one in found:
-            variances = (one.truth, one.from_blocks, one.from_bits, one.observed, one.binomial)
+            variances = (one.truth, one.from_blocks, one.observed, one.binomial)
             cells = [
                 f"{one.setting.learning_rate:g}",
                 str(one.setting.batch_size),
