@@ -31,6 +31,11 @@ COLUMNS = (
 ROWS_AT_ONCE = 60_000  # bounds the memory of the block arrays to some tens of megabytes
 
 
+def nan_to_null(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with null, "not estimated", in place of every NaN."""
+    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
 @dataclass(frozen=True)
 class Curves:
     """Trials of the same length; NaN where an epoch or a metric is missing.

@@ -13,17 +13,16 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.calibration.error_page import FIGURE, figure, page, summary
 from analysis.calibration.error_rates import PARTS
 from analysis.calibration.simulate import ar1
+from analysis.curves import Floats
 from analysis.measures import harm
 from analysis.measures.cutoffs import Cutoffs, of_json
-from analysis.measures.overfitting import window
 from analysis.stats.trend import segments
+from analysis.stats.windows import window_length, window_means
 
-Floats = NDArray[np.float64]
 SEED = 20260401
 TARGET = 0.8  # of each level: a cut-off for 5 % is set at 4 %
 LENGTHS = (11, 13, 15, 17, 20, 23, 24, 30, 31, 32, 40, 60, 90, 120, 200)
@@ -78,12 +77,12 @@ def noise(
 def standardised(values: Floats) -> tuple[Floats, Floats, Floats]:
     """The largest fall and that from the first window to the last, in SEs; the correlation."""
     num_epochs = values.shape[1]
-    width = window(num_epochs)
+    length = window_length(num_epochs)
     used = segments(np.ones((1, num_epochs))) >= 0
-    sd, r = harm.noise(values, np.broadcast_to(used, values.shape), width)
+    sd, r = harm.noise(values, np.broadcast_to(used, values.shape), length)
     se = sd * np.sqrt(2)
-    means = harm.window_means(values, width)
-    return harm.largest_fall(values, width) / se, (means[:, 0] - means[:, -1]) / se, r
+    means = window_means(values, length)
+    return harm.largest_fall(values, length) / se, (means[:, 0] - means[:, -1]) / se, r
 
 
 def _cutoff(z: Floats, r: Floats, level: float) -> Floats:

@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.curves import Curves
-from analysis.measures.overfitting import window
+from analysis.curves import Curves, Floats
+from analysis.stats.windows import window_length
 
-Floats = NDArray[np.float64]
 AT_ONCE = 1 << 18  # scores in memory at a time: they fit into a processor's cache
 
 
@@ -154,16 +153,14 @@ def simulate(
 def population_losses(accuracy: Floats, churn: float, sharpness: Floats) -> tuple[Floats, Floats]:
     """The population's loss at the best sharpness and at this one. Args: all (T,)."""
     spread = np.sqrt(1 + churn**2)
-    z = spread * (special.ndtri(accuracy)[:, None] + _NODES)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+    z = spread * (special.ndtri(accuracy)[:, None] + nodes)
     best = _best_sharpness(accuracy, churn)
     refined, loss = (
-        (np.logaddexp(0, -k[:, None] * z) * _WEIGHTS).sum(axis=1) for k in (best, sharpness)
+        (np.logaddexp(0, -k[:, None] * z) * weights).sum(axis=1) for k in (best, sharpness)
     )
     return refined, loss
-
-
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 def _best_sharpness(accuracy: Floats, churn: float) -> Floats:
@@ -293,7 +290,7 @@ def _at_sharpness(
 
 def _window_means(values: Floats) -> Floats:
     """(T,) -> (T - width + 1,), with the window that the method reads."""
-    width = window(len(values))
+    width = window_length(len(values))
     return np.lib.stride_tricks.sliding_window_view(values, width).mean(axis=-1)
 
 

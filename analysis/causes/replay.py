@@ -14,8 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.curves import Curves
-from analysis.measures.overfitting import block_variance
 from analysis.stats.intervals import mean_interval, pooled_df
+from analysis.stats.windows import block_variance
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

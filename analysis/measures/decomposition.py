@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL, upper_tail
-from analysis.stats.trend import SECOND, Floats, Labels, contrasts, over_trace, valid_contrasts
+from analysis.stats.trend import SECOND, Labels, contrasts, over_trace, valid_contrasts
 
 MIN_EXAMPLES = 100  # of the validation set
 MIN_FLIPS = 200  # over the usable epochs

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from analysis.curves import Curves
+from analysis.curves import Curves, Floats, nan_to_null
 from analysis.measures.decomposition import (
     MIN_EXAMPLES,
     MIN_FLIPS,
@@ -21,7 +21,6 @@ from analysis.stats.intervals import variance_factors
 from analysis.stats.trend import (
     MIN_POINTS,
     THIRD,
-    Floats,
     Labels,
     Mask,
     contrast_variance,
@@ -83,7 +82,7 @@ def components(trials: Curves) -> pl.DataFrame:
     )
     if not has_blocks:
         frame = frame.with_columns(pl.lit(None, frame.schema[name]).alias(name) for name in _LISTS)
-    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+    return nan_to_null(frame)
 
 
 def _lists(values: Floats, known: Mask) -> pl.Series:
@@ -116,7 +115,7 @@ def pool(parts: pl.DataFrame, by: str) -> pl.DataFrame:
         (weight.sum() ** 2 / (weight**2).sum()).alias("num_curves"),
     )
     pooled = pooled.join(_pool_blocks(parts, by), on=by, how="left", maintain_order="left")
-    pooled = pooled.with_columns(pl.col(pl.Float64).fill_nan(None))
+    pooled = nan_to_null(pooled)
     return pooled.with_columns(pl.when(weight > 0).then(weight))
 
 
@@ -194,10 +193,8 @@ def summarise(parts: pl.DataFrame) -> pl.DataFrame:
             "pop_df": split.total_df,
         }
     columns |= {name: np.where(known, values, np.nan) for name, values in of_the_set.items()}
-    return parts.drop(*_INTERNAL, *_LISTS, "num_curves").with_columns(
-        pl.col("num_flips").cast(pl.Int64),
-        *[pl.Series(name, values).fill_nan(None) for name, values in columns.items()],
-    )
+    kept = parts.drop(*_INTERNAL, *_LISTS, "num_curves")
+    return nan_to_null(kept.with_columns(pl.col("num_flips").cast(pl.Int64), **columns))
 
 
 def _numbers(parts: pl.DataFrame, name: str) -> Floats:

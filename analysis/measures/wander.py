@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, stats
 
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL
 from analysis.stats.trend import (
     MIN_POINTS,
     SECOND,
-    Floats,
     Labels,
     contrast_variance,
     contrasts,

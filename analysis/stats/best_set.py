@@ -7,9 +7,9 @@ too many. Here each is compared with the maximum that chance alone would make.
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.curves import Floats
 from analysis.stats.intervals import pooled_df
 
-Floats = NDArray[np.float64]
 Draws = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 

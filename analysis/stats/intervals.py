@@ -1,10 +1,13 @@
 """Intervals and power: small functions of numbers and arrays, all two-sided 95 %."""
 
+from functools import cache
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-Floats = NDArray[np.float64]
+from analysis.curves import Floats
+
 LEVEL = 0.95
 _TAIL = (1 - LEVEL) / 2
 
@@ -25,7 +28,15 @@ def upper_tail(distance: ArrayLike) -> Floats:
     Args: distance: from the bound, in standard errors. Source: the likelihood-ratio ordering of
     Feldman, Cousins 1998, Phys. Rev. D 57, 3873, for a normal estimate (abstract read).
     """
-    return np.interp(np.asarray(distance, float), _DISTANCES, _UPPER_TAILS)
+    return np.interp(np.asarray(distance, float), *_upper_tails())
+
+
+@cache
+def _upper_tails() -> tuple[Floats, Floats]:
+    """Distances, and the upper tail at each of them; solved once, when first asked for."""
+    distances = np.linspace(0.01, 1.95, 40)
+    tails = [_upper_tail(float(distance)) for distance in distances]
+    return np.append(distances, stats.norm.isf(_TAIL)), np.append(tails, _TAIL)
 
 
 def _upper_tail(distance: float) -> float:
@@ -37,10 +48,6 @@ def _upper_tail(distance: float) -> float:
         return float(stats.norm.sf(t) + below - (1 - LEVEL))
 
     return float(stats.norm.sf(optimize.brentq(outside, 1.0, 3.0)))  # pyright: ignore[reportArgumentType]
-
-
-_DISTANCES = np.append(np.linspace(0.01, 1.95, 40), stats.norm.isf(_TAIL))
-_UPPER_TAILS = np.array([*(_upper_tail(float(d)) for d in _DISTANCES[:-1]), _TAIL])
 
 
 def mean_interval(mean: ArrayLike, se: ArrayLike, df: ArrayLike) -> tuple[Floats, Floats]:

@@ -3,12 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL
 
-Floats = NDArray[np.float64]
 MIN_PAIRS = 3
 _TAIL = (1 - LEVEL) / 2
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL, upper_tail
 
-Floats = NDArray[np.float64]
 _TAIL = (1 - LEVEL) / 2
 _NUM_NODES = 15  # values of the noise that a test is averaged over
 _NUM_POINTS = 21  # of a value that are tried at a time

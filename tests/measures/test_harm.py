@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from analysis.calibration.__main__ import standardised
-from analysis.calibration.error_rates import share
+from analysis.calibration.error_rates import rate
 from analysis.calibration.simulate import Scenario, ar1, simulate
 from analysis.curves import Curves
 from analysis.measures import harm
@@ -92,7 +92,7 @@ def test_small_p_values_of_flat_curves_are_as_rare_as_they_say(num_epochs, corre
     for _ in range(num // AT_ONCE):
         largest, _, r = standardised(ar1(rng, (AT_ONCE, num_epochs), correlation).astype(float))
         hits += int((shipped().p_value(largest, num_epochs, r) <= 1e-4).sum())
-    assert share(hits, num)["low"] <= 1e-4
+    assert rate(hits, num)["low"] <= 1e-4
 
 
 def test_one_trial_that_clearly_falls_is_told_among_many_that_do_not():

@@ -9,11 +9,12 @@ from analysis.calibration.simulate import Scenario, ar1
 from analysis.calibration.simulate import simulate as simulate_population
 from analysis.curves import Curves, curves
 from analysis.measures.harm import harm, harm_of_seeds
-from analysis.measures.overfitting import measures, theil_sen, window
+from analysis.measures.overfitting import measures
 from analysis.page import findings
 from analysis.results import _means
 from analysis.sources.store import derive
 from analysis.stats.intervals import mean_interval
+from analysis.stats.windows import theil_sen, window_length
 from tests.support.simulated import (
     Curve,
     Sweep,
@@ -86,7 +87,7 @@ def test_a_hand_made_curve_gives_the_numbers_that_a_hand_would():
     epochs = derive(epochs_frame("a", right, np.ones((13, 50), bool), losses))
     (group,) = curves(epochs)
     row = both(group, 50).row(0, named=True)
-    assert window(13) == 3
+    assert window_length(13) == 3
     assert row["drop"] == pytest.approx(0.2)
     assert row["drop_low"] <= 0.2 <= row["drop_high"]
     assert row["loss_rise"] == pytest.approx(0.5)

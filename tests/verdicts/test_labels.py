@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from analysis.calibration.error_rates import CLASSES, PARTS, at_margin, share, verdicts
+from analysis.calibration.error_rates import CLASSES, PARTS, at_margin, rate, verdicts
 from analysis.calibration.simulate import Scenario
 from analysis.curves import Curves
 from analysis.measures.late import late_trend, of_mean_curves
@@ -243,7 +243,7 @@ def test_five_seeds_on_one_small_set_seldom_look_moved_by_the_optimizer():
     found = verdicts(scenario, 2000, (3, 200, 60, 0), losses=False)
     assert found["optimizer_p"].null_count() == 0
     hits = found.filter(pl.col("noise").is_in(["optimizer", "both"])).height
-    assert share(hits, 2000)["low"] <= 0.05
+    assert rate(hits, 2000)["low"] <= 0.05
 
 
 @pytest.mark.usefixtures("simulation")

@@ -26,6 +26,7 @@ from analysis.causes.effects import DIFFERENCES, contrasts
 from analysis.curves import curves
 from analysis.measures import harm, overfitting
 from analysis.sources.axes import Axis
+from analysis.stats.windows import window_length
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def measured(raw: pl.DataFrame) -> pl.DataFrame:
 
 def falls(values: Floats) -> Floats:
     """The largest window mean minus the last. (N, T) -> (N,)."""
-    return harm.largest_fall(values, overfitting.window(values.shape[1]))
+    return harm.largest_fall(values, window_length(values.shape[1]))
 
 
 def pooled(trials: pl.DataFrame, num_epochs: int) -> pl.DataFrame:

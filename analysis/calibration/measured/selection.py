@@ -18,9 +18,9 @@ from analysis.causes import ranking
 from analysis.causes.replay import BASELINE, Policy, replay
 from analysis.curves import Curves
 from analysis.measures import best_epoch
-from analysis.measures.overfitting import theil_sen
 from analysis.stats import best_set as tied
 from analysis.stats.intervals import mean_interval
+from analysis.stats.windows import theil_sen
 
 Floats = NDArray[np.float64]
 SEED = 20260201
