@@ -101,7 +101,7 @@ def curves(raw: pl.DataFrame, trials: pl.DataFrame | None = None) -> Iterator[Cu
     """All trials in groups of the same number of epochs and blocks; one empty group where there
     are none.
 
-    Args: raw: epochs of raw weights, as frames.read gives them; trials: trial_id of those that are
+    Args: raw: epochs of raw weights, as read_store gives them; trials: trial_id of those that are
         wanted, by default all. To name them is cheaper than to copy their epochs.
     """
     sizes = pl.col("val_block_n").list.len()

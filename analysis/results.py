@@ -10,14 +10,15 @@ import polars as pl
 from analysis.causes.effects import contrasts
 from analysis.causes.pooled import Causes, causes
 from analysis.curves import Curves, curves
-from analysis.measures import best_epoch, harm, overfitting
-from analysis.measures import jitter as fluctuation
-from analysis.measures.late import late_trend, of_mean_curves
+from analysis.measures.best_epoch import measure_best_epoch
+from analysis.measures.harm import measure_harm, measure_harm_of_seeds
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
+from analysis.measures.late import late_trend, late_trend_of_means
+from analysis.measures.overfitting import measure_overfitting
 from analysis.sources import censoring
-from analysis.sources import frames as sources
-from analysis.sources import store as frames
 from analysis.sources.axes import Axis, axes_of, points
-from analysis.sources.frames import Source
+from analysis.sources.frames import Source, open_sources, read_sources
+from analysis.sources.store import class_counts
 from analysis.stats.intervals import mean_interval, pooled_df
 from analysis.verdicts.labels import COLUMNS, verdict
 from raysweep.errors import InputError
@@ -137,8 +138,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     Raises: InputError when there is no such source, no trial of it has finished, or a frame is not
         valid.
     """
-    parts = sources.opened(source)
-    record, trials, epochs, quality = sources.read(parts, config=config)
+    parts = open_sources(source)
+    record, trials, epochs, quality = read_sources(parts, config=config)
     trials = trials.rename({"status": "outcome"})  # of training; `status` is the verdict's
     axes = axes_of(record)
     _refuse_names((set(TRIAL_COLUMNS) & set(trials.columns)) - {"trial_id", "config_id", "seed"})
@@ -148,9 +149,9 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     raw = epochs.filter((pl.col("weights_kind") == "raw") & used)
     components, *measures = _per_trial(raw, completed)
     pairs = completed.select("trial_id", "config_id")
-    crossfit, of_seeds = harm.harm_of_seeds(raw, pairs)
+    crossfit, of_seeds = measure_harm_of_seeds(raw, pairs)
     # A row per trial from every module; those of a whole configuration go to _configurations.
-    per_trial = [fluctuation.summarise(components).drop("val_n"), *measures, crossfit]
+    per_trial = [measure_jitter(components).drop("val_n"), *measures, crossfit]
     for measured in per_trial:
         trials = _joined(trials, measured, "trial_id")
     trials = trials.with_columns(
@@ -165,7 +166,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
             pl.col("outcome") == censoring.STOPPED,
         )
     )
-    pooled = (of_seeds, of_mean_curves(raw, pairs))
+    pooled = (of_seeds, late_trend_of_means(raw, pairs))
     stores = tuple(part for part in parts if isinstance(part, Store))
     names = [axis.name for axis in axes]
     classes = _class_counts(stores, raw, completed)
@@ -193,7 +194,7 @@ def _class_counts(
     num_classes = int(completed["num_classes"].max() or 0)  # pyright: ignore[reportArgumentType]
     if not stores or not 0 < num_classes * raw.height <= MAX_CLASS_COUNTS:
         return None
-    counts = pl.concat(frames.class_counts(store) for store in stores)
+    counts = pl.concat(class_counts(store) for store in stores)
     return counts.unique(["trial_id", "epoch"], keep="first", maintain_order=True)
 
 
@@ -257,10 +258,10 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
         # A size that is not known is NaN, not 0, which would be a subset without sampling error.
         sizes = np.array([num_train[trial_id] for trial_id in group.trial_ids], float)
         return [
-            fluctuation.components(group),
-            overfitting.measures(group, sizes),
-            best_epoch.measures(group),
-            harm.harm(group),
+            jitter_components(group),
+            measure_overfitting(group, sizes),
+            measure_best_epoch(group),
+            measure_harm(group),
             late_trend(group),
         ]
 
@@ -297,9 +298,7 @@ def _configurations(
     )
     completed = trials.filter(pl.col("outcome") == "completed")
     config_of = completed.select("trial_id", "config_id")
-    jitter = fluctuation.summarise(
-        fluctuation.pool(components.join(config_of, on="trial_id"), "config_id")
-    )
+    jitter = measure_jitter(pool_jitter(components.join(config_of, on="trial_id"), "config_id"))
     table = labels.select("config_id", "point")
     num_seeds = planned.agg(pl.len().cast(pl.Int64).alias("num_seeds"))
     for measured in (num_seeds, status, jitter, _means(completed), *pooled):

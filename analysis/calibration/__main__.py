@@ -18,8 +18,8 @@ from analysis.calibration.error_page import FIGURE, figure, page, summary
 from analysis.calibration.error_rates import PARTS
 from analysis.calibration.simulate import ar1
 from analysis.curves import Floats
-from analysis.measures import harm
 from analysis.measures.cutoffs import Cutoffs, of_json
+from analysis.measures.harm import LEVEL, largest_fall, window_noise
 from analysis.stats.trend import segments
 from analysis.stats.windows import window_length, window_means
 
@@ -50,7 +50,7 @@ def make_cutoffs(num_curves: int, seed: int = SEED, lengths: tuple[int, ...] = L
         largest, fixed, r = (np.array(values) for values in zip(*pure, *mixed, strict=True))
         for j, level in enumerate(P):
             fall[i, :, j] = _cutoff(largest, r, TARGET * level)
-        pair[i] = _cutoff(fixed, r, TARGET * harm.LEVEL)
+        pair[i] = _cutoff(fixed, r, TARGET * LEVEL)
         fall[i] = np.maximum.accumulate(fall[i], axis=1) + 1e-4 * np.arange(len(P))
     made_by = {
         "seed": seed,
@@ -79,10 +79,10 @@ def standardised(values: Floats) -> tuple[Floats, Floats, Floats]:
     num_epochs = values.shape[1]
     length = window_length(num_epochs)
     used = segments(np.ones((1, num_epochs))) >= 0
-    sd, r = harm.noise(values, np.broadcast_to(used, values.shape), length)
+    sd, r = window_noise(values, np.broadcast_to(used, values.shape), length)
     se = sd * np.sqrt(2)
     means = window_means(values, length)
-    return harm.largest_fall(values, length) / se, (means[:, 0] - means[:, -1]) / se, r
+    return largest_fall(values, length) / se, (means[:, 0] - means[:, -1]) / se, r
 
 
 def _cutoff(z: Floats, r: Floats, level: float) -> Floats:

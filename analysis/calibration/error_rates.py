@@ -15,9 +15,9 @@ from scipy import stats
 
 from analysis.calibration.simulate import Scenario, Simulated, ar1, finite_variance, simulate
 from analysis.curves import Curves
-from analysis.measures import harm
-from analysis.measures import jitter as fluctuation
 from analysis.measures.cutoffs import shipped
+from analysis.measures.harm import LEVEL, fall_of_curve, fall_of_seeds, measure_harm
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend
 from analysis.stats.trend import segments
 from analysis.stats.windows import window_length
@@ -46,18 +46,18 @@ def rate(hits: int, num: int) -> dict[str, Any]:
 def measured(made: Simulated, num_seeds: int) -> pl.DataFrame:
     """What verdict() reads, one row per configuration."""
     curves = made.curves
-    parts = fluctuation.components(curves)
+    parts = jitter_components(curves)
     num = len(curves.trial_ids) // num_seeds
     if num_seeds == 1:
-        found = fluctuation.summarise(parts).drop("trial_id")
-        found = found.hstack(harm.harm(curves).drop("trial_id"))
+        found = measure_jitter(parts).drop("trial_id")
+        found = found.hstack(measure_harm(curves).drop("trial_id"))
         mean = curves.val_accuracy
     else:
         config = pl.Series("config_id", np.arange(num).repeat(num_seeds))
-        pooled = fluctuation.pool(parts.with_columns(config), "config_id")
-        found = fluctuation.summarise(pooled).drop("config_id")
+        pooled = pool_jitter(parts.with_columns(config), "config_id")
+        found = measure_jitter(pooled).drop("config_id")
         ends = np.full((num, num_seeds), curves.num_epochs)
-        found = found.hstack(harm.of_seeds(curves, ends, shipped())[0].drop("config_id"))
+        found = found.hstack(fall_of_seeds(curves, ends, shipped())[0].drop("config_id"))
         mean = curves.val_accuracy.reshape(num, num_seeds, -1).mean(axis=1)
     found = found.hstack(late_trend(Curves.of_accuracy(mean)).drop("trial_id"))
     last = mean[:, -window_length(curves.num_epochs) :].mean(axis=1)
@@ -117,8 +117,8 @@ def flat_curves(scale: float) -> Iterator[dict[str, Any]]:
             shape = (int(10_000 * scale), num_epochs)
             values = np.sqrt(1 - white) * ar1(rng, shape, rho).astype(float)
             values += np.sqrt(white) * rng.standard_normal(shape)
-            found = harm.of_curve(values, np.broadcast_to(used, shape), shipped())
-            hits = int((found.p <= harm.LEVEL).sum())
+            found = fall_of_curve(values, np.broadcast_to(used, shape), shipped())
+            hits = int((found.p <= LEVEL).sum())
             yield {"epochs": num_epochs, "AR": rho, "white": white, **rate(hits, shape[0])}
 
 
@@ -164,7 +164,7 @@ def five_seeds(scale: float) -> Iterator[dict[str, Any]]:
                 found = verdicts(scenario, int(2000 * scale), key, losses=num_val <= 200)
                 cell = {"n": num_val, "epochs": num_epochs, "AR": rho}
                 yield {"claim": "yes", **cell, **_claim_rate(found, _OVERFITS)}
-                harmed = pl.col("harm_p") <= harm.LEVEL
+                harmed = pl.col("harm_p") <= LEVEL
                 yield {"claim": "harm_p", **cell, **_claim_rate(found, harmed)}
                 yield {
                     "claim": "optimizer",
@@ -188,8 +188,8 @@ def seeds_alone(scale: float) -> Iterator[dict[str, Any]]:
                     num = min(AT_ONCE, num_configs - first)
                     curves = _moving(rng, num * num_seeds, num_epochs, rho)
                     ends = np.full((num, num_seeds), num_epochs)
-                    found = harm.of_seeds(curves, ends, shipped())[0]
-                    hits += int((found["harm_p"] <= harm.LEVEL).sum())
+                    found = fall_of_seeds(curves, ends, shipped())[0]
+                    hits += int((found["harm_p"] <= LEVEL).sum())
                 cell = f"{num_seeds} | {num_epochs}"
                 yield {"cell": cell, "AR": rho, **rate(hits, num_configs)}
 
@@ -328,7 +328,7 @@ def power(scale: float) -> Iterator[dict[str, Any]]:
                     "fall": fall,
                     "true": true,
                     "missed_high": found.select(below.mean()).item(),
-                    **_claim_rate(found, pl.col("harm_p") <= harm.LEVEL),
+                    **_claim_rate(found, pl.col("harm_p") <= LEVEL),
                 }
 
 

@@ -15,7 +15,7 @@ from scipy import optimize, special, stats
 
 from analysis.causes import unbalanced
 from analysis.stats.intervals import LEVEL, variance_factors
-from analysis.stats.share_limits import Squares, share_limits, sum_limits
+from analysis.stats.share_intervals import Squares, share_interval, sum_interval
 
 Floats = NDArray[np.float64]
 Subset = tuple[int, ...]
@@ -298,10 +298,10 @@ def _share_out(
         between["share"] = 1.0
     for row, estimate, (found, weights) in zip(rows, estimates, sums, strict=True):
         if row["kind"] == "shapley":
-            low, high = sum_limits(found, weights)
+            low, high = sum_interval(found, weights)
             row |= {"variance": estimate, "variance_low": low / N, "variance_high": high / N}
         if clear:
-            low, high = share_limits(found, weights)
+            low, high = share_interval(found, weights)
             row |= {"share": estimate / total, "share_low": low, "share_high": high}
         else:
             row["reason"] = "the cells do not differ beyond their noise: nothing to share out"

@@ -51,7 +51,7 @@ def averaging_ratios(
     Beside them stands what the same average of the raw curve would do: a low ratio shows what
     averaging buys, and is no proof of a cause.
 
-    Args: raw: epochs of raw weights, as frames.read gives them; averaged: of all other kinds;
+    Args: raw: epochs of raw weights, as read_store gives them; averaged: of all other kinds;
         half_life: of the averaged weights, in epochs; None leaves CURVE_FILTER out.
     """
     per_trial = _per_trial(raw, averaged, half_life)

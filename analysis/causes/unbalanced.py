@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.stats.share_limits import Squares
+from analysis.stats.share_intervals import Squares
 
 Floats = NDArray[np.float64]
 Subset = tuple[int, ...]

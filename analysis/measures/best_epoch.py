@@ -18,14 +18,14 @@ NUM_FOLDS = 5  # with more, the choice hardly changes between folds, and the sco
 NUM_PARTITIONS = 8
 
 
-def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
+def measure_best_epoch(trials: Curves, seed: int = 0) -> pl.DataFrame:
     """One row per trial; accuracies are fractions, epochs count from 1; null without blocks.
 
-    best_nested: accuracy of the best epoch, chosen on four fifths of the blocks and read on the
-    fifth left out, in turn and for NUM_PARTITIONS ways to cut them; with limits for other
-    validation sets, these weights kept. optimism: the highest accuracy minus best_nested, never
-    negative. tied_from_epoch, tied_to_epoch: the first and the last of the epochs that can't be
-    told from the best.
+    best_nested is the accuracy of the best epoch, chosen on four fifths of the blocks and read on
+    the fifth left out, in turn and for NUM_PARTITIONS ways to cut them. Its 95 % confidence
+    interval is over validation sets, with these weights. optimism is the highest accuracy minus
+    best_nested, never negative. tied_from_epoch and tied_to_epoch are the first and the last of
+    the epochs that can't be told from the best.
     """
     num_trials, _, num_blocks = trials.block_accuracy.shape
     ids = pl.Series("trial_id", trials.trial_ids, dtype=pl.String)

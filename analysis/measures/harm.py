@@ -42,7 +42,8 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Fall:
-    """A fall from the largest window mean to the last one, with one-sided 95 % limits; all (N,)."""
+    """A fall from the largest window mean to the last one; all (N,). low and high are one-sided
+    95 % confidence limits."""
 
     fall: Floats
     low: Floats
@@ -50,7 +51,7 @@ class Fall:
     p: Floats
 
 
-def harm(trials: Curves, cutoffs: Cutoffs | None = None) -> pl.DataFrame:
+def measure_harm(trials: Curves, cutoffs: Cutoffs | None = None) -> pl.DataFrame:
     """One row per trial, each on its own: the test of one seed.
 
     drop, drop_low, drop_high, harm_p: of the accuracy, a fraction. loss_rise and refined_loss_rise
@@ -60,7 +61,7 @@ def harm(trials: Curves, cutoffs: Cutoffs | None = None) -> pl.DataFrame:
     """
     table = cutoffs or shipped()
     used = usable_segments(trials) >= 0
-    parts = {kind: of_curve(values, used, table) for kind, values in _falling(trials).items()}
+    parts = {kind: fall_of_curve(values, used, table) for kind, values in _falling(trials).items()}
     lowest = _lowest(trials, window_length(trials.num_epochs))
     return _frame("trial_id", trials.trial_ids, parts, lowest)
 
@@ -85,14 +86,14 @@ def _largest(means: Floats) -> Floats:
     return np.where(np.isnan(means), -np.inf, means).max(axis=1)
 
 
-def of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> Fall:
+def fall_of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> Fall:
     """The fall of each curve by itself.
 
     Args: values: (N, T); used: (N, T) epochs that tell the noise.
     """
     num_epochs = values.shape[1]
     length = window_length(num_epochs)
-    sd, correlation = noise(values, used & np.isfinite(values), length)
+    sd, correlation = window_noise(values, used & np.isfinite(values), length)
     fall = largest_fall(values, length)
     se = sd * np.sqrt(2)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -110,14 +111,14 @@ def largest_fall(values: Floats, length: int) -> Floats:
     return np.where(complete, _largest(means) - means[:, -1], np.nan)
 
 
-def noise(values: Floats, used: NDArray[np.bool_], length: int) -> tuple[Floats, Floats]:
+def window_noise(values: Floats, used: NDArray[np.bool_], length: int) -> tuple[Floats, Floats]:
     """SD of the window means around a quadratic, and lag-1 autocorrelation of the epochs around it.
 
-    Around a quadratic and not an isotonic fit, to which a fall is noise. Of the window means
-    themselves, as a lag-1 autocorrelation says too little about them where noise of several kinds
-    adds up; not below what independent epochs would give. The correlation has the bias taken off
-    that a fit of three coefficients gives it, roughly, and lies in [0, MAX_CORRELATION]; the table
-    is made with the same estimates, so they need not be right.
+    A monotone fit would call a real fall noise, so a quadratic is fitted. The SD is that of the
+    window means themselves: a lag-1 autocorrelation says too little about them where noise of
+    several kinds adds up. It is at least what independent epochs would give. The autocorrelation's
+    bias is taken off roughly; the table of cut-offs is made with the same estimates, so they need
+    not be right.
 
     Args: values, used: (N, T). Returns: (N,), (N,); NaN with fewer than MIN_POINTS used epochs.
     """
@@ -133,17 +134,17 @@ def noise(values: Floats, used: NDArray[np.bool_], length: int) -> tuple[Floats,
     return np.where(num >= MIN_POINTS, np.sqrt(variance), np.nan), r
 
 
-def harm_of_seeds(
+def measure_harm_of_seeds(
     raw: pl.DataFrame, trials: pl.DataFrame, cutoffs: Cutoffs | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The same of configurations, pooled over their seeds.
 
     One seed: as the trial. Two: the test of one seed on the mean of their curves up to the end of
-    the shorter one. Three or more: see of_seeds.
+    the shorter one. Three or more: see fall_of_seeds.
 
-    Args: raw: epochs of raw weights, as frames.read gives them; trials: trial_id, config_id of
+    Args: raw: epochs of raw weights, as read_store gives them; trials: trial_id, config_id of
         those to use.
-    Returns: trial_id, drop_crossfit (null below three seeds); and config_id with harm()'s columns.
+    Returns: trial_id, drop_crossfit (null below three seeds); config_id, measure_harm()'s columns.
     """
     table = cutoffs or shipped()
     lengths = raw.group_by("trial_id").agg(pl.col("epoch").max().alias("length"))
@@ -159,7 +160,7 @@ def harm_of_seeds(
     )
     none = Curves.of_accuracy(np.empty((0, 2 * MIN_WINDOW)))
     of_trials = [pl.DataFrame(schema={"trial_id": pl.String, "drop_crossfit": pl.Float64})]
-    of_configs = [harm(none, table).rename({"trial_id": "config_id"})]
+    of_configs = [measure_harm(none, table).rename({"trial_id": "config_id"})]
     shapes = plan.group_by("num_seeds", "shortest", "longest", maintain_order=True)
     for (num_seeds, _, longest), group in shapes:
         assert isinstance(num_seeds, int)
@@ -167,7 +168,7 @@ def harm_of_seeds(
         size = num_seeds * max(1, ROWS_AT_ONCE // (num_seeds * longest))
         for chunk in group.iter_slices(size):
             ends = chunk["length"].to_numpy().reshape(-1, num_seeds)
-            found, crossfit = of_seeds(padded(raw, chunk["trial_id"], longest), ends, table)
+            found, crossfit = fall_of_seeds(padded(raw, chunk["trial_id"], longest), ends, table)
             ids = chunk["config_id"].unique(maintain_order=True)
             of_configs.append(
                 found.with_columns(ids.alias("config_id")).select(of_configs[0].columns)
@@ -178,7 +179,7 @@ def harm_of_seeds(
     return nan_to_null(pl.concat(of_trials)), nan_to_null(pl.concat(of_configs))
 
 
-def of_seeds(
+def fall_of_seeds(
     trials: Curves, ends: NDArray[np.int64], cutoffs: Cutoffs
 ) -> tuple[pl.DataFrame, Floats]:
     """Harm of C configurations with S seeds each, and each trial's cross-fitted drop (C * S,).
@@ -209,7 +210,7 @@ def of_seeds(
         by_block = blocks[kind]
         mean = values.reshape(C, S, -1)[:, :, :shortest].mean(axis=1)
         in_all = np.all(used.reshape(C, S, -1)[:, :, :shortest], axis=1)
-        on_mean = of_curve(mean, np.asarray(in_all), cutoffs)
+        on_mean = fall_of_curve(mean, np.asarray(in_all), cutoffs)
         if S < MIN_SEEDS or shortest < 2 * length:
             parts[kind] = on_mean
         elif by_block.shape[2] > 1:
@@ -220,7 +221,7 @@ def of_seeds(
         else:
             per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, length)
             average, variance, df = _over_seeds(per_seed[..., 0])
-            sd = noise(mean, np.asarray(in_all) & np.isfinite(mean), length)[0]
+            sd = window_noise(mean, np.asarray(in_all) & np.isfinite(mean), length)[0]
             num_windows = np.maximum(np.asarray(in_all).sum(axis=1) / length - 1, 1)
             by_t = _of_t(average, *pooled_df([(variance, df), (2 * sd**2, num_windows)]))
             parts[kind] = _both(by_t, on_mean)

@@ -10,13 +10,13 @@ from analysis.curves import Curves, Floats, nan_to_null
 from analysis.measures.decomposition import (
     MIN_EXAMPLES,
     MIN_FLIPS,
-    Split,
+    VarianceSplit,
     block_gram,
     flip_bounds,
-    population_limits,
+    population_interval,
     split_of_blocks,
 )
-from analysis.measures.wander import plateau, plateau_limits
+from analysis.measures.wander import plateau, plateau_interval
 from analysis.stats.intervals import variance_factors
 from analysis.stats.trend import (
     MIN_POINTS,
@@ -27,18 +27,18 @@ from analysis.stats.trend import (
     usable_segments,
 )
 
-# What only summarise() reads, as arguments of plateau_limits and as variances.
+# What measure_jitter() alone reads: the arguments of plateau_interval, and variances.
 _WHOLE = ("plateau_var", "plateau_hf_var", "plateau_points")
 _LATE = ("late_plateau_var", "late_hf_var", "late_plateau_points")
 _INTERNAL = ("third_var", "finite_var_least", "finite_var_most", *_WHOLE, *_LATE)
 _LISTS = ("block_gram", "block_weight")
-# What pool() averages with weights hf_df, and what it adds up.
+# The columns that pool_jitter() averages with weights hf_df, and those that it adds up.
 _AVERAGED = ("hf_var", "finite_var", *_INTERNAL)
 _SUMMED = ("num_usable_epochs", "hf_df", "num_flips")
 
 
-def components(trials: Curves) -> pl.DataFrame:
-    """One row per trial with what summarise() and pool() need; nothing is left out yet."""
+def jitter_components(trials: Curves) -> pl.DataFrame:
+    """One row per trial with what pool_jitter() and measure_jitter() need, few data or not."""
     labels = usable_segments(trials)
     accuracy = np.nan_to_num(trials.val_accuracy)
     num_trials, num_epochs = accuracy.shape
@@ -100,7 +100,7 @@ def _least_flips(trials: Curves, usable: Mask) -> Floats:
     return np.round(moved.sum(axis=(1, 2)) * trials.val_n)
 
 
-def pool(parts: pl.DataFrame, by: str) -> pl.DataFrame:
+def pool_jitter(parts: pl.DataFrame, by: str) -> pl.DataFrame:
     """Components of the trials of a group, averaged with their degrees of freedom as weights."""
     weight = pl.col("hf_df")
     means = [
@@ -143,24 +143,26 @@ def _array(lists: pl.Series) -> Floats:
     return lists.explode().to_numpy().reshape(len(lists), -1)
 
 
-def summarise(parts: pl.DataFrame) -> pl.DataFrame:
-    """The published columns of fluctuation: SDs as fractions of accuracy, shares, limits.
+def measure_jitter(parts: pl.DataFrame) -> pl.DataFrame:
+    """The published columns of the jitter: SDs as fractions of accuracy, shares, intervals.
 
-    hf_sd, plateau_sd, fin_sd, finite_share and pop_var (signed) have `_low` and `_high`.
-    late_hf_sd and late_plateau_sd_low are the same of the second half of training alone.
-    finite_df and pop_df: degrees of freedom of v, and of s^2 as a measure of the population's part.
-    fin_sd_least and fin_sd_most are bounds from flips, no limits. The finite-set columns are null
-    below MIN_EXAMPLES or MIN_FLIPS.
+    hf_sd, plateau_sd, fin_sd, finite_share and pop_var (signed) have 95 % confidence intervals,
+    `_low` and `_high`. late_hf_sd and late_plateau_sd_low are of the second half of training
+    alone. finite_df and pop_df are the degrees of freedom of v, and of s^2 as a measure of the
+    population's part. fin_sd_least and fin_sd_most are bounds from flips, and no interval. The
+    columns of the finite set are null below MIN_EXAMPLES or MIN_FLIPS.
+
+    Args: parts: rows of jitter_components() or pool_jitter().
     """
     s2, nu, v = (_numbers(parts, name) for name in ("hf_var", "hf_df", "finite_var"))
     split = _split(parts, nu)
     whole, late = (
-        plateau_limits(*(_numbers(parts, name) for name in (*names, "num_curves")))
+        plateau_interval(*(_numbers(parts, name) for name in (*names, "num_curves")))
         for names in (_WHOLE, _LATE)
     )
     hf_low, hf_high = variance_factors(nu)
     fin_low, fin_high = variance_factors(split.finite_df)
-    pop_low, pop_high = population_limits(s2, v, split.total_df)
+    pop_low, pop_high = population_interval(s2, v, split.total_df)
     known = (_numbers(parts, "val_n") >= MIN_EXAMPLES) & (_numbers(parts, "num_flips") >= MIN_FLIPS)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(s2 > 0, v / s2, np.nan)
@@ -202,9 +204,9 @@ def _numbers(parts: pl.DataFrame, name: str) -> Floats:
     return parts[name].cast(pl.Float64).to_numpy()
 
 
-def _split(parts: pl.DataFrame, df: Floats) -> Split:
+def _split(parts: pl.DataFrame, df: Floats) -> VarianceSplit:
     """(rows of parts,) each; NaN without blocks."""
-    found = Split(*(np.full(len(df), np.nan) for _ in Split._fields))
+    found = VarianceSplit(*(np.full(len(df), np.nan) for _ in VarianceSplit._fields))
     for at, gram, weight in _same_blocks(parts):
         some = split_of_blocks(gram.reshape(len(at), weight.shape[1], -1), weight, df[at])
         for whole, part in zip(found, some, strict=True):

@@ -31,7 +31,7 @@ def late_trend(trials: Curves) -> pl.DataFrame:
     return nan_to_null(frame)
 
 
-def of_mean_curves(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+def late_trend_of_means(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     """late_trend() of the mean curve over seeds, up to the end of the shortest; by config_id.
 
     An epoch that a seed lacks is missing: a mean over the others is on another level.

@@ -8,7 +8,7 @@ from analysis.stats.intervals import mean_interval, pooled_df
 from analysis.stats.windows import block_variance, variance_of_mean, window_length, window_means
 
 
-def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
+def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
     """One row per trial.
 
     gap, best_naive, peak_epoch, last_accuracy, final_accuracy (mean of the last window) and
@@ -17,7 +17,7 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
     same validation set share. Accuracies are fractions.
 
     Args: num_train: (N,) size of the training set that the training subset was drawn from; NaN
-        where it is not known, which leaves the gap without limits.
+        where it is not known, which leaves the gap without an interval.
     """
     length = window_length(trials.num_epochs)
     accuracy = window_means(trials.val_accuracy, length)

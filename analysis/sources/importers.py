@@ -11,9 +11,9 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
-from analysis.sources import tables
 from analysis.sources.columns import ACCURACIES, KNOWN, REQUIRED, TYPES, listed, refusals, typed
 from analysis.sources.event_files import scalars
+from analysis.sources.tables import SUFFIXES, read_table
 from raysweep.errors import InputError, shown
 from raysweep.plain_yaml import parse_scalars
 
@@ -76,7 +76,7 @@ class Imported(NamedTuple):
     notes: list[str]
 
 
-def read(
+def read_log(
     path: Path | str,
     *,
     columns: Mapping[str, str] | None = None,
@@ -96,19 +96,19 @@ def read(
     path = Path(path)
     if path.is_dir():
         if _files(path, "*tfevents*"):
-            return tensorboard(path, columns=columns, epoch_zero=epoch_zero)
+            return read_tensorboard(path, columns=columns, epoch_zero=epoch_zero)
         if _files(path, "metrics.csv"):
-            return lightning(path, columns=columns)
+            return read_lightning(path, columns=columns)
         raise InputError(
             f"{path} is no store (it has no folder 'sweeps') and holds no curves: no event files, "
             "no metrics.csv"
         )
     if path.name == "metrics.csv":
-        return lightning(path, columns=columns)
+        return read_lightning(path, columns=columns)
     rows = _read_table(path, columns)
     if "_step" in rows.columns:
-        return wandb(rows, name=path.stem, columns=columns, epoch_zero=epoch_zero)
-    return table(rows, name=path.stem, columns=columns, epoch_zero=epoch_zero)
+        return read_wandb(rows, name=path.stem, columns=columns, epoch_zero=epoch_zero)
+    return read_rows(rows, name=path.stem, columns=columns, epoch_zero=epoch_zero)
 
 
 def is_foreign(path: Path | str) -> bool:
@@ -116,7 +116,7 @@ def is_foreign(path: Path | str) -> bool:
     path = Path(path)
     if path.is_dir():
         return not (path / "sweeps").is_dir()
-    return path.is_file() or path.suffix.lower() in tables.SUFFIXES
+    return path.is_file() or path.suffix.lower() in SUFFIXES
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -126,7 +126,7 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 def _read_table(path: Path, columns: Mapping[str, str] | None) -> pl.DataFrame:
     ids = ["trial_id", (columns or {}).get("trial_id", ""), *ALIASES["trial_id"]]
-    rows = tables.read(path, texts=ids)
+    rows = read_table(path, texts=ids)
     names = {name: name.strip() for name in rows.columns}
     if len(set(names.values())) < len(names):
         return rows  # the same name with and without a space
@@ -134,7 +134,7 @@ def _read_table(path: Path, columns: Mapping[str, str] | None) -> pl.DataFrame:
 
 
 @refusals()
-def table(
+def read_rows(
     source: pl.DataFrame | Path | str,
     *,
     name: str = "curves",
@@ -152,7 +152,7 @@ def table(
 
 
 @refusals()
-def wandb(
+def read_wandb(
     source: pl.DataFrame | Path | str,
     *,
     name: str = "run",
@@ -173,7 +173,7 @@ def wandb(
 
 
 @refusals()
-def lightning(path: Path | str, *, columns: Mapping[str, str] | None = None) -> Imported:
+def read_lightning(path: Path | str, *, columns: Mapping[str, str] | None = None) -> Imported:
     """PyTorch Lightning's CSVLogger: a metrics.csv, or a folder of versions with theirs.
 
     Its epochs count from 0. Hyperparameters are the plain values of the hparams.yaml beside it.
@@ -206,7 +206,7 @@ def _hparams(metrics: Path) -> Mapping[str, object]:
 
 
 @refusals()
-def tensorboard(
+def read_tensorboard(
     folder: Path | str,
     *,
     columns: Mapping[str, str] | None = None,

@@ -79,7 +79,7 @@ class Scan(NamedTuple):
     corrupt: list[str]
 
 
-def read(store: Store) -> Frames:
+def read_store(store: Store) -> Frames:
     """The latest sweep of a store.
 
     Raises: InputError when the store has no sweep, or no trial of it has completed or diverged.
@@ -171,7 +171,7 @@ def _named(damaged: Sequence[Damaged]) -> list[str]:
 
 
 def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:
-    """Live epochs of one trial's raw weights with columns that `read` leaves on disk.
+    """Live epochs of one trial's raw weights with columns that `read_store` leaves on disk.
 
     Those are heavy: `val_correct_bits`, `val_class_n`, `val_class_correct`.
     """

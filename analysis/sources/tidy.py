@@ -45,7 +45,7 @@ _DERIVED = ("val_accuracy", "val_loss", "train_eval_accuracy", "train_eval_loss"
 
 
 @refusals()
-def read(
+def read_tidy(
     curves: pl.DataFrame, *, name: str = "curves", config: Sequence[str] | None = None
 ) -> Frames:
     """The trials and epochs of a tidy frame.

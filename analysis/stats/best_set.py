@@ -60,7 +60,7 @@ def tied_with_best(scores: Floats, deviations: Floats, seed: int = 0) -> Mask:
 def distance_to_best(
     scores: Floats, deviations: Floats, own_var: Floats, own_df: float, seed: int = 0
 ) -> tuple[Mask, Floats, Floats]:
-    """One group of M, with limits of how far each truly is behind the best.
+    """One group of M, with confidence limits of how far each truly is behind the best.
 
     Args: scores: (M,), NaN where there is none; deviations: (M, K), the errors they share;
         own_var: (M,), variances of a further error that each has by itself, known with own_df.

@@ -13,7 +13,7 @@ _TAIL = (1 - LEVEL) / 2
 
 
 def variance_factors(df: ArrayLike) -> tuple[Floats, Floats]:
-    """Factors that turn a variance estimate with `df` into its chi-square limits."""
+    """Factors that turn a variance estimate with `df` into its chi-square confidence interval."""
     nu = np.asarray(df, float)
     with np.errstate(invalid="ignore", divide="ignore"):
         return nu / stats.chi2.isf(_TAIL, nu), nu / stats.chi2.ppf(_TAIL, nu)
@@ -51,7 +51,7 @@ def _upper_tail(distance: float) -> float:
 
 
 def mean_interval(mean: ArrayLike, se: ArrayLike, df: ArrayLike) -> tuple[Floats, Floats]:
-    """Student's limits of a mean; NaN where df < 1."""
+    """Student's 95 % confidence interval of a mean; NaN where df < 1."""
     nu = np.asarray(df, float)
     half = stats.t.ppf(1 - _TAIL, np.where(nu >= 1, nu, np.nan)) * np.asarray(se, float)
     return np.asarray(mean, float) - half, np.asarray(mean, float) + half
@@ -70,7 +70,7 @@ def pooled_df(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
 def sd_ratio(
     variance: ArrayLike, df: ArrayLike, reference: ArrayLike, reference_df: ArrayLike
 ) -> tuple[float, float, float]:
-    """Ratio of two standard deviations and its limits, averaged over slices of a grid.
+    """Ratio of two standard deviations and its 95 % interval, averaged over slices of a grid.
 
     Each argument holds one value per slice. One slice: the F interval. Several: the mean of the
     logarithms, whose bias and variance are those of a log chi-square, so no slice dominates by

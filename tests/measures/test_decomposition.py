@@ -11,10 +11,10 @@ from analysis.measures.decomposition import (
     block_gram,
     examples_needed,
     flip_bounds,
-    population_limits,
+    population_interval,
     split_of_blocks,
 )
-from analysis.measures.jitter import components, pool, summarise
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.stats.intervals import upper_tail
 from analysis.stats.trend import contrast_variance, segments
 
@@ -46,8 +46,8 @@ def covered(told, name, truth):
 @pytest.mark.usefixtures("simulation")
 def test_blocks_tell_population_movement_from_the_finite_set(num_val, jitter, repeats):
     made = quick(num_val, repeats, 1, jitter=jitter)
-    parts = components(made.curves)
-    told = summarise(parts).drop_nulls("pop_var")
+    parts = jitter_components(made.curves)
+    told = measure_jitter(parts).drop_nulls("pop_var")
     own, v = own_variance(made), mean(parts["finite_var"])
     excess = (parts["hf_var"] - parts["finite_var"]).to_numpy() / own - 1
     error = excess.std() / np.sqrt(len(excess))
@@ -63,7 +63,7 @@ def test_blocks_tell_population_movement_from_the_finite_set(num_val, jitter, re
 @pytest.mark.parametrize("num_val", [200, 1000])
 def test_a_still_population_is_found_moving_in_one_of_twenty(num_val):
     made = quick(num_val, 600, 4, jitter=0.0)
-    told = summarise(components(made.curves))
+    told = measure_jitter(jitter_components(made.curves))
     p = told["p_no_population_movement"].drop_nulls()
     assert len(p) > 500
     assert 0.02 < mean(p < 0.05) < 0.08  # 0.02 to 0.07 is promised; a binomial SE is 0.01
@@ -75,7 +75,7 @@ def test_a_process_share_of_0_4_is_seen_with_40_usable_epochs():
     still = quick(1000, 200, 5, jitter=0.0, memory=0.9).curves.val_accuracy[:, 8:]
     finite = still.var(axis=1, ddof=1).mean()
     made = quick(1000, 400, 6, jitter=float(np.sqrt(finite * 0.4 / 0.6)), memory=0.9)
-    told = summarise(components(made.curves))
+    told = measure_jitter(jitter_components(made.curves))
     assert told["num_usable_epochs"][0] == 40
     assert mean(told["p_no_population_movement"] < 0.05) > 0.8
 
@@ -84,9 +84,11 @@ def test_a_process_share_of_0_4_is_seen_with_40_usable_epochs():
 def test_seeds_that_share_a_validation_set_are_pooled_with_an_honest_interval():
     """Their common sensitivity does not average out; limits of s^2 alone cover 0.88 here."""
     made = quick(200, 400, 7, num_seeds=3, jitter=0.01)
-    parts = components(made.curves).with_columns((pl.int_range(pl.len()) // 3).alias("config"))
-    pooled = pool(parts, "config")
-    told = summarise(pooled)
+    parts = jitter_components(made.curves).with_columns(
+        (pl.int_range(pl.len()) // 3).alias("config")
+    )
+    pooled = pool_jitter(parts, "config")
+    told = measure_jitter(pooled)
     own = own_variance(made)
     assert mean(told["pop_var"]) == pytest.approx(own, rel=0.08)
     assert 0.91 < covered(told, "pop_var", own) < 0.98
@@ -108,7 +110,7 @@ def test_limits_beside_zero_hold_as_often_as_they_say():
     df = np.full(20_000, 400.0)
     for own in (0.0, 0.05, 0.1, 0.2, 1.0):
         total = (1 + own) * rng.chisquare(df) / df
-        low, high = population_limits(total, np.ones_like(df), df)
+        low, high = population_interval(total, np.ones_like(df), df)
         assert 0.94 < np.mean((low <= own) & (own <= high)) < 0.96
 
 
@@ -118,7 +120,7 @@ def test_limits_hold_where_s2_has_few_degrees_of_freedom(df, least):
     nu = np.full(20_000, df)
     for own in (0.0, 0.1, 0.3, 1.0, 3.0, 30.0):
         total = (1 + own) * rng.chisquare(nu) / nu
-        low, high = population_limits(total, np.ones_like(nu), nu)
+        low, high = population_interval(total, np.ones_like(nu), nu)
         assert np.isfinite(high).all()
         # A little below 0.95, as how the 5 % are parted is that of a normal estimate.
         assert least < np.mean((low <= own) & (own <= high)) < 0.96
@@ -133,7 +135,7 @@ def test_the_upper_limit_is_the_largest_part_that_s2_is_not_too_small_for():
         below = stats.chi2.cdf(total * df / (1 + parts), df)
         accepted = parts[below >= 0.05 - upper_tail(parts / error)]
         one = np.ones(1)
-        _, high = population_limits(total * one, one, df * one)
+        _, high = population_interval(total * one, one, df * one)
         assert high[0] == pytest.approx(accepted.max(), abs=1.1e-4)
         assert total >= 1 or high[0] < 1
 
@@ -178,7 +180,7 @@ def test_unequal_and_empty_blocks_are_weighted():
     [(90, {}), (1000, {"churn": 0.003, "jitter": 0.0}), (1000, {"num_blocks": 4})],
 )
 def test_few_examples_few_flips_or_few_blocks_give_no_share(num_val, known):
-    told = summarise(components(quick(num_val, 2, 9, **known).curves))
+    told = measure_jitter(jitter_components(quick(num_val, 2, 9, **known).curves))
     for name in ("p_no_population_movement", "finite_df", "pop_var_low"):
         assert told[name].null_count() == 2
     assert told["hf_sd"].null_count() == 0
@@ -191,7 +193,7 @@ def test_blocks_without_flips_still_give_a_share():
     blind = type(curves).of_accuracy(
         curves.val_accuracy, val_n=curves.val_n, to_wrong=missing, to_right=missing, **known
     )
-    told, seen = summarise(components(blind)), summarise(components(curves))
+    told, seen = measure_jitter(jitter_components(blind)), measure_jitter(jitter_components(curves))
     assert told["pop_var"].equals(seen["pop_var"])
     assert (told["num_flips"] < seen["num_flips"]).all()
     assert told["churn"].null_count() == told["fin_sd_most"].null_count() == 2
@@ -200,7 +202,7 @@ def test_blocks_without_flips_still_give_a_share():
 @pytest.mark.parametrize("memory", [0.0, 0.95])
 def test_flips_alone_bound_the_finite_part(memory):
     made = quick(500, 300, 11, jitter=0.004, memory=memory)
-    parts = components(made.curves)
+    parts = jitter_components(made.curves)
     v = mean(parts["finite_var"])
     assert mean(parts["finite_var_least"]) < v < mean(parts["finite_var_most"])
     assert mean(parts["finite_var_most"]) < 2.3 * mean(parts["finite_var_least"])

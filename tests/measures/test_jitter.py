@@ -5,12 +5,8 @@ import polars as pl
 import pytest
 
 from analysis.curves import Curves
-from analysis.measures.jitter import (
-    components,
-    pool,
-    summarise,
-)
-from analysis.measures.wander import plateau, plateau_limits
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
+from analysis.measures.wander import plateau, plateau_interval
 from analysis.stats.intervals import detectable_ratio, sd_ratio, variance_factors
 from analysis.stats.trend import (
     THIRD,
@@ -113,14 +109,14 @@ def test_the_interval_covers_the_variance_of_the_contrasts(num_epochs, correlati
 def test_seeds_are_pooled_by_degrees_of_freedom():
     rng = np.random.default_rng(9)
     short, long = (
-        components(Curves.of_accuracy(0.9 + 0.01 * rng.standard_normal((1, num_epochs))))
+        jitter_components(Curves.of_accuracy(0.9 + 0.01 * rng.standard_normal((1, num_epochs))))
         for num_epochs in (30, 60)
     )
     parts = pl.concat([short, long]).with_columns(pl.lit("a").alias("config"))
-    few = components(Curves.of_accuracy(np.full((1, 9), 0.9))).with_columns(
+    few = jitter_components(Curves.of_accuracy(np.full((1, 9), 0.9))).with_columns(
         pl.lit("b").alias("config")
     )
-    a, b = summarise(pool(pl.concat([parts, few]), "config")).iter_rows(named=True)
+    a, b = measure_jitter(pool_jitter(pl.concat([parts, few]), "config")).iter_rows(named=True)
     variance, df = parts["hf_var"].to_numpy(), parts["hf_df"].to_numpy()
     assert a["hf_sd"] == pytest.approx(np.sqrt((variance * df).sum() / df.sum()))
     assert a["hf_df"] == pytest.approx(df.sum())
@@ -146,7 +142,7 @@ def test_the_limits_of_the_plateau_hold_up_to_a_correlation_of_0_9(num_epochs, c
     noise = np.sqrt(mixed) * ar1(rng, (num_epochs, 2000), correlation).T
     noise += np.sqrt(1 - mixed) * rng.standard_normal(noise.shape)
     found = plateau(noise, everything(noise))
-    low, high = plateau_limits(*found, np.ones(2000))
+    low, high = plateau_interval(*found, np.ones(2000))
     assert np.mean(low > 1) < 0.035
     assert np.mean(high < 1) < 0.05
     if correlation == 0:
@@ -154,13 +150,13 @@ def test_the_limits_of_the_plateau_hold_up_to_a_correlation_of_0_9(num_epochs, c
 
 
 def test_more_seeds_narrow_the_limits_of_the_plateau():
-    one, five = (plateau_limits(1.0, 0.9, 51, num)[1][0] for num in (1, 5))
+    one, five = (plateau_interval(1.0, 0.9, 51, num)[1][0] for num in (1, 5))
     assert 1 < five < one
 
 
 def test_a_curve_too_short_for_any_contrast_has_nulls_and_no_warnings():
     for num_epochs in (1, 2, 3, 5):
-        told = summarise(components(Curves.of_accuracy(np.full((2, num_epochs), 0.5))))
+        told = measure_jitter(jitter_components(Curves.of_accuracy(np.full((2, num_epochs), 0.5))))
         assert told["hf_sd"].null_count() == told["plateau_sd"].null_count() == 2
 
 

@@ -8,8 +8,8 @@ from analysis import analyze
 from analysis.calibration.simulate import Scenario, ar1
 from analysis.calibration.simulate import simulate as simulate_population
 from analysis.curves import Curves, curves
-from analysis.measures.harm import harm, harm_of_seeds
-from analysis.measures.overfitting import measures
+from analysis.measures.harm import measure_harm, measure_harm_of_seeds
+from analysis.measures.overfitting import measure_overfitting
 from analysis.page import findings
 from analysis.results import _means
 from analysis.sources.store import derive
@@ -77,7 +77,7 @@ def simulate(curve, *, num_seeds, num_val, num_epochs, rng):
 def both(group, num_train):
     """What the two modules measure of each trial."""
     sizes = np.full(len(group.trial_ids), float(num_train))
-    return measures(group, sizes).join(harm(group), on="trial_id")
+    return measure_overfitting(group, sizes).join(measure_harm(group), on="trial_id")
 
 
 def test_a_hand_made_curve_gives_the_numbers_that_a_hand_would():
@@ -112,7 +112,7 @@ def test_without_blocks_the_gap_has_no_limits():
         pl.lit(None, pl.List(pl.Int64)).alias("val_block_n")
     )
     (group,) = curves(epochs)
-    row = measures(group, np.array([100.0])).row(0, named=True)
+    row = measure_overfitting(group, np.array([100.0])).row(0, named=True)
     assert row["gap"] == pytest.approx(0)
     assert row["gap_low"] is None
     assert row["gap_high"] is None
@@ -121,7 +121,7 @@ def test_without_blocks_the_gap_has_no_limits():
 def test_a_seed_without_a_value_adds_no_degree_of_freedom():
     right = np.random.default_rng(0).random((20, 100)) < 0.8
     (group,) = curves(derive(epochs_frame("a", right, right)))
-    one = measures(group, np.array([100.0])).with_columns(
+    one = measure_overfitting(group, np.array([100.0])).with_columns(
         pl.lit("c").alias("config_id"),
         pl.lit(20).alias("num_epochs"),
         pl.col("final_accuracy").alias("kept_accuracy"),
@@ -160,7 +160,7 @@ def test_a_fall_on_a_flat_curve_rarely_looks_sure(wander, simulation):
         rng = simulation([10, seed])
         epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=60, rng=rng)
         (group,) = curves(epochs)
-        claims += harm(group)["drop_low"][0] > 0
+        claims += measure_harm(group)["drop_low"][0] > 0
     assert claims / 200 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
 
 
@@ -177,12 +177,12 @@ def test_the_crossfitted_fall_is_unbiased_and_its_interval_covers(fall, simulati
     for seed in range(150):
         rng = simulation([11, seed])
         epochs, trials, _ = simulate(curve, num_seeds=4, num_val=300, num_epochs=60, rng=rng)
-        per_trial, pooled = harm_of_seeds(epochs, trials)
+        per_trial, pooled = measure_harm_of_seeds(epochs, trials)
         assert per_trial.height == 4
         row = pooled.row(0, named=True)
         found.append(row["drop"])
         covered += row["drop_low"] < truth < row["drop_high"]
-        naive.append(pl.concat(harm(g) for g in curves(epochs))["drop"].mean())
+        naive.append(pl.concat(measure_harm(g) for g in curves(epochs))["drop"].mean())
     assert np.mean(found) == pytest.approx(truth, abs=0.004)
     # Each limit is a one-sided 95 % one.
     assert covered / 150 > 0.9 - 2 * np.sqrt(0.1 * 0.9 / 150)
@@ -197,7 +197,7 @@ def test_the_interval_of_the_gap_covers_the_populations_gap(simulation):
         epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=45, rng=rng)
         (group,) = curves(epochs)
         # The training subset is a sample too: of a training set that is much larger.
-        row = measures(group, np.array([1e6])).row(0, named=True)
+        row = measure_overfitting(group, np.array([1e6])).row(0, named=True)
         mean = levels(Curve(speed=1.0, process=0.0), 45, rng)[-15:]
         target = np.mean(population_accuracy(curve, mean + 0.5) - population_accuracy(curve, mean))
         covered += row["gap_low"] < target < row["gap_high"]

@@ -11,7 +11,7 @@ from scipy import stats
 from analysis.calibration.error_rates import CLASSES, PARTS, at_margin, rate, verdicts
 from analysis.calibration.simulate import Scenario
 from analysis.curves import Curves
-from analysis.measures.late import late_trend, of_mean_curves
+from analysis.measures.late import late_trend, late_trend_of_means
 from analysis.verdicts.labels import Margins, benjamini_hochberg, verdict
 
 # A quiet trial that neither falls nor moves.
@@ -204,7 +204,7 @@ def test_the_late_trend_of_seeds_is_null_where_one_lacks_a_late_epoch():
             )
             for name, level, length in (("a", 0.5, 30), ("b", 0.7, 36))
         )
-        (row,) = of_mean_curves(raw.remove(**left_out), trials).iter_rows(named=True)
+        (row,) = late_trend_of_means(raw.remove(**left_out), trials).iter_rows(named=True)
         return row["late_slope"]
 
     assert slope(trial_id="none") == pytest.approx(1e-3)

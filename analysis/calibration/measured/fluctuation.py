@@ -15,7 +15,7 @@ import polars as pl
 from analysis.calibration.measured.known import PP, SEED, Floats, Table, ar1, holds, share, write
 from analysis.calibration.simulate import Scenario, Simulated, simulate
 from analysis.curves import Curves
-from analysis.measures import jitter as fluctuation
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.stats.intervals import detectable_ratio, sd_ratio, variance_factors
 from analysis.stats.trend import SECOND, THIRD, Labels, contrast_variance, segments
 
@@ -29,9 +29,9 @@ def main() -> None:
 
 def published(curves: Curves, num_seeds: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Components of all trials, and the published columns of each `num_seeds` of them pooled."""
-    parts = fluctuation.components(curves)
+    parts = jitter_components(curves)
     parts = parts.with_columns((pl.int_range(pl.len()) // num_seeds).alias("group"))
-    return parts, fluctuation.summarise(fluctuation.pool(parts, "group"))
+    return parts, measure_jitter(pool_jitter(parts, "group"))
 
 
 def mean(values: pl.Series) -> float:
@@ -73,7 +73,7 @@ def jitter(rng: np.random.Generator) -> Table:
             values = 0.9 + PP * ar1(rng, (4000, length), phi).astype(float)
             labels = np.zeros(values.shape, np.int64)
             whole = share(_hf_limits(values, labels), holds("hf", _hf_share(phi)))
-            found = fluctuation.summarise(fluctuation.components(Curves.of_accuracy(values)))
+            found = measure_jitter(jitter_components(Curves.of_accuracy(values)))
             target = PP * np.sqrt(_hf_share(phi))
             mean_square = np.sqrt(mean(found["hf_var"])) / PP
             rows.append(

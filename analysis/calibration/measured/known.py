@@ -84,7 +84,7 @@ class Population:
 def simulate(
     rng: np.random.Generator, population: Population, num_configs: int, num_train_eval: int = 20
 ) -> tuple[pl.DataFrame, Floats]:
-    """Epochs as frames.read gives them, and population accuracy (C, S, T).
+    """Epochs as read_store gives them, and population accuracy (C, S, T).
 
     The seeds of a configuration share one validation set and one training subset; every
     configuration draws its own.

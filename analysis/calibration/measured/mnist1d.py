@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from analysis.measures.decomposition import block_gram, population_limits, split_of_blocks
+from analysis.measures.decomposition import block_gram, population_interval, split_of_blocks
 from analysis.stats.trend import contrast_variance, segments
 
 Floats = NDArray[np.float64]
@@ -147,7 +147,7 @@ def measure(
         blocks = seen.reshape(num_epochs, NUM_BLOCKS, -1).mean(axis=2)
         by_blocks = split_of_blocks(block_gram(blocks[None], weight, labels), weight, hf_df)
         s2, v = by_blocks.total_var[0], by_blocks.finite_var[0]
-        low, high = population_limits(s2[None], v[None], by_blocks.total_df)
+        low, high = population_interval(s2[None], v[None], by_blocks.total_df)
         p = accuracy[labels[0] >= 0]
         rows.append(
             [

@@ -24,7 +24,8 @@ from analysis.calibration.measured.known import (
 )
 from analysis.causes.effects import DIFFERENCES, contrasts
 from analysis.curves import curves
-from analysis.measures import harm, overfitting
+from analysis.measures.harm import MIN_SEEDS, largest_fall, measure_harm, measure_harm_of_seeds
+from analysis.measures.overfitting import measure_overfitting
 from analysis.sources.axes import Axis
 from analysis.stats.windows import window_length
 
@@ -37,9 +38,9 @@ def main() -> None:
 
 
 def measured(raw: pl.DataFrame) -> pl.DataFrame:
-    """overfitting.measures of all trials and their naive falls, with config_id."""
+    """measure_overfitting of all trials and their naive falls, with config_id."""
     parts = [
-        overfitting.measures(group, np.full(len(group.trial_ids), 1e9)).with_columns(
+        measure_overfitting(group, np.full(len(group.trial_ids), 1e9)).with_columns(
             pl.Series("drop", falls(group.val_accuracy))
         )
         for group in curves(raw)
@@ -49,7 +50,7 @@ def measured(raw: pl.DataFrame) -> pl.DataFrame:
 
 def falls(values: Floats) -> Floats:
     """The largest window mean minus the last. (N, T) -> (N,)."""
-    return harm.largest_fall(values, window_length(values.shape[1]))
+    return largest_fall(values, window_length(values.shape[1]))
 
 
 def pooled(trials: pl.DataFrame, num_epochs: int) -> pl.DataFrame:
@@ -92,8 +93,8 @@ def crossfitted_fall(rng: np.random.Generator) -> Table:
             target = float(falls(population.accuracy(population.trend())[None])[0])
             naive = measured(raw)["drop"].to_numpy().mean()
             crossfit = ""
-            if num_seeds >= harm.MIN_SEEDS:
-                values = harm.harm_of_seeds(raw, trials_of(raw))[1]["drop"].to_numpy() / PP
+            if num_seeds >= MIN_SEEDS:
+                values = measure_harm_of_seeds(raw, trials_of(raw))[1]["drop"].to_numpy() / PP
                 error = 1.96 * values.std(ddof=1) / np.sqrt(len(values))
                 crossfit = f"{values.mean():.2f} ± {error:.2f}"
             rows.append(
@@ -140,7 +141,7 @@ def loss(rng: np.random.Generator) -> Table:
     for phi in (0.0, 0.5, 0.8):
         for spread in (0.01, 0.03, 0.1):
             values = 1 + spread * ar1(rng, (3000, 60), phi).astype(float)
-            rise = harm.harm(of_accuracy(np.full_like(values, 0.9), values))["loss_rise"]
+            rise = measure_harm(of_accuracy(np.full_like(values, 0.9), values))["loss_rise"]
             mean = f"{100 * rise.to_numpy().mean():.2f}"
             rows.append((f"{phi:g}", f"{100 * spread:g}", mean))
     head = "AR | SD of the loss, % | mean rise, %"

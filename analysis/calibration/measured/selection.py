@@ -17,7 +17,7 @@ from analysis.calibration.simulate import Scenario, ar1, simulate
 from analysis.causes import ranking
 from analysis.causes.replay import BASELINE, Policy, replay
 from analysis.curves import Curves
-from analysis.measures import best_epoch
+from analysis.measures.best_epoch import measure_best_epoch
 from analysis.stats import best_set as tied
 from analysis.stats.intervals import mean_interval
 from analysis.stats.windows import theil_sen
@@ -87,7 +87,7 @@ def best(rng: np.random.Generator) -> Table:
                 )
                 made = curves_of(judged(accuracy, n, rng)[:, 0], n)
                 truth = at(accuracy[:, 0], made.val_accuracy.argmax(axis=1))
-                found = best_epoch.measures(made)
+                found = measure_best_epoch(made)
                 nested, low, high = (
                     found[f"best_nested{end}"].to_numpy() for end in ("", "_low", "_high")
                 )
