@@ -50,6 +50,7 @@ class Sweep:
     def record(self):
         planned = self.plan()
         spec = self.spec.model_dump(mode="json")
+        spec["probes"]["ema_half_life"] = 1.0 if self.probes else None
         axes = {name: spec["axes"][name] for name in self.spec.axes}
         configurations = {}
         for _, config_id, _, _, point in planned:
