@@ -1,10 +1,10 @@
-"""Measures the decomposition on real training, against 20,000 fresh examples as the population.
+"""Tables 8 to 10 of docs/method/fluctuation.md: the decomposition on real training.
 
-    python -m analysis.calibration.measured.mnist1d
+python -m analysis.calibration.measured.mnist1d
 
 MNIST-1D (Greydanus and Kobak 2020, arXiv 2011.14439) is generated here after its recipe, so that
-fresh examples can be had. Each trial trains a small MLP; its correctness on the 20,000 examples is
-kept for every epoch. Validation sets are then drawn from them with replacement: the 20,000 *are*
+fresh examples can be had. Each trial trains a small MLP; its correctness on 20,000 fresh examples
+is kept for every epoch. Validation sets are then drawn from them with replacement: the 20,000 *are*
 the population, and the truth is known exactly.
 """
 
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from analysis.calibration.measured.tables import Table, cells, write
+from analysis.curves import Floats
 from analysis.measures.decomposition import block_gram, population_interval, split_of_blocks
 from analysis.stats.trend import contrast_variance, segments
 
-Floats = NDArray[np.float64]
 SEED = 20260102
 NUM_BLOCKS = 20
 LENGTH = 72  # of a signal before it is sampled at 40 points
@@ -160,17 +161,8 @@ def measure(
             ]
         )
     s2, binomial, from_blocks, v, rejected, covered = np.mean(rows, axis=0)
-    return Result(
-        setting,
-        right[-1].mean(),
-        truth[0],
-        s2,
-        binomial,
-        from_blocks,
-        v / s2,
-        rejected,
-        covered,
-    )
+    variances = (truth[0], s2, binomial, from_blocks)
+    return Result(setting, right[-1].mean(), *variances, v / s2, rejected, covered)
 
 
 def trained(
@@ -198,7 +190,6 @@ def relative_errors(found: Sequence[Result]) -> dict[str, float]:
 
 def main() -> None:
     """A Markdown table for each size of the validation set."""
-    write = sys.stdout.write
     trials = trained(SETTINGS, num_population=20_000, num_epochs=60)
     for num_val, num_sets in ((200, 4000), (1000, 1000), (5000, 400)):
         rng = np.random.default_rng([SEED, num_val])
@@ -206,29 +197,27 @@ def main() -> None:
             measure(setting, right, num_val, num_sets, rng)
             for setting, right in zip(SETTINGS, trials, strict=True)
         ]
-        write(f"**MNIST-1D, n = {num_val:,}; variances in pp²; {num_sets:,} sets a trial**\n\n")
-        write(
-            "| learning rate | batch | dropout | accuracy | truth | from blocks |"
-            " s² (naive) | s² - p(1-p)/n | finite share | p < 0.05 | coverage |\n"
+        write(*table(found, num_val, num_sets))
+        errors = ", ".join(f"{k} {v:.1%}" for k, v in relative_errors(found).items())
+        sys.stdout.write(f"Mean relative error: {errors}\n\n")
+
+
+def table(found: Sequence[Result], num_val: int, num_sets: int) -> Table:
+    """The trials of one size of the validation set."""
+    rows = []
+    for one in found:
+        variances = (one.truth, one.from_blocks, one.observed, one.binomial)
+        rows.append(
+            f"{cells('g', one.setting)} | {one.accuracy:.3f} | "
+            f"{cells('.3f', (1e4 * value for value in variances))} | "
+            f"{cells('.2f', (one.finite_share, one.rejected, one.covered))}"
         )
-        write("|" + " ---: |" * 11 + "\n")
-        for one in found:
-            variances = (one.truth, one.from_blocks, one.observed, one.binomial)
-            cells = [
-                f"{one.setting.learning_rate:g}",
-                str(one.setting.batch_size),
-                f"{one.setting.dropout:g}",
-                f"{one.accuracy:.3f}",
-                *[f"{1e4 * value:.3f}" for value in variances],
-                f"{one.finite_share:.2f}",
-                f"{one.rejected:.2f}",
-                f"{one.covered:.2f}",
-            ]
-            write("| " + " | ".join(cells) + " |\n")
-        errors = relative_errors(found)
-        write("\nMean relative error: " + ", ".join(f"{k} {v:.1%}" for k, v in errors.items()))
-        write("\n\n")
-        sys.stdout.flush()
+    head = (
+        "learning rate | batch | dropout | accuracy | truth | from blocks | s² (naive) | "
+        "s² - p(1-p)/n | finite share | p < 0.05 | coverage"
+    )
+    means = f"means over {num_sets:,} validation sets a trial"
+    return f"MNIST-1D, n = {num_val:,}: variances in pp², {means}", head, rows
 
 
 if __name__ == "__main__":
