@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# What the matrices are made of; the last two may be missing.
-COLUMNS = (
+# The columns of the epochs that matrices are made of; the last two may be missing.
+COLUMNS = [
     "trial_id",
     "epoch",
     "lr",
@@ -27,7 +27,7 @@ COLUMNS = (
     "val_block_correct",
     "val_block_loss_sum",
     "val_block_nll_sum",
-)
+]
 ROWS_AT_ONCE = 60_000  # bounds the memory of the block arrays to some tens of megabytes
 
 

@@ -29,7 +29,7 @@ LENGTHS = (11, 13, 15, 17, 20, 23, 24, 30, 31, 32, 40, 60, 90, 120, 200)
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.9)
 MIXED = tuple((rho, white) for rho in (0.8, 0.9) for white in (0.2, 0.4, 0.6, 0.8))
 P = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
-HERE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 def make_cutoffs(num_curves: int, seed: int = SEED, lengths: tuple[int, ...] = LENGTHS) -> Cutoffs:
@@ -99,9 +99,12 @@ def measure(part: str, scale: float, folder: Path) -> None:
     path = folder / f"{part}.json"
     if path.exists():
         return
-    rows = list(PARTS[part](scale))
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows), "utf-8")
+    _write(path, json.dumps(list(PARTS[part](scale))))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
     sys.stderr.write(f"wrote {path}\n")
 
 
@@ -112,8 +115,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--only", choices=("cutoffs", *PARTS, "page"), action="append", help="a part of the work"
     )
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the .json files")
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "error-rates.md")
+    parser.add_argument("--out", type=Path, default=PACKAGE, help="folder of measures/, page/")
+    parser.add_argument("--page", type=Path, default=PACKAGE.parent / "docs" / "error-rates.md")
     parser.add_argument(
         "--parts", type=Path, default=Path("results/calibration"), help="folder of measured rows"
     )
@@ -121,9 +124,8 @@ def main(argv: list[str] | None = None) -> None:
     only = args.only or ("cutoffs", *PARTS, "page")
     if "cutoffs" in only:
         made = make_cutoffs(200 if args.quick else 30_000)
-        path = args.out / "calibration.json"
-        path.write_text(json.dumps(made.as_json(), separators=(",", ":")) + "\n", "utf-8")
-        sys.stderr.write(f"wrote {path}\n")
+        text = json.dumps(made.as_json(), separators=(",", ":")) + "\n"
+        _write(args.out / "measures" / "cutoffs.json", text)
     for part in PARTS:
         if part in only:
             measure(part, 0.01 if args.quick else 1.0, args.parts)
@@ -131,11 +133,10 @@ def main(argv: list[str] | None = None) -> None:
         rows = {
             part: json.loads((args.parts / f"{part}.json").read_text("utf-8")) for part in PARTS
         }
-        args.page.write_text(page(rows), "utf-8")
+        _write(args.page, page(rows))
         told = json.dumps(summary(rows), indent=1, ensure_ascii=False) + "\n"
-        (args.out / "error_rates.json").write_text(told, "utf-8")
+        _write(args.out / "page" / "error_rates.json", told)
         figure(rows["power"]).save(args.page.with_name(FIGURE))
-        sys.stderr.write(f"wrote {args.page}\n")
 
 
 if __name__ == "__main__":

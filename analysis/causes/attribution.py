@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from analysis.causes import unbalanced
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL, variance_factors
 from analysis.stats.share_intervals import Squares, share_interval, sum_interval
 
-Floats = NDArray[np.float64]
 Subset = tuple[int, ...]
 _TAIL = (1 - LEVEL) / 2
 _MAX_NAMED = 5

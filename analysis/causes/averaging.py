@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.curves import Curves, curves, padded
+from analysis.curves import Curves, Floats, curves, padded
 from analysis.measures.decomposition import MIN_EXAMPLES, block_gram, split_of_blocks
 from analysis.stats.ratios import MIN_PAIRS, Ratio, ratio_of_means
 from analysis.stats.trend import (
@@ -20,7 +20,6 @@ from analysis.stats.trend import (
     valid_contrasts,
 )
 
-Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 RAW = "raw"
 CURVE_FILTER = "raw, curve averaged"  # R_0: the same average, of the raw curve's points

@@ -8,13 +8,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.causes.attribution import noncentral_limits
-from analysis.curves import Curves, curves
+from analysis.curves import Curves, Floats, curves
 from analysis.measures.decomposition import MIN_EXAMPLES
 from analysis.stats.intervals import variance_factors
 from analysis.stats.trend import quadratic_residuals, usable_segments
 from analysis.stats.windows import inflation
 
-Floats = NDArray[np.float64]
 WINDOW = 1 / 3  # of training, at its end
 MIN_WINDOW = 8  # usable epochs there
 

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from analysis.curves import Floats
 from analysis.stats.ratios import MIN_PAIRS, ratio_of_means
 
-Floats = NDArray[np.float64]
 COLUMNS = ("gns_small_sq", "gns_big_sq", "gns_b_small", "gns_b_big", "gns_steps")
 SCHEMA = {
     "noise_scale": pl.Float64,  # examples: tr(Sigma) / |G|^2

@@ -14,12 +14,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.curves import Curves
+from analysis.curves import Curves, Floats
 from analysis.measures.decomposition import MIN_EXAMPLES, MIN_FLIPS, block_gram, split_of_blocks
 from analysis.stats.intervals import mean_interval
 from analysis.stats.trend import MIN_POINTS, contrast_variance, usable_segments
 
-Floats = NDArray[np.float64]
 LAW_MARGIN = 0.15  # of the exponent: doubling both then changes the jitter by 11 % at most
 LAW_TAIL = 0.05  # of each of the two one-sided tests
 MIN_SPARE_TRIALS = 10  # beyond the number of terms; with fewer, interactions are left out

@@ -20,52 +20,29 @@ from raysweep.plain_yaml import parse_scalars
 EpochZero = Literal["first", "untrained"]
 # Other tools' names of our columns, best first, in lower case with everything else as "_". What is
 # logged while training is taken to be accumulated in train mode, as it nearly always is.
-ALIASES: dict[str, tuple[str, ...]] = {
-    "trial_id": ("run_id", "trial", "run", "run_name", "experiment_id"),
-    "epoch": ("epochs", "trainer_epoch", "train_epoch"),
-    "seed": ("random_seed", "rng_seed", "manual_seed", "seed_everything"),
-    "val_accuracy": (
-        "val_acc",
-        "valid_acc",
-        "valid_accuracy",
-        "validation_acc",
-        "validation_accuracy",
-        "eval_acc",
-        "eval_accuracy",
-        "val_acc_epoch",
-        "val_accuracy_epoch",
-        "val_acc1",
-        "val_acc_top1",
-        "val_top1",
-        "eval_top1",
-        "val_top1_acc",
-        "metrics_accuracy_top1",
-        "test_acc",
-        "test_accuracy",
-    ),
-    "val_loss": ("valid_loss", "validation_loss", "eval_loss", "val_loss_epoch", "test_loss"),
-    "train_accuracy_running": (
-        "train_acc_epoch",
-        "train_accuracy_epoch",
-        "train_accuracy",
-        "train_acc",
-        "training_accuracy",
-        "training_acc",
-        "train_top1",
-        "train_acc_step",
-        "accuracy",
-        "acc",
-    ),
-    "train_loss_running": (
-        "train_loss_epoch",
-        "train_loss",
-        "training_loss",
-        "train_loss_step",
-        "loss",
-    ),
-    "learning_rate": ("lr", "train_learning_rate", "train_lr", "lr_pg0"),
-    "num_val": ("n_val", "val_n", "val_size", "num_val_examples"),
-    "num_train": ("n_train", "train_n", "train_size", "num_train_examples"),
+ALIASES: dict[str, list[str]] = {
+    ours: theirs.split()
+    for ours, theirs in {
+        "trial_id": "run_id trial run run_name experiment_id",
+        "epoch": "epochs trainer_epoch train_epoch",
+        "seed": "random_seed rng_seed manual_seed seed_everything",
+        "val_accuracy": """
+            val_acc valid_acc valid_accuracy validation_acc validation_accuracy eval_acc
+            eval_accuracy val_acc_epoch val_accuracy_epoch val_acc1 val_acc_top1 val_top1
+            eval_top1 val_top1_acc metrics_accuracy_top1 test_acc test_accuracy
+        """,
+        "val_loss": "valid_loss validation_loss eval_loss val_loss_epoch test_loss",
+        "train_accuracy_running": """
+            train_acc_epoch train_accuracy_epoch train_accuracy train_acc
+            training_accuracy training_acc train_top1 train_acc_step accuracy acc
+        """,
+        "train_loss_running": """
+            train_loss_epoch train_loss training_loss train_loss_step loss
+        """,
+        "learning_rate": "lr train_learning_rate train_lr lr_pg0",
+        "num_val": "n_val val_n val_size num_val_examples",
+        "num_train": "n_train train_n train_size num_train_examples",
+    }.items()
 }
 
 
@@ -267,7 +244,7 @@ def _renamed(
         by_plain = {_plain(name): name for name in reversed(rows.columns) if name not in names}
         if ours == "learning_rate":
             rates = [name for name in by_plain if re.match(r"lr_(adam|sgd|rmsprop|adagrad)", name)]
-            aliases = (*aliases, *(rates if len(rates) == 1 else ()))
+            aliases = [*aliases, *(rates if len(rates) == 1 else ())]
         theirs = next((by_plain[a] for a in (ours, *aliases) if a in by_plain), None)
         if theirs is not None:
             names[theirs] = ours
