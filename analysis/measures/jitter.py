@@ -18,14 +18,7 @@ from analysis.measures.decomposition import (
 )
 from analysis.measures.wander import plateau, plateau_interval
 from analysis.stats.intervals import variance_factors
-from analysis.stats.trend import (
-    MIN_POINTS,
-    THIRD,
-    Labels,
-    Mask,
-    contrast_variance,
-    usable_segments,
-)
+from analysis.stats.trend import MIN_POINTS, THIRD, Labels, Mask, contrast_variance, usable_segments
 
 # What measure_jitter() alone reads: the arguments of plateau_interval, and variances.
 _WHOLE = ("plateau_var", "plateau_hf_var", "plateau_points")

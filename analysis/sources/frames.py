@@ -198,9 +198,7 @@ def _points(
 
 
 def _planned(
-    records: Sequence[dict[str, Any]],
-    axes: dict[str, list[Any]],
-    points: dict[str, dict[str, Any]],
+    records: Sequence[dict[str, Any]], axes: dict[str, list[Any]], points: dict[str, dict[str, Any]]
 ) -> list[Any]:
     """[trial_id, config_id, seed] of every trial, in the order of the axes' levels and seeds."""
 

@@ -118,11 +118,7 @@ def _num_of(planned: pl.DataFrame, rows: pl.DataFrame) -> int:
 
 
 def scan(
-    store: Store,
-    table: Table,
-    columns: Sequence[str] | None = None,
-    *,
-    trial_id: str | None = None,
+    store: Store, table: Table, columns: Sequence[str] | None = None, *, trial_id: str | None = None
 ) -> Scan:
     """All rows of the live files that can be read, in the order of writing; or one trial's."""
     found = store.scan(table, columns, trial_id=trial_id)

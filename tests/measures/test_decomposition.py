@@ -40,8 +40,7 @@ def covered(told, name, truth):
 
 
 @pytest.mark.parametrize(
-    ("num_val", "jitter", "repeats"),
-    [(200, 0.01, 600), (1000, 0.004, 600), (5000, 0.004, 200)],
+    ("num_val", "jitter", "repeats"), [(200, 0.01, 600), (1000, 0.004, 600), (5000, 0.004, 200)]
 )
 @pytest.mark.usefixtures("simulation")
 def test_blocks_tell_population_movement_from_the_finite_set(num_val, jitter, repeats):

@@ -9,12 +9,7 @@ from analysis.curves import Curves
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.wander import plateau, plateau_interval
 from analysis.stats.intervals import detectable_ratio, sd_ratio, variance_factors
-from analysis.stats.trend import (
-    THIRD,
-    contrast_variance,
-    planned_df,
-    segments,
-)
+from analysis.stats.trend import THIRD, contrast_variance, planned_df, segments
 
 
 def flat(num_epochs):

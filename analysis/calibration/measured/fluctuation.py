@@ -224,7 +224,4 @@ def ratio(rng: np.random.Generator) -> Table:
 
 
 if __name__ == "__main__":
-    write_all(
-        {0: trend, 1: jitter, 2: plateau, 4: blocks, 5: flips, 6: movement, 8: ratio},
-        SEED,
-    )
+    write_all({0: trend, 1: jitter, 2: plateau, 4: blocks, 5: flips, 6: movement, 8: ratio}, SEED)
