@@ -53,6 +53,7 @@ class Imported(NamedTuple):
     notes: list[str]
 
 
+@refusals()
 def read_log(
     path: Path | str,
     *,
@@ -73,19 +74,16 @@ def read_log(
     path = Path(path)
     if path.is_dir():
         if _files(path, "*tfevents*"):
-            return read_tensorboard(path, columns=columns, epoch_zero=epoch_zero)
+            return _read_tensorboard(path, columns, epoch_zero)
         if _files(path, "metrics.csv"):
-            return read_lightning(path, columns=columns)
+            return _read_lightning(path, columns)
         raise InputError(
             f"{path} is no store (it has no folder 'sweeps') and holds no curves: no event files, "
             "no metrics.csv"
         )
     if path.name == "metrics.csv":
-        return read_lightning(path, columns=columns)
-    rows = _read_table(path, columns)
-    if "_step" in rows.columns:
-        return read_wandb(rows, name=path.stem, columns=columns, epoch_zero=epoch_zero)
-    return read_rows(rows, name=path.stem, columns=columns, epoch_zero=epoch_zero)
+        return _read_lightning(path, columns)
+    return _read_rows(path, columns, epoch_zero)
 
 
 def is_foreign(path: Path | str) -> bool:
@@ -110,52 +108,32 @@ def _read_table(path: Path, columns: Mapping[str, str] | None) -> pl.DataFrame:
     return rows.rename(names)
 
 
-@refusals()
-def read_rows(
-    source: pl.DataFrame | Path | str,
-    *,
-    name: str = "curves",
-    columns: Mapping[str, str] | None = None,
-    epoch_zero: EpochZero | None = None,
+def _read_rows(
+    path: Path, columns: Mapping[str, str] | None, epoch_zero: EpochZero | None
 ) -> Imported:
-    """A table with one row per trial and epoch. Without a trial's column it is one trial."""
-    rows = source if isinstance(source, pl.DataFrame) else _read_table(Path(source), columns)
-    if set(REQUIRED) <= set(rows.columns) and not columns and epoch_zero is None:
+    """A table, or rows of wandb's `run.scan_history()`, which have `_step`.
+
+    Without a trial's column it is one trial. wandb's rows of one epoch are put together: the last
+    value of each column, the mean of what is logged while training.
+    """
+    rows = _read_table(path, columns)
+    history = "_step" in rows.columns
+    as_it_is = not history and not columns and epoch_zero is None
+    if as_it_is and set(REQUIRED) <= set(rows.columns):
         return Imported(rows, [])  # ours already
     rows, notes = _renamed(rows, columns)
     if "trial_id" not in rows.columns:
-        rows = rows.with_columns(pl.lit(name).alias("trial_id"))
+        rows = rows.with_columns(pl.lit(path.stem).alias("trial_id"))
+    if history:
+        rows = _one_per_epoch(rows.drop("_runtime", "_timestamp", strict=False), "_step")
     return _finished(rows, notes, epoch_zero)
 
 
-@refusals()
-def read_wandb(
-    source: pl.DataFrame | Path | str,
-    *,
-    name: str = "run",
-    columns: Mapping[str, str] | None = None,
-    epoch_zero: EpochZero | None = None,
-) -> Imported:
-    """Rows of `run.scan_history()`, as JSON lines or CSV, of one run or, with run_id, of several.
-
-    Rows of one epoch are put together: the last value of each column, the mean of what is logged
-    while training.
-    """
-    rows = source if isinstance(source, pl.DataFrame) else _read_table(Path(source), columns)
-    rows, notes = _renamed(rows, columns)
-    if "trial_id" not in rows.columns:
-        rows = rows.with_columns(pl.lit(name).alias("trial_id"))
-    rows = rows.drop("_runtime", "_timestamp", strict=False)
-    return _finished(_one_per_epoch(rows, "_step"), notes, epoch_zero)
-
-
-@refusals()
-def read_lightning(path: Path | str, *, columns: Mapping[str, str] | None = None) -> Imported:
+def _read_lightning(path: Path, columns: Mapping[str, str] | None) -> Imported:
     """PyTorch Lightning's CSVLogger: a metrics.csv, or a folder of versions with theirs.
 
     Its epochs count from 0. Hyperparameters are the plain values of the hparams.yaml beside it.
     """
-    path = Path(path)
     root = path.parent if path.is_file() else path
     files = [path] if path.is_file() else _files(path, "metrics.csv")
     if not files:
@@ -182,18 +160,13 @@ def _hparams(metrics: Path) -> Mapping[str, object]:
     return parse_scalars(text, source=str(path))
 
 
-@refusals()
-def read_tensorboard(
-    folder: Path | str,
-    *,
-    columns: Mapping[str, str] | None = None,
-    epoch_zero: EpochZero | None = None,
+def _read_tensorboard(
+    folder: Path, columns: Mapping[str, str] | None, epoch_zero: EpochZero | None
 ) -> Imported:
     """Scalars of event files, one trial per folder that holds some.
 
     An epoch is what lies between two values of the validation accuracy: steps are no epochs.
     """
-    folder = Path(folder)
     found: list[tuple[str, int, str, float]] = []
     for file in _files(folder, "*tfevents*"):
         name = str(file.parent.relative_to(folder)) if file.parent != folder else folder.name

@@ -91,7 +91,7 @@ def curves_of(path, options, config=None):
     """From a file to the frames that the analysis starts from."""
     if path.is_file() and path.name == "metrics.csv":
         options = {"columns": options["columns"]}
-        return read_tidy(importers.read_lightning(path, **options).curves, config=config)
+        return read_tidy(importers.read_log(path, **options).curves, config=config)
     return read_tidy(importers.read_log(path, **options).curves, config=config)
 
 
@@ -246,7 +246,7 @@ def test_hyperparameters_of_other_tools_are_taken_though_something_nested_is_odd
     (tmp_path / "hparams.yaml").write_text(
         "lr: 1e-3\nsizes: &s [1, 2]\nagain: *s\nact: !!python/name:torch.nn.ReLU ''\n"
     )
-    curves, _ = importers.read_lightning(tmp_path)
+    curves, _ = importers.read_log(tmp_path)
     assert curves["learning_rate"].to_list() == [0.001]
     assert not {"sizes", "again", "act"} & set(curves.columns)
 
