@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# What the matrices are made of; the last two may be missing.
-COLUMNS = (
+# The columns of the epochs that matrices are made of; the last two may be missing.
+COLUMNS = [
     "trial_id",
     "epoch",
     "lr",
@@ -27,8 +27,13 @@ COLUMNS = (
     "val_block_correct",
     "val_block_loss_sum",
     "val_block_nll_sum",
-)
+]
 ROWS_AT_ONCE = 60_000  # bounds the memory of the block arrays to some tens of megabytes
+
+
+def nan_to_null(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with null, "not estimated", in place of every NaN."""
+    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def curves(raw: pl.DataFrame, trials: pl.DataFrame | None = None) -> Iterator[Cu
     """All trials in groups of the same number of epochs and blocks; one empty group where there
     are none.
 
-    Args: raw: epochs of raw weights, as frames.read gives them; trials: trial_id of those that are
+    Args: raw: epochs of raw weights, as read_store gives them; trials: trial_id of those that are
         wanted, by default all. To name them is cheaper than to copy their epochs.
     """
     sizes = pl.col("val_block_n").list.len()

@@ -9,66 +9,23 @@ import polars as pl
 
 from analysis.causes.effects import paired_effects
 from analysis.causes.pooled import Causes, causes
-from analysis.curves import Curves, curves
-from analysis.measures import best_epoch, harm, overfitting
-from analysis.measures import jitter as fluctuation
-from analysis.measures.late import late_trend, of_mean_curves
+from analysis.columns import FRAMES, described, estimates, ordered
+from analysis.curves import Curves, Floats, curves, nan_to_null
+from analysis.measures.best_epoch import measure_best_epoch
+from analysis.measures.harm import measure_harm, measure_harm_of_seeds
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
+from analysis.measures.late import late_trend, late_trend_of_means
+from analysis.measures.overfitting import measure_overfitting
 from analysis.sources import censoring
-from analysis.sources import frames as sources
-from analysis.sources import store as frames
 from analysis.sources.axes import Axis, axes_of, points
-from analysis.sources.frames import Source
+from analysis.sources.frames import Source, open_sources, read_sources
+from analysis.sources.store import class_counts
 from analysis.stats.intervals import mean_interval, pooled_df
 from analysis.verdicts.rules import COLUMNS, verdict
 from raysweep.errors import InputError
 from raysweep.spec import nested_fields
 from raysweep.store.files import Store
 
-# What `Analysis.trials` has at least; a column that nothing could be estimated of is null.
-TRIAL_COLUMNS: dict[str, pl.DataType] = {
-    **dict.fromkeys(("trial_id", "config_id"), pl.String()),
-    **dict.fromkeys(("seed", "num_epochs", "num_usable_epochs"), pl.Int64()),
-    **dict.fromkeys(
-        (
-            "hf_sd",
-            "hf_sd_low",
-            "hf_sd_high",
-            "hf_df",
-            "trend_ratio",
-            "plateau_sd",
-            "pop_var",
-            "pop_var_low",
-            "pop_var_high",
-            "fin_sd",
-            "finite_share",
-            "finite_share_low",
-            "finite_share_high",
-            "p_no_population_movement",
-            "churn",
-            "gap",
-            "gap_low",
-            "gap_high",
-            "gap_slope",
-        ),
-        pl.Float64(),
-    ),
-    **dict.fromkeys(("peak_epoch", "tied_from_epoch"), pl.Int64()),
-    **dict.fromkeys(
-        (
-            "drop",
-            "drop_low",
-            "drop_high",
-            "harm_p",
-            "loss_rise",
-            "refined_loss_rise",
-            "best_naive",
-            "best_nested",
-            "optimism",
-        ),
-        pl.Float64(),
-    ),
-    **dict.fromkeys(("noise", "overfit", "status", "reason"), pl.String()),
-}
 MAX_CLASS_COUNTS = 5_000_000  # classes times epochs of all trials
 # Of the verdict; a sentence for each label, and `reason` with all of them.
 LABELS = ("status", "noise", "overfit", "status_reason", "noise_reason", "overfit_reason", "reason")
@@ -92,14 +49,15 @@ EVIDENCE = {
 
 @dataclass(frozen=True)
 class Analysis:
-    """Tidy frames of one source. Accuracies are fractions; limits are two-sided 95 %.
+    """Tidy frames of one source; columns() says what is in the first three.
+
+    Accuracies are fractions; `_low` and `_high` end two-sided 95 % confidence intervals.
 
     record: the sweep's own record: spec, versions, hardware, command; of a frame of curves what
         it tells
     axes: what varies, with levels in the order of the spec
     points: one row per planned configuration: config_id, point (its words), a label per axis
-    trials: one row per finished trial, with TRIAL_COLUMNS, its hyperparameters and more; estimates
-        are null unless it completed
+    trials: one row per finished trial; estimates are null unless it completed
     configurations: one row per planned configuration, pooled over its completed seeds
     epochs: one live row per trial, epoch and weights_kind
     effects: paired differences between the levels of each axis (see analysis.causes.effects)
@@ -124,6 +82,15 @@ class Analysis:
         """Which axis explains how much of each response (see analysis.causes.attribution)."""
         return self.causes.attribution
 
+    def columns(self) -> pl.DataFrame:
+        """Every column of trials, configurations and epochs, in words.
+
+        Returns: one row per column: frame, name, type, unit, meaning, module (that makes it) and
+            read_by (page, verdicts, causes, or "you" where nothing here reads it).
+        """
+        frames = (self.trials, self.configurations, self.epochs)
+        return described(dict(zip(FRAMES, frames, strict=True)))
+
 
 def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     """Analyze the latest sweep of a store, of several stores together, or curves of other tools.
@@ -140,35 +107,34 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     Raises: InputError when there is no such source, no trial of it has finished, or a frame is not
         valid.
     """
-    parts = sources.opened(source)
-    record, trials, epochs, quality = sources.read(parts, config=config)
+    parts = open_sources(source)
+    record, trials, epochs, quality = read_sources(parts, config=config)
     trials = trials.rename({"status": "outcome"})  # of training; `status` is the verdict's
     axes = axes_of(record)
-    _refuse_names((set(TRIAL_COLUMNS) & set(trials.columns)) - {"trial_id", "config_id", "seed"})
+    if taken := estimates() & set(trials.columns):
+        name = min(taken)
+        raise InputError(f"column {name!r} of the curves has the name of a measure: rename it")
     labels = points(record, axes)
     completed = trials.filter(pl.col("outcome") == "completed")
     used = pl.col("trial_id").is_in(completed["trial_id"].implode())
     raw = epochs.filter((pl.col("weights_kind") == "raw") & used)
     components, *measures = _per_trial(raw, completed)
     pairs = completed.select("trial_id", "config_id")
-    crossfit, of_seeds = harm.harm_of_seeds(raw, pairs)
+    crossfit, of_seeds = measure_harm_of_seeds(raw, pairs)
     # A row per trial from every module; those of a whole configuration go to _configurations.
-    per_trial = [fluctuation.summarise(components).drop("val_n"), *measures, crossfit]
-    for measured in per_trial:
-        trials = _joined(trials, measured, "trial_id")
+    for measured in (measure_jitter(components).drop("val_n"), *measures, crossfit):
+        trials = trials.join(measured, on="trial_id", how="left", maintain_order="left")
     trials = trials.with_columns(
         (pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy")
     ).with_columns(
         pl.coalesce("restored_accuracy", "final_accuracy").alias("kept_accuracy"),
         pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),
     )
-    trials = _complete(
-        censoring.labelled(
-            _judged(trials, diverged=pl.col("outcome") == "diverged", val_n=pl.col("n_val")),
-            pl.col("outcome") == censoring.STOPPED,
-        )
+    trials = censoring.labelled(
+        _judged(trials, diverged=pl.col("outcome") == "diverged", val_n=pl.col("n_val")),
+        pl.col("outcome") == censoring.STOPPED,
     )
-    pooled = (of_seeds, of_mean_curves(raw, pairs))
+    pooled = (of_seeds, late_trend_of_means(raw, pairs))
     stores = tuple(part for part in parts if isinstance(part, Store))
     names = [axis.name for axis in axes]
     classes = _class_counts(stores, raw, completed)
@@ -179,9 +145,9 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         record=record,
         axes=axes,
         points=labels,
-        trials=trials,
-        configurations=configurations,
-        epochs=epochs,
+        trials=ordered("trials", trials),
+        configurations=ordered("configurations", configurations),
+        epochs=ordered("epochs", epochs),
         effects=paired_effects(paired, configurations, labels, axes),
         causes=causes(record, compared, epochs, raw, labels, names, classes),
         quality=pl.concat([quality, _not_recorded(epochs)]),
@@ -196,17 +162,8 @@ def _class_counts(
     num_classes = int(completed["num_classes"].max() or 0)  # pyright: ignore[reportArgumentType]
     if not stores or not 0 < num_classes * raw.height <= MAX_CLASS_COUNTS:
         return None
-    counts = pl.concat(frames.class_counts(store) for store in stores)
+    counts = pl.concat(class_counts(store) for store in stores)
     return counts.unique(["trial_id", "epoch"], keep="first", maintain_order=True)
-
-
-def _joined(table: pl.DataFrame, measured: pl.DataFrame, on: str) -> pl.DataFrame:
-    """A table with what a module measured beside it.
-
-    Raises: InputError when a hyperparameter has the name of a measure.
-    """
-    _refuse_names(set(table.columns) & set(measured.columns) - {on})
-    return table.join(measured, on=on, how="left", maintain_order="left")
 
 
 def _with_one_kind_of_fall(trials: pl.DataFrame) -> pl.DataFrame:
@@ -218,21 +175,6 @@ def _with_one_kind_of_fall(trials: pl.DataFrame) -> pl.DataFrame:
     if not trials["drop_crossfit"].count():
         return trials
     return trials.with_columns(pl.col("drop_crossfit").alias("drop"))
-
-
-def _refuse_names(taken: set[str]) -> None:
-    if taken:
-        name = min(taken)
-        raise InputError(f"column {name!r} of the curves has the name of a measure: rename it")
-
-
-def _complete(trials: pl.DataFrame) -> pl.DataFrame:
-    """With all TRIAL_COLUMNS."""
-    return trials.with_columns(
-        pl.lit(None, kind).alias(name)
-        for name, kind in TRIAL_COLUMNS.items()
-        if name not in trials.columns
-    )
 
 
 def _not_recorded(epochs: pl.DataFrame) -> pl.DataFrame:
@@ -260,10 +202,10 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
         # A size that is not known is NaN, not 0, which would be a subset without sampling error.
         sizes = np.array([num_train[trial_id] for trial_id in group.trial_ids], float)
         return [
-            fluctuation.components(group),
-            overfitting.measures(group, sizes),
-            best_epoch.measures(group),
-            harm.harm(group),
+            jitter_components(group),
+            measure_overfitting(group, sizes),
+            measure_best_epoch(group),
+            measure_harm(group),
             late_trend(group),
         ]
 
@@ -300,13 +242,11 @@ def _configurations(
     )
     completed = trials.filter(pl.col("outcome") == "completed")
     config_of = completed.select("trial_id", "config_id")
-    jitter = fluctuation.summarise(
-        fluctuation.pool(components.join(config_of, on="trial_id"), "config_id")
-    )
+    jitter = measure_jitter(pool_jitter(components.join(config_of, on="trial_id"), "config_id"))
     table = labels.select("config_id", "point")
     num_seeds = planned.agg(pl.len().cast(pl.Int64).alias("num_seeds"))
     for measured in (num_seeds, status, jitter, _means(completed), *pooled):
-        table = _joined(table, measured, "config_id")
+        table = table.join(measured, on="config_id", how="left", maintain_order="left")
     table = table.with_columns(
         pl.col("^num_(seeds|completed|diverged|failed|stopped|stopped_early)$").fill_null(0)
     )
@@ -337,9 +277,9 @@ def _judged(table: pl.DataFrame, **known: pl.Expr) -> pl.DataFrame:
 
 
 def _means(completed: pl.DataFrame) -> pl.DataFrame:
-    """Means over seeds with Student's limits.
+    """Means over seeds with Student's 95 % confidence intervals.
 
-    The gap's limits add the error of the one validation set that all seeds share.
+    That of the gap adds the error of the one validation set that all seeds share.
     """
     names = ("final_accuracy", "kept_accuracy", "chosen_accuracy", "best_naive", "gap")
     table = completed.group_by("config_id", maintain_order=True).agg(
@@ -352,35 +292,19 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
         pl.col("train_drop").mean(),
-        pl.col("late_gain").mean(),
     )
-    limits: list[pl.Series] = []
+    ends: dict[str, Floats] = {}
     for name in names:
         variance, nu = table[f"{name}_var"].to_numpy(), table[f"{name}_df"].to_numpy()
         if name == "gap":
             shared = (table["gap_set_var"].to_numpy(), table["gap_set_df"].to_numpy())
             variance, nu = pooled_df([(variance, np.maximum(nu, 1)), shared])
-        for end, values in zip(
-            ("low", "high"),
-            mean_interval(table[name].to_numpy(), np.sqrt(variance), nu),
-            strict=True,
-        ):
-            limits.append(pl.Series(f"{name}_{end}", values, pl.Float64).fill_nan(None))
-    return (
-        table.with_columns(limits)
-        .with_columns(
-            # With one seed, the limits that its epochs and the validation set give.
-            pl.when(pl.col("gap_df") < 1)
-            .then(pl.col(f"gap_one_{end}"))
-            .otherwise(pl.col(f"gap_{end}"))
-            .alias(f"gap_{end}")
-            for end in ("low", "high")
+        ends[f"{name}_low"], ends[f"{name}_high"] = mean_interval(
+            table[name].to_numpy(), np.sqrt(variance), nu
         )
-        .drop(
-            "gap_set_var",
-            "gap_set_df",
-            "gap_one_low",
-            "gap_one_high",
-            *[f"{name}_{part}" for name in names for part in ("var", "df")],
-        )
-    )
+    table = nan_to_null(table.with_columns(**ends))
+    alone = pl.col("gap_df") < 1  # one seed has the interval of its epochs and the validation set
+    return table.with_columns(
+        pl.when(alone).then(f"gap_one_{end}").otherwise(f"gap_{end}").alias(f"gap_{end}")
+        for end in ("low", "high")
+    ).drop("^.*_(var|df)$", "^gap_one_.*$")

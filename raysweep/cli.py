@@ -170,7 +170,7 @@ def report(
     load_analysis()
     from analysis import analyze, write_report
     from analysis.sources import importers
-    from analysis.sources.frames import Table
+    from analysis.sources.frames import NamedCurves
 
     curves = [s for s in sources if "://" not in s and importers.is_foreign(Path(s))]
     if len(curves) < len(sources) and (columns or config or epoch_zero):
@@ -183,8 +183,8 @@ def report(
         if path not in curves:
             parts.append(Store.existing(path))
             continue
-        found = importers.read(Path(path), columns=mapped, epoch_zero=epoch_zero)
-        parts.append(Table(Path(path).stem, found.curves))
+        found = importers.read_log(Path(path), columns=mapped, epoch_zero=epoch_zero)
+        parts.append(NamedCurves(Path(path).stem, found.curves))
         for note in found.notes:
             _say(f"{path}: {note}")
     found = analyze(parts, config=config.split(",") if config else None)

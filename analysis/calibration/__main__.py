@@ -13,24 +13,23 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.calibration.error_page import FIGURE, figure, page, summary
 from analysis.calibration.error_rates import PARTS
 from analysis.calibration.simulate import ar1
-from analysis.measures import harm
+from analysis.curves import Floats
 from analysis.measures.cutoffs import Cutoffs, of_json
-from analysis.measures.overfitting import window
+from analysis.measures.harm import LEVEL, largest_fall, window_noise
 from analysis.stats.trend import segments
+from analysis.stats.windows import window_length, window_means
 
-Floats = NDArray[np.float64]
 SEED = 20260401
 TARGET = 0.8  # of each level: a cut-off for 5 % is set at 4 %
 LENGTHS = (11, 13, 15, 17, 20, 23, 24, 30, 31, 32, 40, 60, 90, 120, 200)
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.9)
 MIXED = tuple((rho, white) for rho in (0.8, 0.9) for white in (0.2, 0.4, 0.6, 0.8))
 P = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
-HERE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 
 
 def make_cutoffs(num_curves: int, seed: int = SEED, lengths: tuple[int, ...] = LENGTHS) -> Cutoffs:
@@ -51,7 +50,7 @@ def make_cutoffs(num_curves: int, seed: int = SEED, lengths: tuple[int, ...] = L
         largest, fixed, r = (np.array(values) for values in zip(*pure, *mixed, strict=True))
         for j, level in enumerate(P):
             fall[i, :, j] = _cutoff(largest, r, TARGET * level)
-        pair[i] = _cutoff(fixed, r, TARGET * harm.LEVEL)
+        pair[i] = _cutoff(fixed, r, TARGET * LEVEL)
         fall[i] = np.maximum.accumulate(fall[i], axis=1) + 1e-4 * np.arange(len(P))
     made_by = {
         "seed": seed,
@@ -78,12 +77,12 @@ def noise(
 def standardised(values: Floats) -> tuple[Floats, Floats, Floats]:
     """The largest fall and that from the first window to the last, in SEs; the correlation."""
     num_epochs = values.shape[1]
-    width = window(num_epochs)
+    length = window_length(num_epochs)
     used = segments(np.ones((1, num_epochs))) >= 0
-    sd, r = harm.noise(values, np.broadcast_to(used, values.shape), width)
+    sd, r = window_noise(values, np.broadcast_to(used, values.shape), length)
     se = sd * np.sqrt(2)
-    means = harm.window_means(values, width)
-    return harm.largest_fall(values, width) / se, (means[:, 0] - means[:, -1]) / se, r
+    means = window_means(values, length)
+    return largest_fall(values, length) / se, (means[:, 0] - means[:, -1]) / se, r
 
 
 def _cutoff(z: Floats, r: Floats, level: float) -> Floats:
@@ -100,9 +99,12 @@ def measure(part: str, scale: float, folder: Path) -> None:
     path = folder / f"{part}.json"
     if path.exists():
         return
-    rows = list(PARTS[part](scale))
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows), "utf-8")
+    _write(path, json.dumps(list(PARTS[part](scale))))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
     sys.stderr.write(f"wrote {path}\n")
 
 
@@ -113,8 +115,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--only", choices=("cutoffs", *PARTS, "page"), action="append", help="a part of the work"
     )
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the .json files")
-    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "error-rates.md")
+    parser.add_argument("--out", type=Path, default=PACKAGE, help="folder of measures/, page/")
+    parser.add_argument("--page", type=Path, default=PACKAGE.parent / "docs" / "error-rates.md")
     parser.add_argument(
         "--parts", type=Path, default=Path("results/calibration"), help="folder of measured rows"
     )
@@ -122,9 +124,8 @@ def main(argv: list[str] | None = None) -> None:
     only = args.only or ("cutoffs", *PARTS, "page")
     if "cutoffs" in only:
         made = make_cutoffs(200 if args.quick else 30_000)
-        path = args.out / "calibration.json"
-        path.write_text(json.dumps(made.as_json(), separators=(",", ":")) + "\n", "utf-8")
-        sys.stderr.write(f"wrote {path}\n")
+        text = json.dumps(made.as_json(), separators=(",", ":")) + "\n"
+        _write(args.out / "measures" / "cutoffs.json", text)
     for part in PARTS:
         if part in only:
             measure(part, 0.01 if args.quick else 1.0, args.parts)
@@ -132,11 +133,10 @@ def main(argv: list[str] | None = None) -> None:
         rows = {
             part: json.loads((args.parts / f"{part}.json").read_text("utf-8")) for part in PARTS
         }
-        args.page.write_text(page(rows), "utf-8")
+        _write(args.page, page(rows))
         told = json.dumps(summary(rows), indent=1, ensure_ascii=False) + "\n"
-        (args.out / "error_rates.json").write_text(told, "utf-8")
+        _write(args.out / "page" / "error_rates.json", told)
         figure(rows["power"]).save(args.page.with_name(FIGURE))
-        sys.stderr.write(f"wrote {args.page}\n")
 
 
 if __name__ == "__main__":

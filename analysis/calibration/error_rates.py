@@ -11,21 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.calibration.simulate import Scenario, Simulated, ar1, finite_variance, simulate
 from analysis.curves import Curves
-from analysis.measures import harm
-from analysis.measures import jitter as fluctuation
 from analysis.measures.cutoffs import shipped
+from analysis.measures.harm import LEVEL, fall_of_curve, fall_of_seeds, measure_harm
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend
-from analysis.measures.overfitting import window
 from analysis.stats.trend import segments
+from analysis.stats.windows import window_length
 from analysis.verdicts.margins import Margins
 from analysis.verdicts.rules import verdict
 
-Floats = NDArray[np.float64]
 SEED = 20260402
 LENGTHS = (15, 20, 30, 60, 120)
 CORRELATIONS = (0.0, 0.3, 0.6, 0.9)
@@ -35,36 +33,35 @@ _OVERFITS = pl.col("overfit") == "yes"
 _OPTIMIZER = pl.col("noise").is_in(["optimizer", "both"])
 
 
-def share(hits: int, num: int) -> dict[str, Any]:
-    """A rate and its 95 % limits; None of none.
+def rate(hits: int, num: int) -> dict[str, Any]:
+    """A rate and its 95 % confidence interval; None of none.
 
     Source: Clopper, Pearson 1934, Biometrika 26 (not read by us).
     """
     if not num:
         return {"rate": None, "low": None, "high": None, "num": 0}
-    low = stats.beta.ppf(0.025, hits, num - hits + 1) if hits else 0.0
-    high = stats.beta.ppf(0.975, hits + 1, num - hits) if hits < num else 1.0
-    return {"rate": hits / num, "low": float(low), "high": float(high), "num": num}
+    interval = stats.binomtest(hits, num).proportion_ci(0.95, "exact")
+    return {"rate": hits / num, "low": interval.low, "high": interval.high, "num": num}
 
 
 def measured(made: Simulated, num_seeds: int) -> pl.DataFrame:
     """What verdict() reads, one row per configuration."""
     curves = made.curves
-    parts = fluctuation.components(curves)
+    parts = jitter_components(curves)
     num = len(curves.trial_ids) // num_seeds
     if num_seeds == 1:
-        found = fluctuation.summarise(parts).drop("trial_id")
-        found = found.hstack(harm.harm(curves).drop("trial_id"))
+        found = measure_jitter(parts).drop("trial_id")
+        found = found.hstack(measure_harm(curves).drop("trial_id"))
         mean = curves.val_accuracy
     else:
         config = pl.Series("config_id", np.arange(num).repeat(num_seeds))
-        pooled = fluctuation.pool(parts.with_columns(config), "config_id")
-        found = fluctuation.summarise(pooled).drop("config_id")
+        pooled = pool_jitter(parts.with_columns(config), "config_id")
+        found = measure_jitter(pooled).drop("config_id")
         ends = np.full((num, num_seeds), curves.num_epochs)
-        found = found.hstack(harm.of_seeds(curves, ends, shipped())[0].drop("config_id"))
+        found = found.hstack(fall_of_seeds(curves, ends, shipped())[0].drop("config_id"))
         mean = curves.val_accuracy.reshape(num, num_seeds, -1).mean(axis=1)
     found = found.hstack(late_trend(Curves.of_accuracy(mean)).drop("trial_id"))
-    last = mean[:, -window(curves.num_epochs) :].mean(axis=1)
+    last = mean[:, -window_length(curves.num_epochs) :].mean(axis=1)
     return found.with_columns(
         pl.Series("final_accuracy", last),
         pl.lit(0.1).alias("majority_rate"),
@@ -84,14 +81,16 @@ def verdicts(
     return pl.concat(parts)
 
 
-def _rate(frame: pl.DataFrame, condition: pl.Expr, p_value: str | None = None) -> dict[str, Any]:
+def _claim_rate(
+    frame: pl.DataFrame, condition: pl.Expr, p_value: str | None = None
+) -> dict[str, Any]:
     """How often a claim is made, and of what share of the rows it could have been.
 
     Args: p_value: of the claim; where it is null the row was not judged, and is no true negative.
     """
     judged = frame.drop_nulls(p_value) if p_value else frame
     hits = judged.select(condition.fill_null(value=False).sum()).item()
-    return share(int(hits), judged.height) | {"judged": judged.height / frame.height}
+    return rate(int(hits), judged.height) | {"judged": judged.height / frame.height}
 
 
 def at_margin(correlation: float) -> float:
@@ -119,9 +118,9 @@ def flat_curves(scale: float) -> Iterator[dict[str, Any]]:
             shape = (int(10_000 * scale), num_epochs)
             values = np.sqrt(1 - white) * ar1(rng, shape, rho).astype(float)
             values += np.sqrt(white) * rng.standard_normal(shape)
-            found = harm.of_curve(values, np.broadcast_to(used, shape), shipped())
-            hits = int((found.p <= harm.LEVEL).sum())
-            yield {"epochs": num_epochs, "AR": rho, "white": white, **share(hits, shape[0])}
+            found = fall_of_curve(values, np.broadcast_to(used, shape), shipped())
+            hits = int((found.p <= LEVEL).sum())
+            yield {"epochs": num_epochs, "AR": rho, "white": white, **rate(hits, shape[0])}
 
 
 def one_seed(scale: float) -> Iterator[dict[str, Any]]:
@@ -139,8 +138,12 @@ def one_seed(scale: float) -> Iterator[dict[str, Any]]:
                 key = (2, num_val, num_epochs, int(100 * rho))
                 found = verdicts(scenario, int(2000 * scale), key, losses=num_val <= 1000)
                 cell = {"n": num_val, "epochs": num_epochs, "AR": rho}
-                yield {"claim": "yes", **cell, **_rate(found, _OVERFITS)}
-                yield {"claim": "optimizer", **cell, **_rate(found, _OPTIMIZER, "optimizer_p")}
+                yield {"claim": "yes", **cell, **_claim_rate(found, _OVERFITS)}
+                yield {
+                    "claim": "optimizer",
+                    **cell,
+                    **_claim_rate(found, _OPTIMIZER, "optimizer_p"),
+                }
 
 
 def five_seeds(scale: float) -> Iterator[dict[str, Any]]:
@@ -161,10 +164,14 @@ def five_seeds(scale: float) -> Iterator[dict[str, Any]]:
                 key = (3, num_val, num_epochs, int(100 * rho))
                 found = verdicts(scenario, int(2000 * scale), key, losses=num_val <= 200)
                 cell = {"n": num_val, "epochs": num_epochs, "AR": rho}
-                yield {"claim": "yes", **cell, **_rate(found, _OVERFITS)}
-                harmed = pl.col("harm_p") <= harm.LEVEL
-                yield {"claim": "harm_p", **cell, **_rate(found, harmed)}
-                yield {"claim": "optimizer", **cell, **_rate(found, _OPTIMIZER, "optimizer_p")}
+                yield {"claim": "yes", **cell, **_claim_rate(found, _OVERFITS)}
+                harmed = pl.col("harm_p") <= LEVEL
+                yield {"claim": "harm_p", **cell, **_claim_rate(found, harmed)}
+                yield {
+                    "claim": "optimizer",
+                    **cell,
+                    **_claim_rate(found, _OPTIMIZER, "optimizer_p"),
+                }
 
 
 def seeds_alone(scale: float) -> Iterator[dict[str, Any]]:
@@ -182,10 +189,10 @@ def seeds_alone(scale: float) -> Iterator[dict[str, Any]]:
                     num = min(AT_ONCE, num_configs - first)
                     curves = _moving(rng, num * num_seeds, num_epochs, rho)
                     ends = np.full((num, num_seeds), num_epochs)
-                    found = harm.of_seeds(curves, ends, shipped())[0]
-                    hits += int((found["harm_p"] <= harm.LEVEL).sum())
+                    found = fall_of_seeds(curves, ends, shipped())[0]
+                    hits += int((found["harm_p"] <= LEVEL).sum())
                 cell = f"{num_seeds} | {num_epochs}"
-                yield {"cell": cell, "AR": rho, **share(hits, num_configs)}
+                yield {"cell": cell, "AR": rho, **rate(hits, num_configs)}
 
 
 def _moving(rng: np.random.Generator, num: int, num_epochs: int, correlation: float) -> Curves:
@@ -212,8 +219,8 @@ def validation_part(scale: float) -> Iterator[dict[str, Any]]:
             key = (4, num_epochs, int(100 * memory))
             found = verdicts(scenario, int(2000 * scale), key, losses=False)
             label = pl.col("noise").is_in(["validation set", "both"])
-            rate = _rate(found, label, "validation_set_p")
-            yield {"epochs": num_epochs, "memory": memory, **rate}
+            found = _claim_rate(found, label, "validation_set_p")
+            yield {"epochs": num_epochs, "memory": memory, **found}
 
 
 class Known(NamedTuple):
@@ -300,7 +307,7 @@ def confusion(scale: float) -> Iterator[dict[str, Any]]:
             found = verdicts(known, int(2000 / num_seeds * scale), key, losses=losses)
             cell = {"label": label, "truth": truth, "made_of": made_of, "seeds": num_seeds}
             for given, num in sorted(found[label].value_counts().iter_rows()):
-                yield cell | {"given": given, **share(int(num), found.height)}
+                yield cell | {"given": given, **rate(int(num), found.height)}
 
 
 def power(scale: float) -> Iterator[dict[str, Any]]:
@@ -322,7 +329,7 @@ def power(scale: float) -> Iterator[dict[str, Any]]:
                     "fall": fall,
                     "true": true,
                     "missed_high": found.select(below.mean()).item(),
-                    **_rate(found, pl.col("harm_p") <= harm.LEVEL),
+                    **_claim_rate(found, pl.col("harm_p") <= LEVEL),
                 }
 
 

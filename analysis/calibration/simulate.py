@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.curves import Curves
-from analysis.measures.overfitting import window
+from analysis.curves import Curves, Floats
+from analysis.stats.windows import window_length
 
-Floats = NDArray[np.float64]
 AT_ONCE = 1 << 18  # scores in memory at a time: they fit into a processor's cache
 
 
@@ -47,7 +46,7 @@ class Scenario:
     fall: float = 0.0  # accuracy that the population loses after the peak, linearly
     peak: float = 0.3  # where the fall and the over-confidence begin, a share of training
     over_confidence: float = 0.0  # the sharpness ends at 1 + this times the best one
-    gap: float = 0.05  # training accuracy above validation accuracy
+    gap: float = 0.05  # training accuracy above validation accuracy, before a fall
     num_train_eval: int = 200  # examples of the training subset
     num_blocks: int = 20
 
@@ -101,11 +100,13 @@ def simulate(
     *,
     losses: bool = True,
     bits: bool = False,
+    margins: Floats | None = None,
 ) -> Simulated:
     """Trials of `num_configs` configurations, each with its own validation set.
 
     Args: losses: whether to make the losses, which doubles the time; without, they are missing.
-        bits: whether to keep which example is right when (N * T * n bytes).
+        bits: whether to keep which example is right when (N * T * n bytes). margins: (n,), those of
+        one validation set that all configurations share; by default each draws its own.
     Raises: ValueError when a block would be empty.
     """
     s = scenario
@@ -120,8 +121,10 @@ def simulate(
     for first in range(0, num_configs, chunk):
         rows = slice(first, min(first + chunk, num_configs))
         seen = sharpness if losses else None
-        validation = _observe(s, accuracy[rows], n, K, seen, rng, bits=bits)
-        training = _observe(s, accuracy[rows] + s.gap, s.num_train_eval, 1, None, rng)
+        validation = _observe(s, accuracy[rows], n, K, seen, rng, bits=bits, margins=margins)
+        # What the population loses after the peak, the training set doesn't: it overfits.
+        trained = accuracy[rows] + s.gap + s.fall * s.past_peak()
+        training = _observe(s, trained, s.num_train_eval, 1, None, rng)
         parts.append(validation | {"train_accuracy": training["accuracy"]})
     made = {
         name: np.concatenate([part[name] for part in parts]).reshape(
@@ -154,16 +157,14 @@ def simulate(
 def population_losses(accuracy: Floats, churn: float, sharpness: Floats) -> tuple[Floats, Floats]:
     """The population's loss at the best sharpness and at this one. Args: all (T,)."""
     spread = np.sqrt(1 + churn**2)
-    z = spread * (special.ndtri(accuracy)[:, None] + _NODES)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    weights = weights / weights.sum()
+    z = spread * (special.ndtri(accuracy)[:, None] + nodes)
     best = _best_sharpness(accuracy, churn)
     refined, loss = (
-        (np.logaddexp(0, -k[:, None] * z) * _WEIGHTS).sum(axis=1) for k in (best, sharpness)
+        (np.logaddexp(0, -k[:, None] * z) * weights).sum(axis=1) for k in (best, sharpness)
     )
     return refined, loss
-
-
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(60)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 def _best_sharpness(accuracy: Floats, churn: float) -> Floats:
@@ -190,6 +191,7 @@ def _observe(
     rng: np.random.Generator,
     *,
     bits: bool = False,
+    margins: Floats | None = None,
 ) -> dict[str, Any]:
     """What n examples show, epoch by epoch, of populations with these accuracies (C, S, T).
 
@@ -199,6 +201,8 @@ def _observe(
     level = np.float32(np.sqrt(1 + s.churn**2)) * special.ndtri(np.clip(accuracy, 0.001, 0.999))
     level = level.astype(np.float32)
     margin = rng.standard_normal((C, 1, n), dtype=np.float32)
+    if margins is not None:
+        margin = margins.astype(np.float32)
     own = rng.standard_normal((C, S, n), dtype=np.float32)
     fresh = np.empty_like(own)
     if s.shared:
@@ -293,7 +297,7 @@ def _at_sharpness(
 
 def _window_means(values: Floats) -> Floats:
     """(T,) -> (T - width + 1,), with the window that the method reads."""
-    width = window(len(values))
+    width = window_length(len(values))
     return np.lib.stride_tricks.sliding_window_view(values, width).mean(axis=-1)
 
 

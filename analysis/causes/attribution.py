@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
 from analysis.causes import unbalanced
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL, variance_factors
-from analysis.stats.share_limits import Squares, share_limits, sum_limits
+from analysis.stats.share_intervals import Squares, share_interval, sum_interval
 from analysis.words import first_few
 
-Floats = NDArray[np.float64]
 Row = dict[str, Any]
 _TAIL = (1 - LEVEL) / 2
 _MAX_NAMED = 5
@@ -246,7 +245,7 @@ def _shapley(
         row: Row = {"kind": "shapley", "subset": name, "order": 1}
         row["variance"] = _variance(squares, weights, N)
         if squares.noise > 0:
-            low, high = sum_limits(squares, weights)
+            low, high = sum_interval(squares, weights)
             row |= {"variance_low": low / N, "variance_high": high / N}
         rows.append(row | _share(squares, weights, between, N))
     return rows
@@ -262,7 +261,7 @@ def _share(squares: Squares, weights: Floats, between: Row, N: int) -> Row:
         return {"reason": "the trials of a cell agree: no noise, no limits"}
     if not between["variance_low"] > 0:
         return {"reason": "the cells do not differ beyond their noise: nothing to share out"}
-    low, high = share_limits(squares, weights)
+    low, high = share_interval(squares, weights)
     share = _variance(squares, weights, N) / between["variance"]
     return {"share": share, "share_low": low, "share_high": high}
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.curves import Curves, curves, padded
+from analysis.curves import Curves, Floats, curves, padded
 from analysis.measures.decomposition import MIN_EXAMPLES, block_gram, split_of_blocks
 from analysis.stats.ratios import MIN_PAIRS, Ratio, ratio_of_means
 from analysis.stats.trend import (
@@ -21,7 +21,6 @@ from analysis.stats.trend import (
     valid_contrasts,
 )
 
-Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 RAW = "raw"
 CURVE_FILTER = "raw, curve averaged"  # R_0: the same average, of the raw curve's points
@@ -54,7 +53,7 @@ def averaging_ratios(
     Beside them stands what the same average of the raw curve would do: a low ratio shows what
     averaging buys, and is no proof of a cause.
 
-    Args: raw: epochs of raw weights, as frames.read gives them; averaged: of all other kinds;
+    Args: raw: epochs of raw weights, as read_store gives them; averaged: of all other kinds;
         half_life: of the averaged weights, in epochs; None leaves CURVE_FILTER out.
     Returns: columns as RATIOS, a row per kind.
     """

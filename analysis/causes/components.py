@@ -8,16 +8,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.causes.attribution import noncentral_limits
-from analysis.curves import Curves, curves
+from analysis.curves import Curves, Floats, curves
 from analysis.measures.decomposition import MIN_EXAMPLES
 from analysis.stats.intervals import variance_factors
 from analysis.stats.trend import quadratic_residuals, usable_segments
+from analysis.stats.windows import inflation
 
-Floats = NDArray[np.float64]
 Row = dict[str, Any]
 _WINDOW = 1 / 3  # of training, at its end
 MIN_WINDOW = 8  # usable epochs there
-_SLOWEST = 0.9  # lag-1 autocorrelation that is believed at most
 
 SCHEMA = {
     # configuration (of those that ran), seed, epoch: of the population; validation set: what it
@@ -74,22 +73,12 @@ def _trial_levels(trials: Curves) -> pl.DataFrame:
             "weights": w.tolist(),
             "within": within,
             "finite": finite,
-            "inflation": _inflation(residual, num),
+            "inflation": inflation(residual, num, 3),
             "num": num,
         },
         schema=_LEVELS,
     )
     return frame.filter(pl.col("num") >= MIN_WINDOW)
-
-
-def _inflation(residual: Floats, num: Floats) -> Floats:
-    """(1 + r) / (1 - r) of the lag-1 autocorrelation r, its bias after a quadratic taken off."""
-    square = (residual**2).sum(axis=1)
-    product = (residual[:, 1:] * residual[:, :-1]).sum(axis=1)
-    r = np.divide(product, square, out=np.zeros_like(square), where=square > 0)
-    # The bias of a mean is -(1 + 4r)/num (Marriott, Pope 1954); a coefficient adds -(1 + r)/num.
-    r = np.clip((r * num + 3) / np.maximum(num - 6, 1), 0, _SLOWEST)
-    return (1 + r) / (1 - r)
 
 
 def variance_components(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:

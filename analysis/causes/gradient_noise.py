@@ -2,11 +2,10 @@
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from analysis.curves import Floats
 from analysis.stats.ratios import MIN_PAIRS, ratio_of_means
 
-Floats = NDArray[np.float64]
 SCHEMA = {
     "trial_id": pl.String,
     "noise_scale": pl.Float64,  # examples: tr(Sigma) / |G|^2

@@ -14,13 +14,12 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.curves import Curves
+from analysis.curves import Curves, Floats
 from analysis.labels import Law
 from analysis.measures.decomposition import MIN_EXAMPLES, MIN_FLIPS, block_gram, split_of_blocks
 from analysis.stats.intervals import mean_interval
 from analysis.stats.trend import MIN_POINTS, contrast_variance, usable_segments
 
-Floats = NDArray[np.float64]
 _LAW_MARGIN = 0.15  # of the exponent: doubling both then changes the jitter by 11 % at most
 _LAW_TAIL = 0.05  # of each of the two one-sided tests
 _MIN_SPARE_TRIALS = 10  # beyond the number of terms; with fewer, interactions are left out

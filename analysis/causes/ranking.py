@@ -9,13 +9,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.curves import Curves
+from analysis.curves import Curves, Floats
 from analysis.measures.best_epoch import at_best, folds, held_out, held_out_twice
-from analysis.measures.overfitting import block_variance
 from analysis.stats.best_set import block_deviations, distance_to_best
 from analysis.stats.intervals import mean_interval
+from analysis.stats.windows import block_variance
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SCHEMA = {

@@ -13,11 +13,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.curves import Curves
-from analysis.measures.overfitting import block_variance
+from analysis.curves import Curves, Floats
 from analysis.stats.intervals import mean_interval, pooled_df
+from analysis.stats.windows import block_variance
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Metric = Literal["val_loss", "val_accuracy"]
 Smoother = Literal["none", "median-3", "ema"]

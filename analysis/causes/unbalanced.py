@@ -7,9 +7,9 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.stats.share_limits import Squares
+from analysis.curves import Floats
+from analysis.stats.share_intervals import Squares
 
-Floats = NDArray[np.float64]
 Subset = tuple[int, ...]
 _MAX_STATES = 20_000  # of the search; beyond, the best sub-grid so far
 

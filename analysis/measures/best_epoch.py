@@ -6,12 +6,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.curves import Curves
-from analysis.measures.overfitting import block_variance
+from analysis.curves import Curves, Floats, nan_to_null
 from analysis.stats.best_set import block_deviations, tied_with_best
 from analysis.stats.intervals import mean_interval
+from analysis.stats.windows import block_variance
 
-Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MIN_EXAMPLES = 100  # of the validation set, for the tied set
@@ -19,14 +18,14 @@ NUM_FOLDS = 5  # with more, the choice hardly changes between folds, and the sco
 NUM_PARTITIONS = 8
 
 
-def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
+def measure_best_epoch(trials: Curves, seed: int = 0) -> pl.DataFrame:
     """One row per trial; accuracies are fractions, epochs count from 1; null without blocks.
 
-    best_nested: accuracy of the best epoch, chosen on four fifths of the blocks and read on the
-    fifth left out, in turn and for NUM_PARTITIONS ways to cut them; with limits for other
-    validation sets, these weights kept. optimism: the highest accuracy minus best_nested, never
-    negative. tied_from_epoch, tied_to_epoch, num_tied: the first and the last of the epochs that
-    can't be told from the best, and how many they are.
+    best_nested is the accuracy of the best epoch, chosen on four fifths of the blocks and read on
+    the fifth left out, in turn and for NUM_PARTITIONS ways to cut them. Its 95 % confidence
+    interval is over validation sets, with these weights. optimism is the highest accuracy minus
+    best_nested, never negative. tied_from_epoch and tied_to_epoch are the first and the last of
+    the epochs that can't be told from the best.
     """
     num_trials, _, num_blocks = trials.block_accuracy.shape
     ids = pl.Series("trial_id", trials.trial_ids, dtype=pl.String)
@@ -34,7 +33,7 @@ def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
         none = np.full(num_trials, np.nan)
         return _frame(
             ids,
-            dict.fromkeys(("best_nested", "low", "high", "optimism"), none),
+            dict.fromkeys(("best_nested", "best_nested_low", "best_nested_high", "optimism"), none),
             np.zeros(trials.val_accuracy.shape, bool),
         )
     weight = trials.block_weight
@@ -45,9 +44,13 @@ def measures(trials: Curves, seed: int = 0) -> pl.DataFrame:
     deviations = block_deviations(trials.block_accuracy, weight)
     tied = tied_with_best(trials.val_accuracy, deviations, seed)
     tied &= (trials.val_n >= MIN_EXAMPLES)[:, None]
-    return _frame(
-        ids, {"best_nested": nested, "low": low, "high": high, "optimism": naive - nested}, tied
-    )
+    numbers = {
+        "best_nested": nested,
+        "best_nested_low": low,
+        "best_nested_high": high,
+        "optimism": naive - nested,
+    }
+    return _frame(ids, numbers, tied)
 
 
 def _frame(ids: pl.Series, numbers: dict[str, Floats], tied: NDArray[np.bool_]) -> pl.DataFrame:
@@ -55,14 +58,9 @@ def _frame(ids: pl.Series, numbers: dict[str, Floats], tied: NDArray[np.bool_]) 
     epochs = {
         "tied_from_epoch": tied.argmax(axis=1) + 1,
         "tied_to_epoch": tied.shape[1] - tied[:, ::-1].argmax(axis=1),
-        "num_tied": tied.sum(axis=1),
     }
-    return (
-        pl.DataFrame({"trial_id": ids, **numbers, **epochs})
-        .rename({"low": "best_nested_low", "high": "best_nested_high"})
-        .with_columns(pl.col(pl.Float64).fill_nan(None))
-        .with_columns(pl.when(pl.Series(known)).then(pl.col(name)) for name in epochs)
-    )
+    frame = nan_to_null(pl.DataFrame({"trial_id": ids, **numbers, **epochs}))
+    return frame.with_columns(pl.when(pl.Series(known)).then(pl.col(list(epochs))))
 
 
 def folds(num_blocks: int, seed: int = 0) -> Ints:

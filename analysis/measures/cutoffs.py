@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from analysis.curves import Floats
+
 TAIL_FROM = 0.01  # the level from which the slope of the tail is read
 
 

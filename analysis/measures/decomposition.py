@@ -1,15 +1,15 @@
 """Which part of a movement is the population's and which only the finite validation set's: between
-epochs from blocks, from bits or from flips, and between seeds."""
+epochs, from blocks or from flips."""
 
 import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL, upper_tail
-from analysis.stats.trend import SECOND, Floats, Labels, contrasts, over_trace, valid_contrasts
+from analysis.stats.trend import SECOND, Labels, contrasts, over_trace, valid_contrasts
 
 MIN_EXAMPLES = 100  # of the validation set
 MIN_FLIPS = 200  # over the usable epochs
@@ -18,7 +18,7 @@ _UPPER = (1 + LEVEL) / 2
 _BISECTIONS = 50  # of an upper limit: to the last digits of a float
 
 
-class Split(NamedTuple):
+class VarianceSplit(NamedTuple):
     """Parts of contrast_variance, and how well they are known; (N,) each, NaN without an answer."""
 
     total_var: Floats  # s^2 of the validation set that was used
@@ -41,7 +41,7 @@ def block_gram(block_accuracy: Floats, block_weight: Floats, labels: Labels) -> 
     return over_trace(y.transpose(0, 2, 1) @ y, valid, SECOND)
 
 
-def split_of_blocks(gram: Floats, block_weight: Floats, hf_df: Floats) -> Split:
+def split_of_blocks(gram: Floats, block_weight: Floats, hf_df: Floats) -> VarianceSplit:
     """The parts from the spread of blocks.
 
     Args: gram: (N, K, K) of block_gram; block_weight: (N, K); hf_df: (N,) of contrast_variance.
@@ -64,89 +64,78 @@ def split_of_blocks(gram: Floats, block_weight: Floats, hf_df: Floats) -> Split:
     return _split(total, energy, squares, others, w, hf_df)
 
 
-def split_of_bits(correct: NDArray[np.bool_], labels: Labels, hf_df: float) -> Split:
-    """The parts from every example of one trial: its examples are blocks of one.
-
-    Args: correct: (T, n); labels: (T,); hf_df of contrast_variance. Returns: arrays of length 1.
-    """
-    num = correct.shape[1]
-    valid = valid_contrasts(labels[None], len(SECOND))
-    Y = contrasts(correct[None].astype(float), SECOND)[0, valid[0]]  # (contrasts, n)
-    Y *= math.sqrt(over_trace(np.ones(1), valid, SECOND)[0])
-    r = Y.mean(axis=1)
-    others = (Y.T @ r - (Y**2).sum(axis=0) / num) / (num - 1)
-    Z = (Y - r[:, None]) / math.sqrt(num * (num - 1))
-    return _split(
-        np.array([r @ r]),
-        (Z**2).sum(axis=0)[None],
-        np.array([((Z @ Z.T) ** 2).sum()]),
-        others[None],
-        np.full((1, num), 1 / num),
-        np.array([hf_df]),
-    )
-
-
 def _split(
     total: Floats, energy: Floats, squares: Floats, others: Floats, w: Floats, hf_df: Floats
-) -> Split:
+) -> VarianceSplit:
     """The parts from products of different blocks, which are independent of each other.
 
-    With Z_k the centred contrasts of block k, scaled so that S = sum_k Z_k Z_k' estimates the
-    covariance of r over validation sets: energy (N, K) is |Z_k|^2, squares (N,) is tr S^2, and
-    others (N, K) is block k's contrast times those of all other blocks, which add up to s^2 - v.
+    Z_k are the centred contrasts of block k, scaled so that S = sum_k Z_k Z_k' estimates Sigma, the
+    covariance over validation sets of the contrasts of the whole set.
+
+    Args: total: (N,), s^2; energy: (N, K), |Z_k|^2; squares: (N,), tr S^2; others: (N, K), block
+        k's contrast times those of all other blocks, which add up to s^2 - v; w: (N, K), shares of
+        the examples; hf_df: (N,).
     """
     num_blocks = (w > 0).sum(axis=1)
     K = np.where(num_blocks >= MIN_BLOCKS, num_blocks, np.nan)
     c = K - 1
     v = energy.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # Unbiased for tr Sigma^2 of normal contrasts; the blocks' own squares would add kurtosis.
-        tau = squares - (energy**2).sum(axis=1) - v**2 / (K * c)
-        tau = tau / (c / K * (1 + 1 / c**2) - 2 / (K * c**2))
-        nu = np.where(v > 0, np.fmin(v**2 / np.maximum(tau, 0), 2 * hf_df), np.nan)
-        tau = v**2 / nu
-        p = stats.f.sf(total / v, nu, c * nu)
-        # Variance of s^2 - v: over paths of the population, and over validation sets.
-        population = total - v
-        # As if the blocks' spread had no error, with Student's allowance for that it has.
+        # Unbiased for normal contrasts; the blocks' own squares would add their kurtosis.
+        trace_sq_raw = squares - (energy**2).sum(axis=1) - v**2 / (K * c)
+        trace_sq_raw = trace_sq_raw / (c / K * (1 + 1 / c**2) - 2 / (K * c**2))
+        nu = np.where(v > 0, np.fmin(v**2 / np.maximum(trace_sq_raw, 0), 2 * hf_df), np.nan)
+        trace_sq = v**2 / nu  # tr Sigma^2
+        # The blocks' spread is itself an estimate, so intervals are wider by t/z.
         student = (stats.t.ppf(_UPPER, c) / stats.norm.ppf(_UPPER)) ** 2
-        alone = tau * K / c
-        over_sets = 4 * student * along_movement(others, w, tau) + 2 * alone
-        over_sets = np.maximum(over_sets, alone)
-        spread = 2 * np.maximum(population, 0) ** 2 / hf_df + over_sets
-        # Of what s^2 is expected to be, which is v or more in truth.
-        expected = np.maximum(total, v)
-        total_df = np.where(K > 0, np.fmin(2 * expected**2 / spread, hf_df), np.nan)
+        over_sets = _variance_over_sets(others, w, trace_sq, K, student)
+        total_df = _total_df(total, v, over_sets, hf_df)
         # Some blocks hold more of the examples that flip: v is known less well than c nu says.
         unlike = K / c * ((energy - w * v[:, None]) ** 2).sum(axis=1)
         finite_df = np.fmin(2 * v**2 / unlike / student, c * nu)
-    return Split(total, v, finite_df, total_df, p)
+        movement_p = stats.f.sf(total / v, nu, c * nu)
+    return VarianceSplit(total, v, finite_df, np.where(K > 0, total_df, np.nan), movement_p)
 
 
-def along_movement(others: Floats, w: Floats, tau: Floats) -> Floats:
+def _variance_over_sets(
+    others: Floats, w: Floats, trace_sq: Floats, K: Floats, student: Floats
+) -> Floats:
+    """Variance of s^2 - v over validation sets. Returns: (N,)."""
+    alone = trace_sq * K / (K - 1)
+    return np.maximum(4 * student * along_movement(others, w, trace_sq) + 2 * alone, alone)
+
+
+def _total_df(total: Floats, v: Floats, over_sets: Floats, hf_df: Floats) -> Floats:
+    """Degrees of freedom of s^2: its error over the population's paths and validation sets."""
+    over_paths = 2 * np.maximum(total - v, 0) ** 2 / hf_df
+    expected = np.maximum(total, v)  # s^2 is v or more in truth
+    return np.fmin(2 * expected**2 / (over_paths + over_sets), hf_df)
+
+
+def along_movement(others: Floats, w: Floats, trace_sq: Floats) -> Floats:
     """rho' Sigma rho: how far a validation set's sensitivity along the true movement varies.
 
     Unbiased for blocks of one size and normal contrasts: with c = K - 1 the squares over blocks add
-    up to (c - 1)^2 / (K c) rho' Sigma rho, and (c - 1) / c tau by chance.
+    up to (c - 1)^2 / (K c) rho' Sigma rho, and (c - 1) / c tr Sigma^2 by chance.
 
-    Args: others: (N, K) of _split; w: (N, K); tau: (N,), tr Sigma^2. Returns: (N,), signed.
+    Args: others: (N, K) of _split; w: (N, K); trace_sq: (N,), tr Sigma^2. Returns: (N,), signed.
     """
     K = (w > 0).sum(axis=1)
     uneven = others - w * others.sum(axis=1, keepdims=True)
     spread = K * (K - 1) / (K - 2) ** 2 * (uneven**2).sum(axis=1)
-    return spread - tau * K / (K - 2)
+    return spread - trace_sq * K / (K - 2)
 
 
-def population_limits(total: Floats, finite: Floats, total_df: Floats) -> tuple[Floats, Floats]:
-    """Limits of the population's part, s^2 - v, which is not below 0 in truth.
+def population_interval(total: Floats, finite: Floats, total_df: Floats) -> tuple[Floats, Floats]:
+    """The 95 % confidence interval of the population's part, s^2 - v, which is at least 0 in truth.
 
-    The chi-square limits of s^2, less v. How much of the error goes to each side depends on how far
-    the tested value is from 0 (stats.upper_tail): the upper limit is the largest part of 0 or more
-    for which s^2 is not too small.
+    It is the chi-square interval of s^2, less v. How much of the 5 % goes to each side depends on
+    how far the tested value is from 0 (see upper_tail). The upper limit is the largest part of 0 or
+    more for which s^2 is not too small.
 
-    Args: s^2, v and total_df of a Split, (N,) each. Returns: (N,), (N,).
+    Args: s^2, v and total_df of a VarianceSplit, (N,) each. Returns: (N,), (N,).
     """
-    # s^2 is expected to be v or more, so an s^2 below v is no sign that its error is small.
+    # s^2 is v or more in truth: an s^2 below v does not mean that its error is small.
     error = np.maximum(total, finite) * np.sqrt(2 / total_df)
     tails = np.linspace(1 - LEVEL, (1 - LEVEL) / 2, 26)[:, None]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -182,41 +171,6 @@ def flip_bounds(
     n = np.where(val_n > 0, val_n, np.nan)
     most = over_trace(np.where(valid, both, 0.0).sum(axis=1) / 2, valid, SECOND) / n**2
     return np.maximum(most / 2 - hf_var / n, 0), most
-
-
-def population_step_variance(
-    to_wrong: Floats, to_right: Floats, val_n: Floats, labels: Labels
-) -> Floats:
-    """Mean squared change of population accuracy from epoch to epoch, its trend included.
-
-    Unbiased: ((c - b)^2 - (b + c)) / (n (n - 1)), so it may be negative.
-
-    Args: to_wrong, to_right: (N, T), flips b and c; val_n: (N,). Returns: (N,).
-    """
-    b, c = to_wrong[:, 1:], to_right[:, 1:]
-    steps = valid_contrasts(labels, 2) & np.isfinite(b + c)
-    n = np.where(val_n > 1, val_n, np.nan)
-    squares = np.where(steps, (c - b) ** 2 - (b + c), 0.0).sum(axis=1) / (n * (n - 1))
-    num = steps.sum(axis=1)
-    return np.divide(squares, num, out=np.full_like(squares, np.nan), where=num > 0)
-
-
-def between_seed_variance(accuracy: Floats, weight: Floats) -> tuple[float, float]:
-    """Variance of accuracy between seeds: as observed, and of the population's accuracy.
-
-    The latter is the mean covariance over seeds of two different blocks; an example may be a block.
-    fluctuation.pool does the same for many configurations at once.
-
-    Args: accuracy: (S, K), of the same blocks for every seed; weight: (K,), shares of the examples.
-    Returns: naive, population (signed); NaN with fewer than two seeds.
-    Source: Jordan 2024, arXiv 2304.01910, Theorem 2, for single examples.
-    """
-    if len(accuracy) < 2:
-        return math.nan, math.nan
-    naive = float((accuracy @ weight).var(ddof=1))
-    own = float((weight**2) @ accuracy.var(axis=0, ddof=1))
-    rest = 1 - float((weight**2).sum())
-    return naive, (naive - own) / rest if rest > 0 else math.nan
 
 
 def examples_needed(churn: float, min_delta: float, num_errors: float = 2.0) -> int:

@@ -13,13 +13,18 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.curves import ROWS_AT_ONCE, Curves, padded
+from analysis.curves import ROWS_AT_ONCE, Curves, Floats, nan_to_null, padded
 from analysis.measures.cutoffs import Cutoffs, shipped
-from analysis.measures.overfitting import MIN_WINDOW, block_variance, window
 from analysis.stats.intervals import pooled_df
 from analysis.stats.trend import MIN_POINTS, quadratic_residuals, usable_segments
+from analysis.stats.windows import (
+    MIN_WINDOW,
+    autocorrelation,
+    block_variance,
+    window_length,
+    window_means,
+)
 
-Floats = NDArray[np.float64]
 LEVEL = 0.05  # of the test and of each one-sided limit
 MAX_CORRELATION = 0.95
 MIN_SEEDS = 3  # for the cross-fitted test
@@ -37,7 +42,8 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Fall:
-    """A fall from the largest window mean to the last one, with one-sided 95 % limits; all (N,)."""
+    """A fall from the largest window mean to the last one; all (N,). low and high are one-sided
+    95 % confidence limits."""
 
     fall: Floats
     low: Floats
@@ -45,7 +51,7 @@ class Fall:
     p: Floats
 
 
-def harm(trials: Curves, cutoffs: Cutoffs | None = None) -> pl.DataFrame:
+def measure_harm(trials: Curves, cutoffs: Cutoffs | None = None) -> pl.DataFrame:
     """One row per trial, each on its own: the test of one seed.
 
     drop, drop_low, drop_high, harm_p: of the accuracy, a fraction. loss_rise and refined_loss_rise
@@ -55,8 +61,8 @@ def harm(trials: Curves, cutoffs: Cutoffs | None = None) -> pl.DataFrame:
     """
     table = cutoffs or shipped()
     used = usable_segments(trials) >= 0
-    parts = {kind: of_curve(values, used, table) for kind, values in _falling(trials).items()}
-    lowest = _lowest(trials, window(trials.num_epochs))
+    parts = {kind: fall_of_curve(values, used, table) for kind, values in _falling(trials).items()}
+    lowest = _lowest(trials, window_length(trials.num_epochs))
     return _frame("trial_id", trials.trial_ids, parts, lowest)
 
 
@@ -68,11 +74,11 @@ def _falling(trials: Curves) -> dict[str, Floats]:
     }
 
 
-def _lowest(trials: Curves, width: int) -> dict[str, Floats]:
+def _lowest(trials: Curves, length: int) -> dict[str, Floats]:
     """The smallest window means of the losses, which rises are shares of."""
     return {
-        "loss": -_largest(window_means(-trials.val_loss, width)),
-        "refined": -_largest(window_means(-trials.refined_loss, width)),
+        "loss": -_largest(window_means(-trials.val_loss, length)),
+        "refined": -_largest(window_means(-trials.refined_loss, length)),
     }
 
 
@@ -80,20 +86,15 @@ def _largest(means: Floats) -> Floats:
     return np.where(np.isnan(means), -np.inf, means).max(axis=1)
 
 
-def window_means(values: Floats, width: int) -> Floats:
-    """(N, T) -> (N, T - width + 1); NaN where an epoch of the window is missing."""
-    return np.lib.stride_tricks.sliding_window_view(values, width, axis=1).mean(axis=-1)
-
-
-def of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> Fall:
+def fall_of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> Fall:
     """The fall of each curve by itself.
 
     Args: values: (N, T); used: (N, T) epochs that tell the noise.
     """
     num_epochs = values.shape[1]
-    width = window(num_epochs)
-    sd, correlation = noise(values, used & np.isfinite(values), width)
-    fall = largest_fall(values, width)
+    length = window_length(num_epochs)
+    sd, correlation = window_noise(values, used & np.isfinite(values), length)
+    fall = largest_fall(values, length)
     se = sd * np.sqrt(2)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = np.where((fall == 0) & (se == 0), 0.0, fall / se)
@@ -103,49 +104,47 @@ def of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> Fall:
     return Fall(fall, np.maximum(fall - critical * se, 0), fall + pair * se, p)
 
 
-def largest_fall(values: Floats, width: int) -> Floats:
+def largest_fall(values: Floats, length: int) -> Floats:
     """The largest window mean minus the last; NaN with fewer than two windows. (N, T) -> (N,)."""
-    means = window_means(values, width)
-    complete = np.isfinite(values).all(axis=1) & (values.shape[1] >= 2 * width)
+    means = window_means(values, length)
+    complete = np.isfinite(values).all(axis=1) & (values.shape[1] >= 2 * length)
     return np.where(complete, _largest(means) - means[:, -1], np.nan)
 
 
-def noise(values: Floats, used: NDArray[np.bool_], width: int) -> tuple[Floats, Floats]:
+def window_noise(values: Floats, used: NDArray[np.bool_], length: int) -> tuple[Floats, Floats]:
     """SD of the window means around a quadratic, and lag-1 autocorrelation of the epochs around it.
 
-    Around a quadratic and not an isotonic fit, to which a fall is noise. Of the window means
-    themselves, as a lag-1 autocorrelation says too little about them where noise of several kinds
-    adds up; not below what independent epochs would give. The correlation has the bias taken off
-    that a fit of three coefficients gives it, roughly, and lies in [0, MAX_CORRELATION]; the table
-    is made with the same estimates, so they need not be right.
+    A monotone fit would call a real fall noise, so a quadratic is fitted. The SD is that of the
+    window means themselves: a lag-1 autocorrelation says too little about them where noise of
+    several kinds adds up. It is at least what independent epochs would give. The autocorrelation's
+    bias is taken off roughly; the table of cut-offs is made with the same estimates, so they need
+    not be right.
 
     Args: values, used: (N, T). Returns: (N,), (N,); NaN with fewer than MIN_POINTS used epochs.
     """
     num = used.sum(axis=1)
     residual = quadratic_residuals(np.nan_to_num(values), used)
     square = (residual**2).sum(axis=1)
-    product = (residual[:, 1:] * residual[:, :-1]).sum(axis=1)
-    r = np.divide(product, square, out=np.zeros_like(square), where=square > 0)
-    r = np.clip((r * num + 3) / np.maximum(num - 6, 1), 0, MAX_CORRELATION)
-    whole = np.lib.stride_tricks.sliding_window_view(used, width, axis=1).all(axis=-1)
-    of_means = np.where(whole, window_means(residual, width) ** 2, 0.0).sum(axis=1)
+    r = autocorrelation(residual, num, 3, MAX_CORRELATION)
+    whole = np.lib.stride_tricks.sliding_window_view(used, length, axis=1).all(axis=-1)
+    of_means = np.where(whole, window_means(residual, length) ** 2, 0.0).sum(axis=1)
     of_means = of_means / np.maximum(whole.sum(axis=1), 1)
     degrees = np.maximum(num - 3, 1)
-    variance = np.maximum(of_means * num, square / width) / degrees
+    variance = np.maximum(of_means * num, square / length) / degrees
     return np.where(num >= MIN_POINTS, np.sqrt(variance), np.nan), r
 
 
-def harm_of_seeds(
+def measure_harm_of_seeds(
     raw: pl.DataFrame, trials: pl.DataFrame, cutoffs: Cutoffs | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The same of configurations, pooled over their seeds.
 
     One seed: as the trial. Two: the test of one seed on the mean of their curves up to the end of
-    the shorter one. Three or more: see of_seeds.
+    the shorter one. Three or more: see fall_of_seeds.
 
-    Args: raw: epochs of raw weights, as frames.read gives them; trials: trial_id, config_id of
+    Args: raw: epochs of raw weights, as read_store gives them; trials: trial_id, config_id of
         those to use.
-    Returns: trial_id, drop_crossfit (null below three seeds); and config_id with harm()'s columns.
+    Returns: trial_id, drop_crossfit (null below three seeds); config_id, measure_harm()'s columns.
     """
     table = cutoffs or shipped()
     lengths = raw.group_by("trial_id").agg(pl.col("epoch").max().alias("length"))
@@ -161,7 +160,7 @@ def harm_of_seeds(
     )
     none = Curves.of_accuracy(np.empty((0, 2 * MIN_WINDOW)))
     of_trials = [pl.DataFrame(schema={"trial_id": pl.String, "drop_crossfit": pl.Float64})]
-    of_configs = [harm(none, table).rename({"trial_id": "config_id"})]
+    of_configs = [measure_harm(none, table).rename({"trial_id": "config_id"})]
     shapes = plan.group_by("num_seeds", "shortest", "longest", maintain_order=True)
     for (num_seeds, _, longest), group in shapes:
         assert isinstance(num_seeds, int)
@@ -169,7 +168,7 @@ def harm_of_seeds(
         size = num_seeds * max(1, ROWS_AT_ONCE // (num_seeds * longest))
         for chunk in group.iter_slices(size):
             ends = chunk["length"].to_numpy().reshape(-1, num_seeds)
-            found, crossfit = of_seeds(padded(raw, chunk["trial_id"], longest), ends, table)
+            found, crossfit = fall_of_seeds(padded(raw, chunk["trial_id"], longest), ends, table)
             ids = chunk["config_id"].unique(maintain_order=True)
             of_configs.append(
                 found.with_columns(ids.alias("config_id")).select(of_configs[0].columns)
@@ -177,10 +176,10 @@ def harm_of_seeds(
             of_trials.append(
                 pl.DataFrame({"trial_id": chunk["trial_id"], "drop_crossfit": crossfit})
             )
-    return _clean(pl.concat(of_trials)), _clean(pl.concat(of_configs))
+    return nan_to_null(pl.concat(of_trials)), nan_to_null(pl.concat(of_configs))
 
 
-def of_seeds(
+def fall_of_seeds(
     trials: Curves, ends: NDArray[np.int64], cutoffs: Cutoffs
 ) -> tuple[pl.DataFrame, Floats]:
     """Harm of C configurations with S seeds each, and each trial's cross-fitted drop (C * S,).
@@ -197,7 +196,7 @@ def of_seeds(
     """
     C, S = ends.shape
     shortest = int(ends.min())
-    width = window(shortest)
+    length = window_length(shortest)
     used = usable_segments(trials) >= 0
     blocks = {
         "accuracy": trials.block_accuracy,
@@ -211,29 +210,29 @@ def of_seeds(
         by_block = blocks[kind]
         mean = values.reshape(C, S, -1)[:, :, :shortest].mean(axis=1)
         in_all = np.all(used.reshape(C, S, -1)[:, :, :shortest], axis=1)
-        on_mean = of_curve(mean, np.asarray(in_all), cutoffs)
-        if S < MIN_SEEDS or shortest < 2 * width:
+        on_mean = fall_of_curve(mean, np.asarray(in_all), cutoffs)
+        if S < MIN_SEEDS or shortest < 2 * length:
             parts[kind] = on_mean
         elif by_block.shape[2] > 1:
-            falls = _crossfit(by_block.reshape(C, S, -1, by_block.shape[2]), weight, ends, width)
+            falls = _crossfit(by_block.reshape(C, S, -1, by_block.shape[2]), weight, ends, length)
             parts[kind] = _over_seeds_and_blocks(falls, weight)
             if kind == "accuracy":
                 crossfit = (falls * weight[:, None]).sum(axis=2)
         else:
-            per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, width)
+            per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, length)
             average, variance, df = _over_seeds(per_seed[..., 0])
-            sd = noise(mean, np.asarray(in_all) & np.isfinite(mean), width)[0]
-            num_windows = np.maximum(np.asarray(in_all).sum(axis=1) / width - 1, 1)
+            sd = window_noise(mean, np.asarray(in_all) & np.isfinite(mean), length)[0]
+            num_windows = np.maximum(np.asarray(in_all).sum(axis=1) / length - 1, 1)
             by_t = _of_t(average, *pooled_df([(variance, df), (2 * sd**2, num_windows)]))
             parts[kind] = _both(by_t, on_mean)
     lowest = {
-        kind: values.reshape(C, S).mean(axis=1) for kind, values in _lowest(trials, width).items()
+        kind: values.reshape(C, S).mean(axis=1) for kind, values in _lowest(trials, length).items()
     }
     ids = trials.trial_ids[::S]
     return _frame("config_id", ids, parts, lowest), crossfit.ravel()
 
 
-def _crossfit(values: Floats, weight: Floats, ends: NDArray[np.int64], width: int) -> Floats:
+def _crossfit(values: Floats, weight: Floats, ends: NDArray[np.int64], length: int) -> Floats:
     """Falls from a peak that other seeds and other blocks chose. (C, S, T, K) -> (C, S, K).
 
     With one block there are no other blocks: the other seeds choose on the same one.
@@ -243,8 +242,8 @@ def _crossfit(values: Floats, weight: Floats, ends: NDArray[np.int64], width: in
     C, S, T, K = values.shape
     total = np.zeros((C, S, T + 1, K))
     np.cumsum(values, axis=2, out=total[:, :, 1:])
-    means = (total[:, :, width:] - total[:, :, :-width]) / width  # (C, S, W, K), NaN past the end
-    last = (ends - width)[:, :, None]
+    means = (total[:, :, length:] - total[:, :, :-length]) / length  # (C, S, W, K)
+    last = (ends - length)[:, :, None]
     falls = np.empty((C, S, K))
     half = np.arange(K) % 2
     for read in (np.flatnonzero(half == 0), np.flatnonzero(half == 1)):
@@ -308,8 +307,4 @@ def _frame(
         columns[f"{name}_low"] = found.low / scale
         columns[f"{name}_high"] = found.high / scale
         columns[p_name] = found.p
-    return _clean(pl.DataFrame(columns))
-
-
-def _clean(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+    return nan_to_null(pl.DataFrame(columns))

@@ -2,13 +2,11 @@
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.curves import Curves
-from analysis.measures.overfitting import theil_sen
+from analysis.curves import Curves, nan_to_null
+from analysis.stats.windows import theil_sen
 
-Floats = NDArray[np.float64]
 # Set below 5 %, as the autocorrelation that widens the error is read from few epochs, too small.
 LEVEL = 0.04
 
@@ -30,10 +28,10 @@ def late_trend(trials: Curves) -> pl.DataFrame:
             "projected_gain": slope * trials.num_epochs,
         }
     )
-    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+    return nan_to_null(frame)
 
 
-def of_mean_curves(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+def late_trend_of_means(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     """late_trend() of the mean curve over seeds, up to the end of the shortest; by config_id.
 
     An epoch that a seed lacks is missing: a mean over the others is on another level.

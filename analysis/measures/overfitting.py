@@ -2,45 +2,28 @@
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from analysis.curves import Curves
+from analysis.curves import Curves, Floats, nan_to_null
 from analysis.stats.intervals import mean_interval, pooled_df
-
-Floats = NDArray[np.float64]
-
-
-MIN_WINDOW = 3
-MIN_SLOPE = 5  # epochs; a slope of fewer says nothing
+from analysis.stats.windows import block_variance, variance_of_mean, window_length, window_means
 
 
-def window(num_epochs: int) -> int:
-    """Epochs in a window mean: the last one is the final accuracy.
-
-    With fewer than two windows that don't overlap there is no fall and no rise to speak of.
-    """
-    return min(num_epochs, max(MIN_WINDOW, num_epochs // 8))
-
-
-def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
+def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
     """One row per trial.
 
-    gap, gap_slope (a fraction per epoch), best_naive, peak_epoch, last_accuracy, final_accuracy
-    (mean of the last window) and final_loss; what made the loss rise, see _rises.
-    `train_drop`: the naive fall of the training accuracy; where it is large, training came apart.
-    `late_gain`: the last window mean minus the first of the last third; where it is large, training
-    is not done. `gap_set_var` (with gap_set_df): the part of the gap's variance that trials with
-    the same validation set share. Accuracies are fractions.
+    gap, best_naive, peak_epoch, last_accuracy, final_accuracy (mean of the last window) and
+    final_loss. `train_drop`: the naive fall of the training accuracy; where it is large, training
+    came apart. `gap_set_var` (with gap_set_df): the part of the gap's variance that trials with the
+    same validation set share. Accuracies are fractions.
 
     Args: num_train: (N,) size of the training set that the training subset was drawn from; NaN
-        where it is not known, which leaves the gap without limits.
+        where it is not known, which leaves the gap without an interval.
     """
-    width = window(trials.num_epochs)
-    accuracy = _window_means(trials.val_accuracy, width)
-    final_loss = _window_means(trials.val_loss, width)[:, -1]
-    trained = _window_means(trials.train_accuracy, width)
-    long = trials.num_epochs >= 2 * width
-    late = min(trials.num_epochs * 2 // 3, trials.num_epochs - width)
+    length = window_length(trials.num_epochs)
+    accuracy = window_means(trials.val_accuracy, length)
+    final_loss = window_means(trials.val_loss, length)[:, -1]
+    trained = window_means(trials.train_accuracy, length)
+    long = trials.num_epochs >= 2 * length
     best = np.nanargmax(np.nan_to_num(trials.val_accuracy, nan=-1.0), axis=1)
     rows = np.arange(len(best))
     frame = pl.DataFrame(
@@ -52,76 +35,10 @@ def measures(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "final_accuracy": accuracy[:, -1],
             "final_loss": final_loss,
             "train_drop": np.where(long, (trained - trained[:, -1:]).max(axis=1), np.nan),
-            "late_gain": np.where(long, accuracy[:, -1] - accuracy[:, late], np.nan),
-            **_rises(trials, width),
             **_gap(trials, num_train),
-            **_gap_slope(trials),
         }
     )
-    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
-
-
-def _window_means(values: Floats, width: int) -> Floats:
-    """(N, T) -> (N, T - width + 1); NaN where an epoch of the window is missing."""
-    return np.lib.stride_tricks.sliding_window_view(values, width, axis=1).mean(axis=-1)
-
-
-def _rises(trials: Curves, width: int) -> dict[str, Floats]:
-    """Where the validation loss is smallest, and what made it rise from there.
-
-    calibration_rise: the part of the loss's rise from its smallest window mean to the last one, as
-    a fraction of the smallest, that a temperature would mend; the rest is what discrimination lost,
-    below 0 where it still gained. loss_min_epoch, refined_min_epoch: the last epoch of the smallest
-    window of the loss, and of the loss at the fitted temperature.
-    """
-    loss = _window_means(trials.val_loss, width)
-    refined = _window_means(trials.refined_loss, width)
-    rows = np.arange(len(loss))
-    found: dict[str, Floats] = {}
-    for name, curve in (("loss", loss), ("refined", refined)):
-        at = np.argmin(np.where(np.isnan(curve), np.inf, curve), axis=1)
-        known = np.isfinite(curve[rows, at]) & np.isfinite(curve[:, -1])
-        known &= trials.num_epochs >= 2 * width
-        found[f"{name}_min_epoch"] = np.where(known, at + float(width), np.nan)
-        if name == "loss":
-            with np.errstate(invalid="ignore", divide="ignore"):
-                over = loss - refined
-                mended = (over[:, -1] - over[rows, at]) / curve[rows, at]
-            found["calibration_rise"] = np.where(known & np.isfinite(mended), mended, np.nan)
-    return found
-
-
-def _gap_slope(trials: Curves) -> dict[str, Floats]:
-    """Theil-Sen slope of the gap over the last third, per epoch, with limits.
-
-    The limits are Student's with the standard error of a least-squares slope, inflated for lag-1
-    autocorrelation. NaN with fewer than MIN_SLOPE epochs there, or where one is missing.
-    """
-    num = trials.num_epochs // 3
-    gap = (trials.train_accuracy - trials.val_accuracy)[:, trials.num_epochs - num :]
-    slope, se, df = theil_sen(gap)
-    low, high = mean_interval(slope, se, df)
-    return {"gap_slope": slope, "gap_slope_low": low, "gap_slope_high": high}
-
-
-def theil_sen(values: Floats) -> tuple[Floats, Floats, int]:
-    """Median slope of all pairs, its standard error and degrees of freedom.
-
-    The error is that of a least-squares slope, inflated for lag-1 autocorrelation. NaN with fewer
-    than MIN_SLOPE columns, or where one is missing. Args: (N, T). Returns: (N,), (N,), one number.
-    Source: Theil 1950; Sen 1968, JASA 63 (not read by us).
-    """
-    num = values.shape[1]
-    if num < MIN_SLOPE:
-        missing = np.full(len(values), np.nan)
-        return missing, missing, 0
-    time = np.arange(num) - (num - 1) / 2
-    first, second = np.triu_indices(num, 1)
-    slope = np.median((values[:, second] - values[:, first]) / (second - first), axis=1)
-    residual = values - values.mean(axis=1, keepdims=True) - slope[:, None] * time
-    excess = inflation(np.nan_to_num(residual), np.full(len(values), num), 2)
-    variance = (residual**2).sum(axis=1) / (num - 2) * excess / (time @ time)
-    return slope, np.sqrt(variance), num - 2
+    return nan_to_null(frame)
 
 
 def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
@@ -138,7 +55,7 @@ def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
     blocks, num_blocks = block_variance(
         trials.block_accuracy[:, late].mean(axis=1), trials.block_weight
     )
-    of_epochs = (_variance_of_mean(gap), np.full(len(gap), max(gap.shape[1] - 1.0, 1)))
+    of_epochs = (variance_of_mean(gap), np.full(len(gap), max(gap.shape[1] - 1.0, 1)))
     of_set, set_df = pooled_df([(blocks, num_blocks - 1), (subset, m)])
     variance, df = pooled_df([of_epochs, (of_set, set_df)])
     low, high = mean_interval(gap.mean(axis=1), np.sqrt(variance), df)
@@ -149,39 +66,3 @@ def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
         "gap_set_var": of_set,
         "gap_set_df": set_df,
     }
-
-
-def block_variance(means: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """Variance of a mean over validation sets, from blocks.
-
-    Args: means, weight: (N, K). Returns: variance (N,), number of blocks (N,); NaN and 1 without.
-    """
-    used = (weight > 0).sum(axis=1).astype(float)
-    if means.shape[1] < 2:
-        return np.full(len(means), np.nan), np.ones(len(means))
-    centre = (weight * means).sum(axis=1, keepdims=True)
-    square = (weight**2).sum(axis=1)
-    return (weight**2 * (means - centre) ** 2).sum(axis=1) / np.maximum(1 - square, 1e-9), used
-
-
-def _variance_of_mean(values: Floats) -> Floats:
-    """Of the mean over epochs, as if they were AR(1). (N, T) -> (N,)."""
-    num = values.shape[1]
-    centred = values - values.mean(axis=1, keepdims=True)
-    variance = (centred**2).sum(axis=1) / max(num - 1, 1)
-    return variance * inflation(centred, np.full(len(values), num), 1) / num
-
-
-def inflation(residual: Floats, num: NDArray[np.int64], num_fitted: int) -> Floats:
-    """(1 + r) / (1 - r), r being the lag-1 autocorrelation with its bias taken off, in [0, 0.9].
-
-    Args: residual: (N, T), 0 where not used; num: (N,) how many are used; num_fitted:
-        coefficients that were fitted, 1 for a mean.
-    Source of the bias -(1 + 4r)/num for a mean: Marriott, Pope 1954, Biometrika 41; each further
-    coefficient is taken to add -(1 + r)/num, as a linear trend does.
-    """
-    square = (residual**2).sum(axis=1)
-    product = (residual[:, 1:] * residual[:, :-1]).sum(axis=1)
-    r = np.divide(product, square, out=np.zeros_like(square), where=square > 0)
-    r = np.clip((r * num + num_fitted) / np.maximum(num - num_fitted - 3, 1), 0, 0.9)
-    return (1 + r) / (1 - r)

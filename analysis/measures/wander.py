@@ -1,4 +1,4 @@
-"""The whole movement of a curve on its plateau, jitter and slow wander together, with limits."""
+"""The whole movement of a curve on its plateau, jitter and slow wander, with its interval."""
 
 from functools import lru_cache
 from typing import NamedTuple
@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg, stats
 
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL
 from analysis.stats.trend import (
     MIN_POINTS,
     SECOND,
-    Floats,
     Labels,
     contrast_variance,
     contrasts,
@@ -45,10 +45,10 @@ def plateau(values: Floats, labels: Labels) -> Plateau:
     )
 
 
-def plateau_limits(
+def plateau_interval(
     var: ArrayLike, hf_var: ArrayLike, num_points: ArrayLike, num_curves: ArrayLike
 ) -> tuple[Floats, Floats]:
-    """Limits of the variance of jitter plus wander whose autocorrelation is at most SLOWEST.
+    """The 95 % confidence interval of the variance of jitter plus wander of at most SLOWEST.
 
     Args: (N,) each: var and hf_var as of plateau(), averaged over num_curves independent curves of
     num_points epochs. Returns: low, high, (N,).
@@ -61,13 +61,13 @@ def plateau_limits(
     for points in np.unique(np.round(num[known])):
         rows = known & (np.round(num) == points)
         repeats = curves[rows] * max(points / _MOST_POINTS, 1)
-        low[rows], high[rows] = _limits(P[rows], H[rows], min(int(points), _MOST_POINTS), repeats)
+        low[rows], high[rows] = _interval(P[rows], H[rows], min(int(points), _MOST_POINTS), repeats)
     return low, high
 
 
-def _limits(P: Floats, H: Floats, num_points: int, repeats: Floats) -> tuple[Floats, Floats]:
+def _interval(P: Floats, H: Floats, num_points: int, repeats: Floats) -> tuple[Floats, Floats]:
     of = _moments(num_points)
-    # Jitter a and wander b that explain both variances; the limits take them for true.
+    # Jitter a and wander b that explain both variances; the interval takes them for true.
     b = np.maximum((P - H) / (of.plateau_of_wander - of.hf_of_wander), 0)
     a = np.maximum(H - of.hf_of_wander * b, 0)
     parts = np.stack([a * a, 2 * a * b, b * b], axis=1)

@@ -1,32 +1,34 @@
 """What `analyze` takes -> frames: a store, a tidy frame of curves, or several of either united."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import polars as pl
 
-from analysis.sources import censoring, tables, tidy
-from analysis.sources import store as frames
-from analysis.sources.importers import Imported
-from analysis.sources.store import KEY, Frames
+from analysis.sources import censoring
+from analysis.sources.logs import Imported
+from analysis.sources.store import KEY, Frames, read_store
+from analysis.sources.tables import SUFFIXES, read_table
+from analysis.sources.tidy import read_tidy
 from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters
 from raysweep.store.files import Store
 
 
-class Table(NamedTuple):
+class NamedCurves(NamedTuple):
     """A tidy frame and what to call it."""
 
     name: str
     curves: pl.DataFrame
 
 
-One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame | Table | Imported
+One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame | NamedCurves | Imported
 Source: TypeAlias = One | Sequence[One]
 
 
-def opened(source: Source) -> list[Store | Table]:
+def open_sources(source: Source) -> list[Store | NamedCurves]:
     """Stores, and tidy frames with what they are called.
 
     Raises: InputError when something is not there.
@@ -38,45 +40,47 @@ def opened(source: Source) -> list[Store | Table]:
     return parts
 
 
-def _open(source: One) -> Store | Table:
-    if isinstance(source, Store | Table):
+def _open(source: One) -> Store | NamedCurves:
+    if isinstance(source, Store | NamedCurves):
         return source
     if isinstance(source, Imported):
-        return Table("curves", source.curves)
+        return NamedCurves("curves", source.curves)
     if isinstance(source, pl.DataFrame):
-        return Table("curves", source)
+        return NamedCurves("curves", source)
     if isinstance(source, pl.LazyFrame):
-        return Table("curves", source.collect())
+        return NamedCurves("curves", source.collect())
     if "://" in str(source):
         return Store.existing(source)
     path = Path(source)
-    if path.is_file() or path.suffix.lower() in tables.SUFFIXES:
-        return Table(path.stem, tables.read(path))
+    if path.is_file() or path.suffix.lower() in SUFFIXES:
+        return NamedCurves(path.stem, read_table(path))
     return Store.existing(path)
 
 
-def read(parts: Sequence[Store | Table], *, config: Sequence[str] | None = None) -> Frames:
+def read_sources(
+    parts: Sequence[Store | NamedCurves], *, config: Sequence[str] | None = None
+) -> Frames:
     """The frames of all parts together.
 
-    Args: config: the columns of tidy frames that are hyperparameters, see tidy.read.
+    Args: config: the columns of tidy frames that are hyperparameters, see read_tidy.
 
     Raises: InputError when a part is not valid, or can't be united with the others.
     """
     stores = [part for part in parts if isinstance(part, Store)]
-    given = [part for part in parts if isinstance(part, Table)]
+    given = [part for part in parts if isinstance(part, NamedCurves)]
     if stores and given:
         raise InputError(
             "stores and frames of curves can't be analyzed together: write a report of each, or "
             "make one frame of all"
         )
     if given:
-        return tidy.read(_stacked(given), name=_joined(t.name for t in given), config=config)
+        return read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
     if config is not None:
         raise InputError("a store knows its hyperparameters: `config` is for frames of curves")
-    return united([frames.read(store) for store in stores])
+    return united([read_store(store) for store in stores])
 
 
-def _stacked(given: Sequence[Table]) -> pl.DataFrame:
+def _stacked(given: Sequence[NamedCurves]) -> pl.DataFrame:
     """Rows of several tidy frames under each other. Raises: InputError on a shared trial_id."""
     if len(given) == 1:
         return given[0].curves
@@ -131,6 +135,7 @@ def united(parts: Sequence[Frames]) -> Frames:
 
 
 def _merged_record(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One sweep's record of several. Raises: InputError where they can't be compared."""
     specs = [record["spec"] for record in records]
     tasks = _distinct(spec["task"] for spec in specs)
     if len(tasks) > 1:
@@ -138,35 +143,11 @@ def _merged_record(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
             f"stores of different tasks can't be compared: {', '.join(map(str, tasks))}. Analyze "
             "them apart"
         )
-    whole: dict[str, dict[str, Any]] = {}
-    for record in records:
-        for config_id, point in record["configurations"].items():
-            whole.setdefault(config_id, {**record["spec"]["base"], **point})
-    names = [n for n in Hyperparameters.model_fields if any(n in w for w in whole.values())]
-    levels = {name: _distinct(values.get(name) for values in whole.values()) for name in names}
+    levels = _levels(records)
     axes = {name: _ordered(values) for name, values in levels.items() if len(values) > 1}
-    configurations = {
-        config_id: {name: values.get(name) for name in axes} for config_id, values in whole.items()
-    }
-    points = [repr(point) for point in configurations.values()]
-    if len(set(points)) < len(points):
-        twice = next(point for point in points if points.count(point) > 1)
-        raise InputError(
-            f"two configurations have the same hyperparameters, {twice}, and another task file, "
-            "data set, world size or version: analyze the stores apart"
-        )
-    place = {
-        config_id: [axes[name].index(value) for name, value in point.items()]
-        for config_id, point in configurations.items()
-    }
-    trials = {trial[0]: trial for record in records for trial in record["trials"]}
-    planned = sorted(trials.values(), key=lambda trial: (place[trial[1]], trial[2]))
-    nodes = _distinct(node for record in records for node in record["hardware"]["nodes"])
-    words = (" ".join(record.get("command", [])) for record in records)
-    versions = {
-        name: _joined(r["versions"].get(name) for r in records)
-        for name in dict.fromkeys(n for r in records for n in r["versions"])
-    }
+    points = _points(records, axes)
+    planned = _planned(records, axes, points)
+    commands = (" ".join(record.get("command", [])) for record in records)
     return {
         "spec": {
             "name": _joined(spec["name"] for spec in specs),
@@ -176,13 +157,66 @@ def _merged_record(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "seeds": sorted({seed for _, _, seed in planned}),
         },
         "trials": planned,
-        "configurations": configurations,
-        "versions": versions,
+        "configurations": points,
+        "versions": _versions(records),
         "git_commit": _joined(record.get("git_commit") for record in records) or None,
-        "hardware": {"nodes": nodes},
-        "command": [_joined(words, "; ")],
+        "hardware": {"nodes": _distinct(n for r in records for n in r["hardware"]["nodes"])},
+        "command": [_joined(commands, "; ")],
         "started_at": _joined((record.get("started_at") for record in records), "; "),
     }
+
+
+def _configurations(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """config_id -> all its hyperparameters, as the first store that has it says."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        for config_id, point in record["configurations"].items():
+            found.setdefault(config_id, {**record["spec"]["base"], **point})
+    return found
+
+
+def _levels(records: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Hyperparameter -> the values that it has in some configuration; None where it is not set."""
+    configurations = _configurations(records).values()
+    names = [n for n in Hyperparameters.model_fields if any(n in c for c in configurations)]
+    return {name: _distinct(c.get(name) for c in configurations) for name in names}
+
+
+def _points(
+    records: Sequence[dict[str, Any]], axes: dict[str, list[Any]]
+) -> dict[str, dict[str, Any]]:
+    """config_id -> its value on each axis. Raises: InputError where two have the same ones."""
+    points = {
+        config_id: {name: values.get(name) for name in axes}
+        for config_id, values in _configurations(records).items()
+    }
+    texts = Counter(repr(point) for point in points.values())
+    for text, count in texts.items():
+        if count > 1:
+            raise InputError(
+                f"two configurations have the same hyperparameters, {text}, and another task file, "
+                "data set, world size or version: analyze the stores apart"
+            )
+    return points
+
+
+def _planned(
+    records: Sequence[dict[str, Any]], axes: dict[str, list[Any]], points: dict[str, dict[str, Any]]
+) -> list[Any]:
+    """[trial_id, config_id, seed] of every trial, in the order of the axes' levels and seeds."""
+
+    def place(trial: Sequence[Any]) -> tuple[list[int], int]:
+        _, config_id, seed = trial
+        return [axes[name].index(value) for name, value in points[config_id].items()], seed
+
+    trials = {trial[0]: trial for record in records for trial in record["trials"]}
+    return sorted(trials.values(), key=place)
+
+
+def _versions(records: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Package -> its versions in all stores."""
+    names = dict.fromkeys(name for record in records for name in record["versions"])
+    return {name: _joined(record["versions"].get(name) for record in records) for name in names}
 
 
 def _merged_quality(

@@ -11,61 +11,38 @@ from typing import Literal, NamedTuple
 
 import polars as pl
 
-from analysis.sources import tables
 from analysis.sources.columns import ACCURACIES, KNOWN, REQUIRED, TYPES, listed, refusals, typed
 from analysis.sources.event_files import scalars
+from analysis.sources.tables import SUFFIXES, read_table
 from raysweep.errors import InputError, shown
 from raysweep.plain_yaml import parse_scalars
 
 EpochZero = Literal["first", "untrained"]
 # Other tools' names of our columns, best first, in lower case with everything else as "_". What is
 # logged while training is taken to be accumulated in train mode, as it nearly always is.
-ALIASES: dict[str, tuple[str, ...]] = {
-    "trial_id": ("run_id", "trial", "run", "run_name", "experiment_id"),
-    "epoch": ("epochs", "trainer_epoch", "train_epoch"),
-    "seed": ("random_seed", "rng_seed", "manual_seed", "seed_everything"),
-    "val_accuracy": (
-        "val_acc",
-        "valid_acc",
-        "valid_accuracy",
-        "validation_acc",
-        "validation_accuracy",
-        "eval_acc",
-        "eval_accuracy",
-        "val_acc_epoch",
-        "val_accuracy_epoch",
-        "val_acc1",
-        "val_acc_top1",
-        "val_top1",
-        "eval_top1",
-        "val_top1_acc",
-        "metrics_accuracy_top1",
-        "test_acc",
-        "test_accuracy",
-    ),
-    "val_loss": ("valid_loss", "validation_loss", "eval_loss", "val_loss_epoch", "test_loss"),
-    "train_accuracy_running": (
-        "train_acc_epoch",
-        "train_accuracy_epoch",
-        "train_accuracy",
-        "train_acc",
-        "training_accuracy",
-        "training_acc",
-        "train_top1",
-        "train_acc_step",
-        "accuracy",
-        "acc",
-    ),
-    "train_loss_running": (
-        "train_loss_epoch",
-        "train_loss",
-        "training_loss",
-        "train_loss_step",
-        "loss",
-    ),
-    "learning_rate": ("lr", "train_learning_rate", "train_lr", "lr_pg0"),
-    "num_val": ("n_val", "val_n", "val_size", "num_val_examples"),
-    "num_train": ("n_train", "train_n", "train_size", "num_train_examples"),
+ALIASES: dict[str, list[str]] = {
+    ours: theirs.split()
+    for ours, theirs in {
+        "trial_id": "run_id trial run run_name experiment_id",
+        "epoch": "epochs trainer_epoch train_epoch",
+        "seed": "random_seed rng_seed manual_seed seed_everything",
+        "val_accuracy": """
+            val_acc valid_acc valid_accuracy validation_acc validation_accuracy eval_acc
+            eval_accuracy val_acc_epoch val_accuracy_epoch val_acc1 val_acc_top1 val_top1
+            eval_top1 val_top1_acc metrics_accuracy_top1 test_acc test_accuracy
+        """,
+        "val_loss": "valid_loss validation_loss eval_loss val_loss_epoch test_loss",
+        "train_accuracy_running": """
+            train_acc_epoch train_accuracy_epoch train_accuracy train_acc
+            training_accuracy training_acc train_top1 train_acc_step accuracy acc
+        """,
+        "train_loss_running": """
+            train_loss_epoch train_loss training_loss train_loss_step loss
+        """,
+        "learning_rate": "lr train_learning_rate train_lr lr_pg0",
+        "num_val": "n_val val_n val_size num_val_examples",
+        "num_train": "n_train train_n train_size num_train_examples",
+    }.items()
 }
 
 
@@ -76,7 +53,8 @@ class Imported(NamedTuple):
     notes: list[str]
 
 
-def read(
+@refusals()
+def read_log(
     path: Path | str,
     *,
     columns: Mapping[str, str] | None = None,
@@ -96,19 +74,16 @@ def read(
     path = Path(path)
     if path.is_dir():
         if _files(path, "*tfevents*"):
-            return tensorboard(path, columns=columns, epoch_zero=epoch_zero)
+            return _read_tensorboard(path, columns, epoch_zero)
         if _files(path, "metrics.csv"):
-            return lightning(path, columns=columns)
+            return _read_lightning(path, columns)
         raise InputError(
             f"{path} is no store (it has no folder 'sweeps') and holds no curves: no event files, "
             "no metrics.csv"
         )
     if path.name == "metrics.csv":
-        return lightning(path, columns=columns)
-    rows = _read_table(path, columns)
-    if "_step" in rows.columns:
-        return wandb(rows, name=path.stem, columns=columns, epoch_zero=epoch_zero)
-    return table(rows, name=path.stem, columns=columns, epoch_zero=epoch_zero)
+        return _read_lightning(path, columns)
+    return _read_rows(path, columns, epoch_zero)
 
 
 def is_foreign(path: Path | str) -> bool:
@@ -116,7 +91,7 @@ def is_foreign(path: Path | str) -> bool:
     path = Path(path)
     if path.is_dir():
         return not (path / "sweeps").is_dir()
-    return path.is_file() or path.suffix.lower() in tables.SUFFIXES
+    return path.is_file() or path.suffix.lower() in SUFFIXES
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
@@ -126,59 +101,39 @@ def _files(folder: Path, pattern: str) -> list[Path]:
 
 def _read_table(path: Path, columns: Mapping[str, str] | None) -> pl.DataFrame:
     ids = ["trial_id", (columns or {}).get("trial_id", ""), *ALIASES["trial_id"]]
-    rows = tables.read(path, texts=ids)
+    rows = read_table(path, texts=ids)
     names = {name: name.strip() for name in rows.columns}
     if len(set(names.values())) < len(names):
         return rows  # the same name with and without a space
     return rows.rename(names)
 
 
-@refusals()
-def table(
-    source: pl.DataFrame | Path | str,
-    *,
-    name: str = "curves",
-    columns: Mapping[str, str] | None = None,
-    epoch_zero: EpochZero | None = None,
+def _read_rows(
+    path: Path, columns: Mapping[str, str] | None, epoch_zero: EpochZero | None
 ) -> Imported:
-    """A table with one row per trial and epoch. Without a trial's column it is one trial."""
-    rows = source if isinstance(source, pl.DataFrame) else _read_table(Path(source), columns)
-    if set(REQUIRED) <= set(rows.columns) and not columns and epoch_zero is None:
+    """A table, or rows of wandb's `run.scan_history()`, which have `_step`.
+
+    Without a trial's column it is one trial. wandb's rows of one epoch are put together: the last
+    value of each column, the mean of what is logged while training.
+    """
+    rows = _read_table(path, columns)
+    history = "_step" in rows.columns
+    as_it_is = not history and not columns and epoch_zero is None
+    if as_it_is and set(REQUIRED) <= set(rows.columns):
         return Imported(rows, [])  # ours already
     rows, notes = _renamed(rows, columns)
     if "trial_id" not in rows.columns:
-        rows = rows.with_columns(pl.lit(name).alias("trial_id"))
+        rows = rows.with_columns(pl.lit(path.stem).alias("trial_id"))
+    if history:
+        rows = _one_per_epoch(rows.drop("_runtime", "_timestamp", strict=False), "_step")
     return _finished(rows, notes, epoch_zero)
 
 
-@refusals()
-def wandb(
-    source: pl.DataFrame | Path | str,
-    *,
-    name: str = "run",
-    columns: Mapping[str, str] | None = None,
-    epoch_zero: EpochZero | None = None,
-) -> Imported:
-    """Rows of `run.scan_history()`, as JSON lines or CSV, of one run or, with run_id, of several.
-
-    Rows of one epoch are put together: the last value of each column, the mean of what is logged
-    while training.
-    """
-    rows = source if isinstance(source, pl.DataFrame) else _read_table(Path(source), columns)
-    rows, notes = _renamed(rows, columns)
-    if "trial_id" not in rows.columns:
-        rows = rows.with_columns(pl.lit(name).alias("trial_id"))
-    rows = rows.drop("_runtime", "_timestamp", strict=False)
-    return _finished(_one_per_epoch(rows, "_step"), notes, epoch_zero)
-
-
-@refusals()
-def lightning(path: Path | str, *, columns: Mapping[str, str] | None = None) -> Imported:
+def _read_lightning(path: Path, columns: Mapping[str, str] | None) -> Imported:
     """PyTorch Lightning's CSVLogger: a metrics.csv, or a folder of versions with theirs.
 
     Its epochs count from 0. Hyperparameters are the plain values of the hparams.yaml beside it.
     """
-    path = Path(path)
     root = path.parent if path.is_file() else path
     files = [path] if path.is_file() else _files(path, "metrics.csv")
     if not files:
@@ -205,18 +160,13 @@ def _hparams(metrics: Path) -> Mapping[str, object]:
     return parse_scalars(text, source=str(path))
 
 
-@refusals()
-def tensorboard(
-    folder: Path | str,
-    *,
-    columns: Mapping[str, str] | None = None,
-    epoch_zero: EpochZero | None = None,
+def _read_tensorboard(
+    folder: Path, columns: Mapping[str, str] | None, epoch_zero: EpochZero | None
 ) -> Imported:
     """Scalars of event files, one trial per folder that holds some.
 
     An epoch is what lies between two values of the validation accuracy: steps are no epochs.
     """
-    folder = Path(folder)
     found: list[tuple[str, int, str, float]] = []
     for file in _files(folder, "*tfevents*"):
         name = str(file.parent.relative_to(folder)) if file.parent != folder else folder.name
@@ -267,7 +217,7 @@ def _renamed(
         by_plain = {_plain(name): name for name in reversed(rows.columns) if name not in names}
         if ours == "learning_rate":
             rates = [name for name in by_plain if re.match(r"lr_(adam|sgd|rmsprop|adagrad)", name)]
-            aliases = (*aliases, *(rates if len(rates) == 1 else ()))
+            aliases = [*aliases, *(rates if len(rates) == 1 else ())]
         theirs = next((by_plain[a] for a in (ours, *aliases) if a in by_plain), None)
         if theirs is not None:
             names[theirs] = ours

@@ -30,4 +30,4 @@ def read_curves(
     """
     if not importers.is_foreign(path):
         raise InputError(f"{path} is a store, or nothing is there: analyze(path) reads a store")
-    return importers.read(path, columns=columns, epoch_zero=epoch_zero)
+    return importers.read_log(path, columns=columns, epoch_zero=epoch_zero)

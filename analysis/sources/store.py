@@ -13,49 +13,12 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from analysis.columns import columns_of
 from analysis.sources import censoring
 from raysweep.errors import InputError
 from raysweep.store.files import Damaged, Store
 from raysweep.store.schema import SCHEMAS, Table
 
-# What the analysis uses of an epoch's row; lists and bits that it doesn't use stay on disk.
-EPOCH_COLUMNS = (
-    "trial_id",
-    "weights_kind",
-    "epoch",
-    "attempt",
-    "start_epoch",
-    "status",
-    "lr",
-    "wall_s",
-    "train_loss",
-    "train_accuracy",
-    "train_eval_n",
-    "train_eval_correct",
-    "train_eval_loss_sum",
-    "val_n",
-    "val_correct",
-    "val_loss_sum",
-    "val_block_n",
-    "val_block_correct",
-    "val_block_loss_sum",
-    "flip_to_wrong",
-    "flip_to_right",
-    "repeat_correct",
-    "temperature",
-    "val_nll_at_temperature",
-    "val_block_nll_sum",
-    "brier",
-    "ece",
-    "gns_small_sq",
-    "gns_big_sq",
-    "gns_b_small",
-    "gns_b_big",
-    "gns_steps",
-    "grad_norm",
-    "param_norm",
-    "update_norm",
-)
 KEY = ("trial_id", "weights_kind", "epoch")
 
 
@@ -73,7 +36,7 @@ class Frames(NamedTuple):
     quality: pl.DataFrame
 
 
-def read(store: Store) -> Frames:
+def read_store(store: Store) -> Frames:
     """The latest sweep of a store.
 
     Raises: InputError when the store has no sweep, or no trial of it has completed or diverged.
@@ -89,7 +52,7 @@ def read(store: Store) -> Frames:
     )
     # Trials before epochs: a trial that stands in a segment has its epochs in segments already.
     ended, corrupt_trials = scan(store, "trials")
-    rows, corrupt = scan(store, "epochs", EPOCH_COLUMNS)
+    rows, corrupt = scan(store, "epochs", epoch_columns())
     attempts = rows.group_by("trial_id").agg(pl.col("attempt").max().alias("tried"))
     num_rows = _num_of(planned, rows)
     live = live_epochs(rows)
@@ -123,6 +86,12 @@ def read(store: Store) -> Frames:
         num_sweeps=len(sweeps),
     )
     return Frames(record, trials, epochs, quality)
+
+
+def epoch_columns() -> list[str]:
+    """Columns of an epoch's row that the frames have; lists and bits beyond them stay on disk."""
+    here = {column.name for column in columns_of("epochs")}
+    return [name for name in SCHEMAS["epochs"].names if name in here]
 
 
 def _of_trials(rows: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
@@ -168,7 +137,7 @@ def _named(damaged: Sequence[Damaged]) -> list[str]:
 
 
 def evidence(store: Store, trial_id: str, columns: Sequence[str]) -> pl.DataFrame:
-    """Live epochs of one trial's raw weights with columns that `read` leaves on disk.
+    """Live epochs of one trial's raw weights with columns that `read_store` leaves on disk.
 
     Those are heavy: `val_correct_bits`, `val_class_n`, `val_class_correct`.
     """

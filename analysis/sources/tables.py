@@ -12,7 +12,7 @@ from raysweep.errors import InputError, shown
 SUFFIXES = (".csv", ".parquet", ".pq", ".jsonl", ".ndjson")
 
 
-def read(path: Path, *, texts: Sequence[str] = ("trial_id",)) -> pl.DataFrame:
+def read_table(path: Path, *, texts: Sequence[str] = ("trial_id",)) -> pl.DataFrame:
     """The whole table. In a CSV file `nan` and `inf` are numbers and an empty cell is null.
 
     Args: texts: columns of a CSV file that stay text even if they look like numbers.

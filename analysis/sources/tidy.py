@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from analysis.sources import bits
 from analysis.sources.columns import ACCURACIES, KNOWN, LOSSES, checked, listed, refusals
-from analysis.sources.store import EPOCH_COLUMNS, KEY, Frames, some
+from analysis.sources.store import KEY, Frames, epoch_columns, some
 from raysweep.errors import InputError, shown
 from raysweep.spec import Hyperparameters
 from raysweep.store.schema import EPOCHS, TRIALS
@@ -45,7 +45,7 @@ _DERIVED = ("val_accuracy", "val_loss", "train_eval_accuracy", "train_eval_loss"
 
 
 @refusals()
-def read(
+def read_tidy(
     curves: pl.DataFrame, *, name: str = "curves", config: Sequence[str] | None = None
 ) -> Frames:
     """The trials and epochs of a tidy frame.
@@ -93,7 +93,7 @@ def _hyperparameters(
                 f"column {shown(name)} can't be a hyperparameter: {known}. "
                 f"Constant within every trial: {listed(constant) or 'none'}"
             )
-        if name in (*_FACTS.names, "point"):
+        if name in (*_FACTS.names, "outcome", "point"):
             raise InputError(f"column {name!r} has a name that the analysis uses: rename it")
     fields = trials.agg(
         pl.col(name).max() if name == "learning_rate" else pl.col(name).first() for name in chosen
@@ -204,7 +204,7 @@ def _epochs(curves: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     if {"flip_to_wrong", "num_val"} <= has:
         flips = (pl.col("flip_to_wrong") + pl.col("flip_to_right")) / pl.col("val_n")
         measured[-1] = flips.alias("churn")
-    recorded = _with_schema(named, pa.schema([EPOCHS.field(name) for name in EPOCH_COLUMNS]))
+    recorded = _with_schema(named, pa.schema([EPOCHS.field(name) for name in epoch_columns()]))
     epochs = pl.concat([recorded, named.select(measured)], how="horizontal")
     values = pl.col(pl.Float64)
     return (

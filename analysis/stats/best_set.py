@@ -7,9 +7,9 @@ too many. Here each is compared with the maximum that chance alone would make.
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.curves import Floats
 from analysis.stats.intervals import pooled_df
 
-Floats = NDArray[np.float64]
 Draws = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
@@ -60,7 +60,7 @@ def tied_with_best(scores: Floats, deviations: Floats, seed: int = 0) -> Mask:
 def distance_to_best(
     scores: Floats, deviations: Floats, own_var: Floats, own_df: float, seed: int = 0
 ) -> tuple[Mask, Floats, Floats]:
-    """One group of M, with limits of how far each truly is behind the best.
+    """One group of M, with confidence limits of how far each truly is behind the best.
 
     Args: scores: (M,), NaN where there is none; deviations: (M, K), the errors they share;
         own_var: (M,), variances of a further error that each has by itself, known with own_df.

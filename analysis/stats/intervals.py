@@ -1,16 +1,19 @@
 """Intervals and power: small functions of numbers and arrays, all two-sided 95 %."""
 
+from functools import cache
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-Floats = NDArray[np.float64]
+from analysis.curves import Floats
+
 LEVEL = 0.95
 _TAIL = (1 - LEVEL) / 2
 
 
 def variance_factors(df: ArrayLike) -> tuple[Floats, Floats]:
-    """Factors that turn a variance estimate with `df` into its chi-square limits."""
+    """Factors that turn a variance estimate with `df` into its chi-square confidence interval."""
     nu = np.asarray(df, float)
     with np.errstate(invalid="ignore", divide="ignore"):
         return nu / stats.chi2.isf(_TAIL, nu), nu / stats.chi2.ppf(_TAIL, nu)
@@ -25,7 +28,15 @@ def upper_tail(distance: ArrayLike) -> Floats:
     Args: distance: from the bound, in standard errors. Source: the likelihood-ratio ordering of
     Feldman, Cousins 1998, Phys. Rev. D 57, 3873, for a normal estimate (abstract read).
     """
-    return np.interp(np.asarray(distance, float), _DISTANCES, _UPPER_TAILS)
+    return np.interp(np.asarray(distance, float), *_upper_tails())
+
+
+@cache
+def _upper_tails() -> tuple[Floats, Floats]:
+    """Distances, and the upper tail at each of them; solved once, when first asked for."""
+    distances = np.linspace(0.01, 1.95, 40)
+    tails = [_upper_tail(float(distance)) for distance in distances]
+    return np.append(distances, stats.norm.isf(_TAIL)), np.append(tails, _TAIL)
 
 
 def _upper_tail(distance: float) -> float:
@@ -39,12 +50,8 @@ def _upper_tail(distance: float) -> float:
     return float(stats.norm.sf(optimize.brentq(outside, 1.0, 3.0)))  # pyright: ignore[reportArgumentType]
 
 
-_DISTANCES = np.append(np.linspace(0.01, 1.95, 40), stats.norm.isf(_TAIL))
-_UPPER_TAILS = np.array([*(_upper_tail(float(d)) for d in _DISTANCES[:-1]), _TAIL])
-
-
 def mean_interval(mean: ArrayLike, se: ArrayLike, df: ArrayLike) -> tuple[Floats, Floats]:
-    """Student's limits of a mean; NaN where df < 1."""
+    """Student's 95 % confidence interval of a mean; NaN where df < 1."""
     nu = np.asarray(df, float)
     half = stats.t.ppf(1 - _TAIL, np.where(nu >= 1, nu, np.nan)) * np.asarray(se, float)
     return np.asarray(mean, float) - half, np.asarray(mean, float) + half
@@ -63,7 +70,7 @@ def pooled_df(parts: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
 def sd_ratio(
     variance: ArrayLike, df: ArrayLike, reference: ArrayLike, reference_df: ArrayLike
 ) -> tuple[float, float, float]:
-    """Ratio of two standard deviations and its limits, averaged over slices of a grid.
+    """Ratio of two standard deviations and its 95 % interval, averaged over slices of a grid.
 
     Each argument holds one value per slice. One slice: the F interval. Several: the mean of the
     logarithms, whose bias and variance are those of a log chi-square, so no slice dominates by

@@ -1,14 +1,13 @@
-"""The ratio of two means, with limits that stay honest where the lower one may be zero."""
+"""The ratio of two means, with an interval that stays honest where the lower mean may be 0."""
 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL
 
-Floats = NDArray[np.float64]
 MIN_PAIRS = 3
 _TAIL = (1 - LEVEL) / 2
 
@@ -28,7 +27,7 @@ def ratio_of_means(above: Floats, below: Floats, weight: Floats | None = None) -
     """mean(above) / mean(below) of independent pairs, never a mean of ratios.
 
     Args: above, below: (n,); pairs with a NaN are left out; weight: (n,), e.g. how many steps a
-        pair is the mean of. Source: Fieller 1954 for the limits.
+        pair is the mean of. Source: Fieller 1954 for the interval.
     """
     weight = np.ones(len(above)) if weight is None else weight
     used = np.isfinite(above) & np.isfinite(below) & (weight > 0)

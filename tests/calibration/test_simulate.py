@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.calibration.simulate import Scenario, population_losses, simulate
-from analysis.measures import jitter as fluctuation
+from analysis.stats.trend import contrast_variance
 
 
 def test_the_same_generator_gives_the_same_bits_and_curves():
@@ -73,7 +73,7 @@ def test_jitter_and_wander_have_the_sd_that_was_asked_for():
     made = simulate(wave, 50, np.random.default_rng(7), losses=False)
     assert (made.accuracy - made.trend).std() == pytest.approx(0.01, rel=0.02)
     labels = np.zeros(made.accuracy.shape, int)
-    jitter, _ = fluctuation.contrast_variance(made.accuracy - made.trend, labels)
+    jitter, _ = contrast_variance(made.accuracy - made.trend, labels)
     assert np.sqrt(jitter.mean()) < 0.002  # the high-frequency estimate does not see it
 
 

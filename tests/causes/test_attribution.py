@@ -15,7 +15,7 @@ from analysis.causes.attribution import (
     TOP_AS_ERROR,
     attribute,
 )
-from analysis.stats.share_limits import share_limits
+from analysis.stats.share_intervals import share_interval
 
 AXES = ["batch_size", "learning_rate", "dropout"]
 
@@ -156,7 +156,7 @@ def test_on_a_full_grid_of_two_axes_the_regression_is_the_anova():
     for (part, weights), low, high in zip(
         fit.shapley, shapley["share_low"], shapley["share_high"], strict=True
     ):
-        assert share_limits(part, weights) == pytest.approx((low, high), abs=0.03)
+        assert share_interval(part, weights) == pytest.approx((low, high), abs=0.03)
     V = (fit.squares - fit.df * fit.noise) / values.size
     assert pytest.approx(found.filter(kind="effect")["variance"].to_numpy()) == V
     assert fit.noise == pytest.approx(row(found, "noise")["variance"])

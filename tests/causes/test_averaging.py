@@ -19,7 +19,7 @@ CLASS = np.arange(N) // K % C  # every class in every block
 
 
 def rows(right, kind="raw", trial="a"):
-    """Epochs as frames.read gives them, from correctness (T, n)."""
+    """Epochs as read_store gives them, from correctness (T, n)."""
     n = right.shape[1]
     block, kinds = np.arange(n) % K, CLASS[:n]
     count = {

@@ -191,7 +191,7 @@ def test_the_dropout_recipe_is_answered(tmp_path):
 
 def test_the_early_stopping_recipe_is_answered(tmp_path):
     analysis = analyze(
-        early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4, peak=22, gap=0.9))
+        early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.06, peak=0.37, gap=0.05))
     )
     said = knob_sentence(analysis)
     assert "lowers the number of epochs by" in said

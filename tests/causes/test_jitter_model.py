@@ -1,14 +1,15 @@
 """The gamma quasi-likelihood recovers known slopes, and says when it can't."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
+from analysis.calibration.simulate import Scenario, simulate
 from analysis.causes.jitter_model import SCHEMA, equivalence, fit_gamma, phase_variances, regress
 from analysis.curves import Curves
-from tests.support.simulated import Curve, correctness, levels
 
 
 def sweep(
@@ -158,19 +159,8 @@ def test_phases_are_told_apart():
 
 
 def test_the_finite_part_of_a_phase_is_of_that_phase():
-    rng = np.random.default_rng(10)
-    level = levels(Curve(final=1.2, process=0.0, speed=9.0), 40, rng)
-    right = correctness(Curve(churn=0.3, memory=0.5), level, rng.standard_normal(1000), rng)
-    blocks = right.reshape(40, 50, 20).mean(axis=1)[None]
-    flips = np.r_[np.nan, np.abs(np.diff(right.astype(float), axis=0)).sum(axis=1)][None]
-    known = {
-        "val_n": np.array([1000.0]),
-        "to_wrong": flips,
-        "to_right": np.zeros((1, 40)),
-        "block_accuracy": blocks,
-        "block_weight": np.full((1, 20), 0.05),
-    }
-    lr = np.repeat([0.1, 0.01], 20)[None]
-    found = phase_variances(Curves.of_accuracy(right.mean(axis=1)[None], lr=lr, **known))
+    still = Scenario(num_epochs=40, accuracy=0.88, jitter=0.0, learning_epochs=0)
+    made = simulate(still, 1, np.random.default_rng(10), losses=False).curves
+    found = phase_variances(replace(made, lr=np.repeat([0.1, 0.01], 20)[None]))
     assert found["phase"].to_list() == [0, 1]
     assert (found["finite_var"] / found["hf_var"]).to_list() == pytest.approx([1, 1], abs=0.7)

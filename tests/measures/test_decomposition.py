@@ -8,16 +8,13 @@ from scipy import stats
 from analysis.calibration.simulate import Scenario, simulate
 from analysis.measures.decomposition import (
     along_movement,
-    between_seed_variance,
     block_gram,
     examples_needed,
     flip_bounds,
-    population_limits,
-    population_step_variance,
-    split_of_bits,
+    population_interval,
     split_of_blocks,
 )
-from analysis.measures.jitter import components, pool, summarise
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.stats.intervals import upper_tail
 from analysis.stats.trend import contrast_variance, segments
 
@@ -43,14 +40,13 @@ def covered(told, name, truth):
 
 
 @pytest.mark.parametrize(
-    ("num_val", "jitter", "repeats"),
-    [(200, 0.01, 600), (1000, 0.004, 600), (5000, 0.004, 200)],
+    ("num_val", "jitter", "repeats"), [(200, 0.01, 600), (1000, 0.004, 600), (5000, 0.004, 200)]
 )
 @pytest.mark.usefixtures("simulation")
 def test_blocks_tell_population_movement_from_the_finite_set(num_val, jitter, repeats):
     made = quick(num_val, repeats, 1, jitter=jitter)
-    parts = components(made.curves)
-    told = summarise(parts).drop_nulls("pop_var")
+    parts = jitter_components(made.curves)
+    told = measure_jitter(parts).drop_nulls("pop_var")
     own, v = own_variance(made), mean(parts["finite_var"])
     excess = (parts["hf_var"] - parts["finite_var"]).to_numpy() / own - 1
     error = excess.std() / np.sqrt(len(excess))
@@ -62,33 +58,11 @@ def test_blocks_tell_population_movement_from_the_finite_set(num_val, jitter, re
     assert 0.9 * 0.1 / num_val > 3 * v
 
 
-def test_bits_are_blocks_of_one_example():
-    made = quick(105, 3, 2, bits=True)
-    labels = segments(np.ones((1, 48)))
-    for right in made.correct:
-        one = right[None].astype(float)
-        df = contrast_variance(one.mean(axis=2), labels)[1]
-        weight = np.full((1, 105), 1 / 105)
-        by_blocks = split_of_blocks(block_gram(one, weight, labels), weight, df)
-        by_bits = split_of_bits(right, labels[0], df[0])
-        for ours, theirs in zip(by_bits, by_blocks, strict=True):
-            assert ours[0] == pytest.approx(theirs[0], rel=1e-9)
-
-
-def test_bits_and_blocks_agree_on_average():
-    made = quick(1000, 60, 3, jitter=0.005, bits=True)
-    labels = segments(np.ones((1, 48)))[0]
-    parts = components(made.curves)
-    v = [split_of_bits(right, labels, 20.0).finite_var[0] for right in made.correct]
-    assert np.mean(v) == pytest.approx(mean(parts["finite_var"]), rel=0.03)
-    assert np.std(v) < parts["finite_var"].to_numpy().std()
-
-
 @pytest.mark.usefixtures("simulation")
 @pytest.mark.parametrize("num_val", [200, 1000])
 def test_a_still_population_is_found_moving_in_one_of_twenty(num_val):
     made = quick(num_val, 600, 4, jitter=0.0)
-    told = summarise(components(made.curves))
+    told = measure_jitter(jitter_components(made.curves))
     p = told["p_no_population_movement"].drop_nulls()
     assert len(p) > 500
     assert 0.02 < mean(p < 0.05) < 0.08  # 0.02 to 0.07 is promised; a binomial SE is 0.01
@@ -100,7 +74,7 @@ def test_a_process_share_of_0_4_is_seen_with_40_usable_epochs():
     still = quick(1000, 200, 5, jitter=0.0, memory=0.9).curves.val_accuracy[:, 8:]
     finite = still.var(axis=1, ddof=1).mean()
     made = quick(1000, 400, 6, jitter=float(np.sqrt(finite * 0.4 / 0.6)), memory=0.9)
-    told = summarise(components(made.curves))
+    told = measure_jitter(jitter_components(made.curves))
     assert told["num_usable_epochs"][0] == 40
     assert mean(told["p_no_population_movement"] < 0.05) > 0.8
 
@@ -109,9 +83,11 @@ def test_a_process_share_of_0_4_is_seen_with_40_usable_epochs():
 def test_seeds_that_share_a_validation_set_are_pooled_with_an_honest_interval():
     """Their common sensitivity does not average out; limits of s^2 alone cover 0.88 here."""
     made = quick(200, 400, 7, num_seeds=3, jitter=0.01)
-    parts = components(made.curves).with_columns((pl.int_range(pl.len()) // 3).alias("config"))
-    pooled = pool(parts, "config")
-    told = summarise(pooled)
+    parts = jitter_components(made.curves).with_columns(
+        (pl.int_range(pl.len()) // 3).alias("config")
+    )
+    pooled = pool_jitter(parts, "config")
+    told = measure_jitter(pooled)
     own = own_variance(made)
     assert mean(told["pop_var"]) == pytest.approx(own, rel=0.08)
     assert 0.91 < covered(told, "pop_var", own) < 0.98
@@ -133,7 +109,7 @@ def test_limits_beside_zero_hold_as_often_as_they_say():
     df = np.full(20_000, 400.0)
     for own in (0.0, 0.05, 0.1, 0.2, 1.0):
         total = (1 + own) * rng.chisquare(df) / df
-        low, high = population_limits(total, np.ones_like(df), df)
+        low, high = population_interval(total, np.ones_like(df), df)
         assert 0.94 < np.mean((low <= own) & (own <= high)) < 0.96
 
 
@@ -143,7 +119,7 @@ def test_limits_hold_where_s2_has_few_degrees_of_freedom(df, least):
     nu = np.full(20_000, df)
     for own in (0.0, 0.1, 0.3, 1.0, 3.0, 30.0):
         total = (1 + own) * rng.chisquare(nu) / nu
-        low, high = population_limits(total, np.ones_like(nu), nu)
+        low, high = population_interval(total, np.ones_like(nu), nu)
         assert np.isfinite(high).all()
         # A little below 0.95, as how the 5 % are parted is that of a normal estimate.
         assert least < np.mean((low <= own) & (own <= high)) < 0.96
@@ -158,7 +134,7 @@ def test_the_upper_limit_is_the_largest_part_that_s2_is_not_too_small_for():
         below = stats.chi2.cdf(total * df / (1 + parts), df)
         accepted = parts[below >= 0.05 - upper_tail(parts / error)]
         one = np.ones(1)
-        _, high = population_limits(total * one, one, df * one)
+        _, high = population_interval(total * one, one, df * one)
         assert high[0] == pytest.approx(accepted.max(), abs=1.1e-4)
         assert total >= 1 or high[0] < 1
 
@@ -203,7 +179,7 @@ def test_unequal_and_empty_blocks_are_weighted():
     [(90, {}), (1000, {"churn": 0.003, "jitter": 0.0}), (1000, {"num_blocks": 4})],
 )
 def test_few_examples_few_flips_or_few_blocks_give_no_share(num_val, known):
-    told = summarise(components(quick(num_val, 2, 9, **known).curves))
+    told = measure_jitter(jitter_components(quick(num_val, 2, 9, **known).curves))
     for name in ("p_no_population_movement", "finite_df", "pop_var_low"):
         assert told[name].null_count() == 2
     assert told["hf_sd"].null_count() == 0
@@ -216,7 +192,7 @@ def test_blocks_without_flips_still_give_a_share():
     blind = type(curves).of_accuracy(
         curves.val_accuracy, val_n=curves.val_n, to_wrong=missing, to_right=missing, **known
     )
-    told, seen = summarise(components(blind)), summarise(components(curves))
+    told, seen = measure_jitter(jitter_components(blind)), measure_jitter(jitter_components(curves))
     assert told["pop_var"].equals(seen["pop_var"])
     assert (told["num_flips"] < seen["num_flips"]).all()
     assert told["churn"].null_count() == told["fin_sd_most"].null_count() == 2
@@ -225,7 +201,7 @@ def test_blocks_without_flips_still_give_a_share():
 @pytest.mark.parametrize("memory", [0.0, 0.95])
 def test_flips_alone_bound_the_finite_part(memory):
     made = quick(500, 300, 11, jitter=0.004, memory=memory)
-    parts = components(made.curves)
+    parts = jitter_components(made.curves)
     v = mean(parts["finite_var"])
     assert mean(parts["finite_var_least"]) < v < mean(parts["finite_var_most"])
     assert mean(parts["finite_var_most"]) < 2.3 * mean(parts["finite_var_least"])
@@ -238,64 +214,6 @@ def test_the_bounds_follow_their_formula():
     # Contrasts with both steps known: (10, 20), (20, 30), (30, 40).
     assert most[0] == pytest.approx((2 / 3) * np.mean([15, 25, 35]) / 100**2)
     assert least[0] == pytest.approx(most[0] / 2 - 1e-6)
-
-
-def test_the_squared_step_of_the_population_is_unbiased():
-    made = quick(200, 2000, 12, jitter=0.01)
-    curves = made.curves
-    labels = segments(curves.lr)
-    found = population_step_variance(curves.to_wrong, curves.to_right, curves.val_n, labels)
-    truth = (np.diff(made.accuracy[:, 8:], axis=1) ** 2).mean()
-    assert found.mean() == pytest.approx(truth, abs=3 * found.std() / np.sqrt(2000))
-    assert found.std() / np.sqrt(2000) < 0.03 * truth
-
-
-def test_theorem_2_is_unbiased_between_ten_seeds_and_the_naive_variance_is_not(simulation):
-    """2,500 replicates: relative standard error at most 3 %, within 3 of them of the truth."""
-    rng = simulation(13)
-    num_val, num_seeds, repeats = 1000, 10, 2500
-    found, truth = np.empty((repeats, 3)), np.empty(repeats)
-    weight = np.full(20, 1 / 20)
-    for number in range(repeats):
-        level = 1.28 + 0.05 * rng.standard_normal((num_seeds, 1))
-        margin = rng.standard_normal((1, num_val), dtype=np.float32)
-        own = rng.standard_normal((num_seeds, num_val), dtype=np.float32)
-        right = margin + np.float32(0.5) * own + level.astype(np.float32) > 0
-        truth[number] = stats.norm.cdf(level[:, 0] / np.sqrt(1.25)).var(ddof=1)
-        single = np.full(num_val, 1 / num_val)
-        naive, of_bits = between_seed_variance(right.astype(float), single)
-        blocks = right.reshape(num_seeds, 20, -1).mean(axis=2)
-        found[number] = naive, of_bits, between_seed_variance(blocks, weight)[1]
-    error = found.std(axis=0) / np.sqrt(repeats)
-    off = np.abs(found.mean(axis=0) - truth.mean())
-    assert (error[1:] / truth.mean() <= 0.03).all()
-    assert (off[1:] < 3 * error[1:]).all()
-    assert off[0] > 3 * error[0]
-
-
-def test_jordans_formula_is_the_covariance_of_different_examples():
-    right = np.random.default_rng(14).random((4, 30)) < 0.7
-    errors = 1.0 - right
-    naive, population = between_seed_variance(right.astype(float), np.full(30, 1 / 30))
-    whole = errors.mean(axis=1).var(ddof=1)
-    own = errors.var(axis=0, ddof=1).sum() / 30**2
-    assert naive == pytest.approx(whole)
-    assert population == pytest.approx(30 / 29 * (whole - own))
-    cov = np.cov(errors.T)
-    assert population == pytest.approx((cov.sum() - np.trace(cov)) / (30 * 29))
-    assert np.isnan(between_seed_variance(right[:1].astype(float), np.full(30, 1 / 30))).all()
-
-
-def test_pooling_gives_the_variance_between_the_seeds_of_each_configuration():
-    made = quick(400, 3, 15, num_seeds=4)
-    parts = components(made.curves).with_columns(pl.Series("config", list("abc") * 4).sort())
-    pooled = pool(parts, "config")
-    ends = made.curves.block_accuracy[:, -6:].mean(axis=1)
-    for row, seeds in zip(pooled.iter_rows(named=True), ends.reshape(3, 4, 20), strict=True):
-        naive, population = between_seed_variance(seeds, np.full(20, 1 / 20))
-        assert row["seed_var"] == pytest.approx(naive)
-        assert row["seed_pop_var"] == pytest.approx(population)
-        assert row["seed_df"] == 3
 
 
 def test_four_times_the_churn_shows_a_difference_of_two_errors():

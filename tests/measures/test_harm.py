@@ -6,11 +6,11 @@ import pytest
 from scipy import stats
 
 from analysis.calibration.__main__ import standardised
-from analysis.calibration.error_rates import share
+from analysis.calibration.error_rates import rate
 from analysis.calibration.simulate import Scenario, ar1, simulate
 from analysis.curves import Curves
-from analysis.measures import harm
 from analysis.measures.cutoffs import shipped
+from analysis.measures.harm import fall_of_curve, fall_of_seeds, measure_harm, measure_harm_of_seeds
 from analysis.stats.trend import segments
 
 AT_ONCE = 50_000  # curves
@@ -26,7 +26,7 @@ def used(values):
 
 def test_a_hand_made_fall_is_the_largest_window_mean_minus_the_last():
     accuracy = np.array([[50, 60, 70, 80, 90, 90, 90, 80, 80, 80, 70, 70, 70]]) / 100
-    row = harm.harm(Curves.of_accuracy(accuracy, val_loss=1 / accuracy)).row(0, named=True)
+    row = measure_harm(Curves.of_accuracy(accuracy, val_loss=1 / accuracy)).row(0, named=True)
     assert row["drop"] == pytest.approx(0.2)
     assert row["drop_low"] <= 0.2 <= row["drop_high"]
     assert row["loss_rise"] == pytest.approx(0.9 / 0.7 - 1)
@@ -35,13 +35,13 @@ def test_a_hand_made_fall_is_the_largest_window_mean_minus_the_last():
 
 @pytest.mark.parametrize("num_epochs", [5, 8])
 def test_too_few_epochs_have_no_test(num_epochs):
-    row = harm.harm(Curves.of_accuracy(flat(1, num_epochs, 0, 0))).row(0, named=True)
+    row = measure_harm(Curves.of_accuracy(flat(1, num_epochs, 0, 0))).row(0, named=True)
     assert row["harm_p"] is None
     assert row["drop_high"] is None
 
 
 def test_a_constant_curve_does_not_fall():
-    row = harm.harm(Curves.of_accuracy(np.full((1, 40), 0.5))).row(0, named=True)
+    row = measure_harm(Curves.of_accuracy(np.full((1, 40), 0.5))).row(0, named=True)
     assert (row["drop"], row["harm_p"], row["drop_low"]) == (0, 1, 0)
     assert row["drop_high"] == pytest.approx(0)
 
@@ -49,19 +49,19 @@ def test_a_constant_curve_does_not_fall():
 def test_a_missing_epoch_makes_the_fall_unknown_not_zero():
     values = 0.9 + flat(2, 40, 0, 1) / 100
     values[0, 30] = np.nan
-    assert harm.harm(Curves.of_accuracy(values))["drop"].is_null().to_list() == [True, False]
+    assert measure_harm(Curves.of_accuracy(values))["drop"].is_null().to_list() == [True, False]
 
 
 def test_the_p_value_and_the_lower_limit_say_the_same():
     values = 0.9 + flat(300, 60, 0.5, 2) / 100 - np.linspace(0, 0.03, 60)
-    found = harm.harm(Curves.of_accuracy(values))
+    found = measure_harm(Curves.of_accuracy(values))
     assert ((found["harm_p"] <= 0.05) == (found["drop_low"] > 0)).all()
     assert 0 < (found["harm_p"] <= 0.05).mean() < 1  # pyright: ignore[reportOperatorIssue]
 
 
 def test_scale_and_level_of_the_curve_do_not_matter():
     values = flat(50, 30, 0.3, 3)
-    one, other = (harm.of_curve(v, used(v), shipped()) for v in (values, 100 + 1e-3 * values))
+    one, other = (fall_of_curve(v, used(v), shipped()) for v in (values, 100 + 1e-3 * values))
     assert one.p == pytest.approx(other.p, rel=1e-6)
 
 
@@ -92,13 +92,13 @@ def test_small_p_values_of_flat_curves_are_as_rare_as_they_say(num_epochs, corre
     for _ in range(num // AT_ONCE):
         largest, _, r = standardised(ar1(rng, (AT_ONCE, num_epochs), correlation).astype(float))
         hits += int((shipped().p_value(largest, num_epochs, r) <= 1e-4).sum())
-    assert share(hits, num)["low"] <= 1e-4
+    assert rate(hits, num)["low"] <= 1e-4
 
 
 def test_one_trial_that_clearly_falls_is_told_among_many_that_do_not():
     values = flat(200, 60, 0.0, 8)
     values[0] -= np.linspace(0, 30, 60)
-    p = harm.of_curve(values, used(values), shipped()).p
+    p = fall_of_curve(values, used(values), shipped()).p
     assert stats.false_discovery_control(np.minimum(2 * p, 1))[0] < 0.05
 
 
@@ -106,7 +106,7 @@ def test_noise_that_seeds_share_is_no_fall_but_a_common_fall_is_one():
     for fall, found in ((0.0, False), (0.04, True)):
         scenario = Scenario(num_seeds=5, num_val=500, fall=fall, shared=0.5, memory=0.8)
         made = simulate(scenario, 1, np.random.default_rng(4))
-        pooled, crossfit = harm.of_seeds(made.curves, np.full((1, 5), 60), shipped())
+        pooled, crossfit = fall_of_seeds(made.curves, np.full((1, 5), 60), shipped())
         row = pooled.row(0, named=True)
         for name in ("harm_p", "loss_harm_p", "refined_harm_p"):
             assert (row[name] <= 0.05) == found
@@ -115,7 +115,7 @@ def test_noise_that_seeds_share_is_no_fall_but_a_common_fall_is_one():
 
 
 def epochs_of(curves, ends):
-    """A frame as frames.read gives it; `ends`: last epoch of each trial."""
+    """A frame as read_store gives it; `ends`: last epoch of each trial."""
     num, num_epochs, num_blocks = curves.block_accuracy.shape
     frame = pl.DataFrame(
         {
@@ -153,10 +153,10 @@ def test_configurations_are_pooled_over_their_seeds_whatever_their_number():
     config_id = ["one", "two", "two", "three", "three", "three", "gone"]
     plan = pl.DataFrame({"trial_id": made.curves.trial_ids, "config_id": config_id})
     plan = plan.filter(pl.col("config_id") != "gone")
-    of_trials, of_configs = harm.harm_of_seeds(raw, plan)
+    of_trials, of_configs = measure_harm_of_seeds(raw, plan)
     assert sorted(of_configs["config_id"]) == ["one", "three", "two"]
     assert of_configs["harm_p"].null_count() == 0
-    alone = harm.harm(made.curves).filter(pl.col("trial_id") == made.curves.trial_ids[0])
+    alone = measure_harm(made.curves).filter(pl.col("trial_id") == made.curves.trial_ids[0])
     one = of_configs.filter(pl.col("config_id") == "one")
     assert one["harm_p"].item() == pytest.approx(alone["harm_p"].item())
     known = of_trials.drop_nulls("drop_crossfit")["trial_id"].to_list()
@@ -168,7 +168,7 @@ def test_configurations_are_pooled_over_their_seeds_whatever_their_number():
 @pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6, 0.9])
 def test_flat_curves_of_one_seed_seldom_look_harmed(num_epochs, correlation):
     values = flat(2000, num_epochs, correlation, [6, num_epochs, int(10 * correlation)])
-    rate = (harm.of_curve(values, used(values), shipped()).p <= 0.05).mean()
+    rate = (fall_of_curve(values, used(values), shipped()).p <= 0.05).mean()
     assert rate < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 2000)
 
 
@@ -187,7 +187,7 @@ def test_flat_curves_of_five_seeds_on_one_validation_set_seldom_look_harmed(
         num_train_eval=1,
     )
     made = simulate(scenario, 400, simulation([7, num_epochs, int(10 * correlation)]))
-    found, _ = harm.of_seeds(made.curves, np.full((400, 5), num_epochs), shipped())
+    found, _ = fall_of_seeds(made.curves, np.full((400, 5), num_epochs), shipped())
     for name in ("harm_p", "loss_harm_p", "refined_harm_p"):
         rate = (found[name] <= 0.05).mean()
         assert rate < 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / 400)  # pyright: ignore[reportOperatorIssue]
@@ -197,6 +197,6 @@ def test_falls_of_six_times_the_margin_are_found_in_one_seed_and_of_two_in_five(
     for num_seeds, fall in ((1, 0.03), (5, 0.01)):
         scenario = Scenario(num_seeds=num_seeds, fall=fall, num_train_eval=1)
         made = simulate(scenario, 150, simulation(8), losses=False)
-        found, _ = harm.of_seeds(made.curves, np.full((150, num_seeds), 60), shipped())
+        found, _ = fall_of_seeds(made.curves, np.full((150, num_seeds), 60), shipped())
         assert (found["harm_p"] <= 0.05).mean() > 0.8  # pyright: ignore[reportOperatorIssue]
         assert (found["drop_high"] < made.fall).mean() < 0.1  # pyright: ignore[reportOperatorIssue]

@@ -15,7 +15,6 @@ def test_real_training_the_populations_variance_is_recovered_from_resampled_vali
     ]
     errors = script.relative_errors(found)
     assert errors["from_blocks"] < 0.15
-    assert errors["from_bits"] < 0.15
     assert errors["observed"] > 0.5  # the naive one calls all of it the network's
     assert errors["binomial"] > 0.5
     assert all(one.covered > 0.9 for one in found)

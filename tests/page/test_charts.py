@@ -126,7 +126,7 @@ def test_few_configurations_are_all_shown(tmp_path):
 
 
 def test_best_restored_and_stopping_epochs_are_marked(tmp_path):
-    analysis = analyze(early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.4)))
+    analysis = analyze(early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.06)))
     marks = made(curves_figure(analysis)).data["marks"]
     counts = dict(marks.group_by("mark").len().iter_rows())
     assert counts == {"best epoch": 10, "restored weights": 5, "stopped early": 5}

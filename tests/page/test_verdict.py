@@ -28,7 +28,7 @@ ROW = {
 def sweep(tmp_path_factory):
     """Three seeds of a quiet, a moving, a falling network, and one that never learnt."""
     made = Sweep(spec("x", axes={"width": [8, 16, 32], "dropout": [0.0, 0.5]}), num_val=1000)
-    curves = {8: Curve(process=0.0), 16: Curve(process=0.12), 32: Curve(fall=0.6)}
+    curves = {8: Curve(jitter=0.0), 16: Curve(jitter=0.014), 32: Curve(fall=0.1)}
     return analyze(
         made.write(
             tmp_path_factory.mktemp("verdict"),

@@ -6,7 +6,7 @@ import pytest
 
 from analysis import analyze
 from analysis.calibration.simulate import Scenario, simulate
-from analysis.measures.decomposition import split_of_bits
+from analysis.measures.decomposition import block_gram, split_of_blocks
 from analysis.sources.bits import dealt
 from raysweep.errors import InputError
 
@@ -34,9 +34,11 @@ def curves(num_trials=2, num_val=500):
 def test_bits_split_the_jitter_as_every_example_by_itself_does():
     frame, right = curves()
     found = analyze(frame.sample(fraction=1.0, shuffle=True, seed=2)).trials.sort("trial_id")
-    labels = np.where(np.arange(40) < 6, -1, 0)
+    labels = np.where(np.arange(40) < 6, -1, 0)[None]
+    single = np.full((1, 500), 1 / 500)
     for row, seen in zip(found.iter_rows(named=True), right, strict=True):
-        split = split_of_bits(seen, labels, row["hf_df"])
+        gram = block_gram(seen[None].astype(float), single, labels)
+        split = split_of_blocks(gram, single, np.array([row["hf_df"]]))
         assert row["hf_sd"] ** 2 == pytest.approx(split.total_var[0])
         assert row["fin_sd"] == pytest.approx(np.sqrt(split.finite_var[0]), rel=0.25)
         assert row["pop_var_low"] < 1e-4 < row["pop_var_high"]

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from analysis import analyze
-from analysis.sources import event_files, importers, tables, tidy
+from analysis.sources import event_files, importers, tables
 from analysis.sources.columns import KNOWN
+from analysis.sources.tidy import read_tidy
 from raysweep.errors import InputError, RaysweepError
 from tests.support.fuzzing import NUMBERS, TEXTS, VALUES, cases, damaged, outcome
 
@@ -90,8 +91,8 @@ def curves_of(path, options, config=None):
     """From a file to the frames that the analysis starts from."""
     if path.is_file() and path.name == "metrics.csv":
         options = {"columns": options["columns"]}
-        return tidy.read(importers.lightning(path, **options).curves, config=config)
-    return tidy.read(importers.read(path, **options).curves, config=config)
+        return read_tidy(importers.read_log(path, **options).curves, config=config)
+    return read_tidy(importers.read_log(path, **options).curves, config=config)
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +238,7 @@ def test_hyperparameters_beside_metrics_are_read_or_refused(folder, hparams):
 def test_what_is_accepted_can_be_analyzed(folder, table):
     path = folder / "whole.csv"
     path.write_bytes(encoded(csv_of(*table)))
-    outcome(lambda: analyze(importers.read(path).curves))
+    outcome(lambda: analyze(importers.read_log(path).curves))
 
 
 def test_hyperparameters_of_other_tools_are_taken_though_something_nested_is_odd(tmp_path):
@@ -245,7 +246,7 @@ def test_hyperparameters_of_other_tools_are_taken_though_something_nested_is_odd
     (tmp_path / "hparams.yaml").write_text(
         "lr: 1e-3\nsizes: &s [1, 2]\nagain: *s\nact: !!python/name:torch.nn.ReLU ''\n"
     )
-    curves, _ = importers.lightning(tmp_path)
+    curves, _ = importers.read_log(tmp_path)
     assert curves["learning_rate"].to_list() == [0.001]
     assert not {"sizes", "again", "act"} & set(curves.columns)
 
@@ -261,7 +262,7 @@ def test_what_only_looks_like_a_file_is_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.tfevents.1")
     os.mkfifo(tmp_path / "metrics.csv")
     for path in (tmp_path, tmp_path / "metrics.csv", tmp_path / "none.csv"):
-        assert isinstance(outcome(lambda path=path: importers.read(path)), RaysweepError)
+        assert isinstance(outcome(lambda path=path: importers.read_log(path)), RaysweepError)
 
 
 def test_a_frame_with_columns_that_nobody_expects_is_refused_or_read():
@@ -275,4 +276,4 @@ def test_a_frame_with_columns_that_nobody_expects_is_refused_or_read():
         pl.Series("seed", [2**64 - 1] * 2, dtype=pl.UInt64),
     ]
     for column in odd:
-        outcome(lambda column=column: tidy.read(base.with_columns(column)))
+        outcome(lambda column=column: read_tidy(base.with_columns(column)))

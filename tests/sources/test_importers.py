@@ -22,7 +22,7 @@ def csv(path, text):
 def test_a_table_with_other_names_in_percent_from_epoch_zero_becomes_ours(tmp_path):
     lines = [f"a,{epoch},{70 + epoch},0.5" for epoch in range(20)]
     path = csv(tmp_path / "log.csv", "run,Epoch,val/acc,Valid Loss\n" + "\n".join(lines))
-    curves, notes = importers.read(path, epoch_zero="first")
+    curves, notes = importers.read_log(path, epoch_zero="first")
     assert curves["epoch"].to_list() == list(EPOCHS)
     assert curves["val_accuracy"][0] == pytest.approx(0.70)
     assert "val_loss" in curves.columns
@@ -34,18 +34,18 @@ def test_a_table_with_other_names_in_percent_from_epoch_zero_becomes_ours(tmp_pa
 def test_what_epoch_zero_is_must_be_said(tmp_path):
     path = csv(tmp_path / "log.csv", "epoch,val_acc,train_loss\n0,0.1,2.3\n1,0.5,1.1\n")
     with pytest.raises(InputError, match="start at 0: say whether"):
-        importers.read(path)
+        importers.read_log(path)
     columns = {"train_loss": "train_loss"}
-    curves, _ = importers.read(path, epoch_zero="untrained", columns=columns)
+    curves, _ = importers.read_log(path, epoch_zero="untrained", columns=columns)
     assert curves["epoch"].to_list() == [1]
     assert curves["initial_train_loss"].to_list() == [2.3]
 
 
 def test_training_accuracy_of_unknown_mode_is_taken_as_the_running_one(tmp_path):
     path = csv(tmp_path / "log.csv", "epoch,val_acc,train_acc,train_loss\n1,0.5,0.6,1\n")
-    curves, _ = importers.read(path)
+    curves, _ = importers.read_log(path)
     assert {"train_accuracy_running", "train_loss_running"} <= set(curves.columns)
-    curves, _ = importers.read(path, columns={"train_accuracy": "train_acc"})
+    curves, _ = importers.read_log(path, columns={"train_accuracy": "train_acc"})
     assert curves["train_accuracy"].to_list() == [0.6]
 
 
@@ -53,7 +53,7 @@ def test_a_frame_of_ours_passes_unchanged(tmp_path):
     path = csv(
         tmp_path / "c.csv", "trial_id,epoch,val_accuracy,train_loss,accuracy\n1e5,1,.5,1,2\n"
     )
-    curves, notes = importers.read(path)
+    curves, notes = importers.read_log(path)
     assert not notes
     assert curves["trial_id"].to_list() == ["1e5"]
     assert curves.columns == ["trial_id", "epoch", "val_accuracy", "train_loss", "accuracy"]
@@ -61,14 +61,16 @@ def test_a_frame_of_ours_passes_unchanged(tmp_path):
 
 def test_a_validation_every_fifth_epoch_is_counted_as_one_and_told(tmp_path):
     lines = [f"{epoch},0.5" for epoch in range(5, 101, 5)]
-    curves, notes = importers.read(csv(tmp_path / "c.csv", "epoch,val_acc\n" + "\n".join(lines)))
+    curves, notes = importers.read_log(
+        csv(tmp_path / "c.csv", "epoch,val_acc\n" + "\n".join(lines))
+    )
     assert curves["epoch"].to_list() == list(EPOCHS)
     assert any("every 5 epochs" in note for note in notes)
 
 
 def test_nan_and_inf_in_a_csv_file_are_numbers(tmp_path):
     path = csv(tmp_path / "c.csv", "epoch,val_acc,val_loss\n1,0.5,nan\n2,0.1,inf\n3,0.1,-inf\n")
-    curves, _ = importers.read(path)
+    curves, _ = importers.read_log(path)
     assert math.isnan(curves["val_loss"][0])
     assert analyze(curves).trials["status"].to_list() == ["diverged"]
 
@@ -83,7 +85,7 @@ def test_lightning_rows_of_one_epoch_are_put_together(tmp_path):
         head = "epoch,step,train_loss_step,val_acc,val_loss,lr-SGD\n"
         csv(tmp_path / version / "metrics.csv", head + "\n".join(lines) + "\n20,81,0.5,,,\n")
         csv(tmp_path / version / "hparams.yaml", f"width: {int(rate * 100)}\nlayers: [1, 2]\n")
-    curves, _ = importers.read(tmp_path)
+    curves, _ = importers.read_log(tmp_path)
     one = curves.filter(pl.col("trial_id") == "version_1")
     assert one["epoch"].to_list() == list(EPOCHS)
     assert one["learning_rate"].unique().to_list() == [0.2]
@@ -110,7 +112,7 @@ def test_wandb_history_of_several_runs_with_sparse_rows(tmp_path):
                 },
             ]
     path = csv(tmp_path / "h.jsonl", "\n".join(map(json.dumps, rows)))
-    curves, _ = importers.read(path)
+    curves, _ = importers.read_log(path)
     assert curves.height == 40
     statuses = analyze(curves).trials.select("trial_id", "outcome").rows()
     assert sorted(statuses) == [("r1", "completed"), ("r2", "diverged")]
@@ -126,7 +128,7 @@ def test_event_files_are_read_as_tensorboardx_wrote_them(tmp_path):
                     writer.add_scalar("train/loss", 1 / epoch, 5 * (epoch - 1) + step)
                 writer.add_scalar("val/acc", 0.5 + epoch / 100, 5 * epoch - 1)
                 writer.add_histogram("weights", [1, 2, 3], 5 * epoch - 1)
-    curves, notes = importers.read(tmp_path)
+    curves, notes = importers.read_log(tmp_path)
     one = curves.filter(pl.col("trial_id") == "b").sort("epoch")
     assert one["epoch"].to_list() == list(EPOCHS)
     assert one["val_accuracy"].to_list() == pytest.approx([0.5 + e / 100 for e in EPOCHS])
@@ -142,10 +144,10 @@ def test_a_torn_event_file_gives_what_was_whole_and_another_file_an_error(tmp_pa
             writer.add_scalar("val/acc", 0.5, epoch)
     (path,) = tmp_path.glob("*tfevents*")
     path.write_bytes(path.read_bytes()[:-5])
-    assert importers.read(tmp_path).curves.height == 19
+    assert importers.read_log(tmp_path).curves.height == 19
     path.write_bytes(b"\x05" + bytes(11) + b"\xff" * 40)
     with pytest.raises(InputError, match="not an event file"):
-        importers.read(tmp_path)
+        importers.read_log(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +160,11 @@ def test_a_torn_event_file_gives_what_was_whole_and_another_file_an_error(tmp_pa
 )
 def test_what_can_not_be_told_is_one_clear_error(tmp_path, text, how, words):
     with pytest.raises(InputError, match=words):
-        importers.read(csv(tmp_path / "c.csv", text), **how)
+        importers.read_log(csv(tmp_path / "c.csv", text), **how)
 
 
 def test_a_folder_without_curves_and_a_missing_file_are_named(tmp_path):
     with pytest.raises(InputError, match=r"is no store .* and holds no curves"):
-        importers.read(tmp_path)
+        importers.read_log(tmp_path)
     with pytest.raises(InputError, match="no file at"):
-        importers.read(tmp_path / "nothing.csv")
+        importers.read_log(tmp_path / "nothing.csv")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import analyze
-from analysis.sources import store as frames
+from analysis.sources.store import read_store
 from raysweep.cli import run_command_line
 from raysweep.store.done import done_trials, last_attempts
 from raysweep.store.files import Store, StoreWriter
@@ -62,7 +62,7 @@ def used(root):
     outcome(lambda: Store.existing(root).sweeps())
     outcome(lambda: done_trials(Store(root)))
     outcome(lambda: last_attempts(Store(root)))
-    outcome(lambda: frames.read(Store(root)))
+    outcome(lambda: read_store(Store(root)))
     with pytest.raises(SystemExit) as left:
         run_command_line(["status", str(root)])
     assert (left.value.code or 0) in (0, 1, 2)

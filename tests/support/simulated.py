@@ -1,103 +1,29 @@
-"""Curves with known truth, and a real store that holds them.
-
-Every example of the population has a margin m ~ N(0, 1). It is right at epoch t when
-m + level_t + churn * u_t > 0, u being a stationary AR(1) of its own; so the population accuracy at
-epoch t is Phi(level_t / sqrt(1 + churn^2)), whatever the validation set.
-"""
+"""Real stores that hold simulated curves, whose truth is known."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
+from analysis.calibration.simulate import Scenario, simulate
 from raysweep.spec import SweepSpec
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.record import SweepRecord
-from raysweep.store.schema import EPOCHS, NUM_BLOCKS, TRIALS
+from raysweep.store.schema import EPOCHS, TRIALS
+
+NUM_CLASSES = 10
 
 
-@dataclass
-class Curve:
-    """What a trial's curve is made of; levels are in units of the margin's SD."""
+@dataclass(frozen=True)
+class Curve(Scenario):
+    """What a trial's curve is made of: a network that learns within some twenty epochs."""
 
-    final: float = 1.6  # level at the end of learning
-    speed: float = 0.25  # of learning, per epoch
-    process: float = 0.03  # SD of the movement of the whole population's level
-    wander: float = 0.0  # its lag-1 autocorrelation
-    churn: float = 0.15  # SD of each example's own movement
-    memory: float = 0.5  # its lag-1 autocorrelation
-    fall: float = 0.0  # loss of level from epoch `peak` to the end
-    peak: int = 20
-    gap: float = 0.6  # training level above validation level
-
-
-def ar1(rng, shape, correlation):
-    """Stationary AR(1) with unit variance along the first axis."""
-    noise = rng.standard_normal(shape)
-    for t in range(1, shape[0]):
-        noise[t] = correlation * noise[t - 1] + np.sqrt(1 - correlation**2) * noise[t]
-    return noise
-
-
-def levels(curve, num_epochs, rng):
-    time = np.arange(1, num_epochs + 1)
-    trend = curve.final - 1.8 * np.exp(-curve.speed * time)
-    past = np.clip((time - curve.peak) / max(num_epochs - curve.peak, 1), 0, 1)
-    trend = trend - curve.fall * past
-    return trend + curve.process * ar1(rng, (num_epochs,), curve.wander)
-
-
-def correctness(curve, level, margins, rng):
-    """bool, shape (num_epochs, num_examples)."""
-    own = ar1(rng, (len(level), len(margins)), curve.memory)
-    return margins + level[:, None] + curve.churn * own > 0
-
-
-def population_accuracy(curve, level):
-    return stats.norm.cdf(level / np.sqrt(1 + curve.churn**2))
-
-
-def epoch_rows(
-    trial_id, right, train_right, *, val_loss, train_loss, lr, batch_size, attempt=1, start_epoch=1
-):
-    """Rows of the epochs table from correctness (num_epochs, num_examples)."""
-    block = np.arange(right.shape[1]) % NUM_BLOCKS
-    block_n = np.bincount(block, minlength=NUM_BLOCKS).astype(int).tolist()
-    rows = []
-    for t in range(len(right)):
-        flips = None if t == 0 else (right[t - 1] & ~right[t], ~right[t - 1] & right[t])
-        rows.append(
-            {
-                "trial_id": trial_id,
-                "attempt": attempt,
-                "start_epoch": start_epoch,
-                "epoch": t + 1,
-                "weights_kind": "raw",
-                "status": "ok",
-                "global_step": (t + 1) * 10,
-                "lr": float(lr[t]) if np.ndim(lr) else float(lr),
-                "batch_size": batch_size,
-                "wall_s": 0.05,
-                "train_n": train_right.shape[1],
-                "train_loss": float(train_loss[t]) * 1.1,
-                "train_accuracy": float(train_right[t].mean()) * 0.98,
-                "train_eval_n": train_right.shape[1],
-                "train_eval_correct": int(train_right[t].sum()),
-                "train_eval_loss_sum": float(train_loss[t]) * train_right.shape[1],
-                "val_n": right.shape[1],
-                "val_correct": int(right[t].sum()),
-                "val_loss_sum": float(val_loss[t]) * right.shape[1],
-                "val_block_n": block_n,
-                "val_block_correct": np.bincount(block, weights=right[t], minlength=NUM_BLOCKS)
-                .astype(int)
-                .tolist(),
-                "flip_to_wrong": None if flips is None else int(flips[0].sum()),
-                "flip_to_right": None if flips is None else int(flips[1].sum()),
-            }
-        )
-    return rows
+    accuracy: float = 0.943
+    start: float = 0.42
+    learning_epochs: float = 4.0
+    churn: float = 0.15
+    gap: float = 0.042
 
 
 @dataclass
@@ -108,6 +34,7 @@ class Sweep:
     num_val: int = 500
     num_train: int = 1200
     rng_seed: int = 0
+    probes: bool = False  # averaged weights, gradient noise, temperature, repeated evaluation
 
     def plan(self):
         """[(trial_id, config_id, seed, trial, {axis: value})], in the order of the grid."""
@@ -125,6 +52,7 @@ class Sweep:
     def record(self):
         planned = self.plan()
         spec = self.spec.model_dump(mode="json")
+        spec["probes"]["ema_half_life"] = 1.0 if self.probes else None
         axes = {name: spec["axes"][name] for name in self.spec.axes}
         configurations = {}
         for _, config_id, _, _, point in planned:
@@ -149,53 +77,36 @@ class Sweep:
         store = Store(root)
         writer = StoreWriter(store)
         writer.add_sweep(SweepRecord.from_json(self.record()))
-        margins = np.random.default_rng(99).standard_normal(self.num_val)
-        train_margins = np.random.default_rng(98).standard_normal(self.num_train)
         for number, (trial_id, config_id, seed, trial, _) in enumerate(self.plan()):
             if number in missing:
                 continue
             rng = np.random.default_rng([self.rng_seed, number])
-            curve = curve_of(trial)
-            level = levels(curve, trial.epochs, rng)
-            right = correctness(curve, level, margins, rng)
-            train_level = levels(
-                Curve(curve.final + curve.gap, curve.speed, curve.process), trial.epochs, rng
-            )
-            train_right = correctness(curve, train_level, train_margins, rng)
-            val_loss = 0.9 * np.exp(-0.8 * level) + 0.02 * rng.standard_normal(trial.epochs) * 0.2
-            train_loss = 0.9 * np.exp(-0.8 * train_level)
+            made = self._simulate(curve_of(trial), trial, rng)
+            if number in diverged:
+                made.curves.val_loss[:, 5:] = np.nan
             result = {"status": "completed", "epochs_run": trial.epochs, "stopped_early": False}
             if number in failed:
-                result = {
-                    "status": "failed",
-                    "error": "RuntimeError: out of memory\nline two",
-                    "epochs_run": 4,
-                }
-                right = right[:4]
+                error = "RuntimeError: out of memory\nline two"
+                result = {"status": "failed", "error": error, "epochs_run": 4}
             if (cut := (stopped or {}).get(number)) is not None:
                 result |= {"status": "stopped", "epochs_run": cut}
-                right = right[:cut]
             if number in diverged:
                 result |= {"status": "diverged"}
-                val_loss[5:] = np.nan
             if trial.early_stopping is not None:
-                stop, best = _early_stop(val_loss, trial.early_stopping.patience)
-                right = right[:stop]
+                stop, best = _early_stop(made.curves.val_loss[0], trial.early_stopping.patience)
                 result |= {
                     "epochs_run": stop,
                     "stopped_early": stop < trial.epochs,
                     "restored_epoch": best,
-                    "restored_val_correct": int(right[best - 1].sum()),
+                    "restored_val_correct": int(made.correct[0, best - 1].sum()),
                 }
-            rows = epoch_rows(
-                trial_id,
-                right,
-                train_right,
-                val_loss=val_loss,
-                train_loss=train_loss,
-                lr=trial.effective_learning_rate(),
-                batch_size=trial.batch_size,
-            )
+            kinds = {"raw": made}
+            if self.probes:
+                kinds["ema"] = self._simulate(replace(curve_of(trial), jitter=0.001), trial, rng)
+            for kind, of_kind in kinds.items():
+                columns = self._rows(trial, of_kind, rng, kind)
+                columns |= {"trial_id": trial_id, "weights_kind": kind}
+                writer.append("epochs", _batch(columns, trial.epochs)[: result["epochs_run"]])
             finished = {
                 "trial_id": trial_id,
                 "config_id": config_id,
@@ -206,19 +117,96 @@ class Sweep:
                 "world_size": 1,
                 "n_train": self.num_train,
                 "n_val": self.num_val,
-                "num_classes": 10,
+                "num_classes": NUM_CLASSES,
                 "num_parameters": 12_345,
                 "val_digest": "cafe",
                 "seconds": 3.0,
                 "node": "node-1",
                 **result,
             }
-            writer.append("epochs", pa.RecordBatch.from_pylist(rows, EPOCHS))
             writer.append("trials", pa.RecordBatch.from_pylist([finished], TRIALS))
             if number % 40 == 39:
                 writer.flush()
         writer.flush()
         return store
+
+    def _simulate(self, curve, trial, rng):
+        """The curves of a trial. All trials share one validation set."""
+        sizes = {"num_val": self.num_val, "num_train_eval": self.num_train}
+        curve = replace(curve, num_epochs=trial.epochs, **sizes)
+        margins = np.random.default_rng(99).standard_normal(self.num_val)
+        return simulate(curve, 1, rng, bits=True, margins=margins)
+
+    def _rows(self, trial, made, rng, kind):
+        """Columns of the epochs table, (num_epochs, ...) each, or one value for all."""
+        curves, right = made.curves, made.correct[0]
+        num_epochs, num_val = right.shape
+        classes = np.arange(num_val) % NUM_CLASSES
+        block_n = np.rint(curves.block_weight[0] * num_val).astype(int)
+        train_right = np.rint(curves.train_accuracy[0] * self.num_train).astype(int)
+        train_loss = 2 * (1 - curves.train_accuracy[0]) + 0.01
+        columns = {
+            "attempt": 1,
+            "start_epoch": 1,
+            "epoch": np.arange(1, num_epochs + 1),
+            "status": "ok",
+            "global_step": 10 * np.arange(1, num_epochs + 1),
+            "lr": trial.effective_learning_rate(),
+            "batch_size": trial.batch_size,
+            "wall_s": 0.05,
+            "val_n": num_val,
+            "val_correct": right.sum(axis=1),
+            "val_loss_sum": curves.val_loss[0] * num_val,
+            "val_block_n": np.tile(block_n, (num_epochs, 1)),
+            "val_block_correct": np.rint(curves.block_accuracy[0] * block_n).astype(int),
+            "val_block_loss_sum": curves.block_loss[0] * block_n,
+            "flip_to_wrong": [None, *curves.to_wrong[0, 1:].astype(int)],
+            "flip_to_right": [None, *curves.to_right[0, 1:].astype(int)],
+            "val_class_n": np.tile(np.bincount(classes), (num_epochs, 1)),
+            "val_class_correct": right @ np.eye(NUM_CLASSES, dtype=int)[classes],
+        }
+        if kind != "raw":
+            return columns
+        columns |= {
+            "train_n": self.num_train,
+            "train_loss": train_loss * 1.1,
+            "train_accuracy": curves.train_accuracy[0] * 0.98,
+            "train_eval_n": self.num_train,
+            "train_eval_correct": train_right,
+            "train_eval_loss_sum": train_loss * self.num_train,
+        }
+        if self.probes:
+            columns |= {
+                "val_loss_sumsq": 2 * curves.val_loss[0] * num_val,
+                "val_correct_bits": [np.packbits(seen).tobytes() for seen in right],
+                "repeat_correct": right.sum(axis=1),
+                "temperature": 1.1,
+                "val_nll_at_temperature": curves.refined_loss[0],
+                "val_block_nll_sum": curves.block_refined[0] * block_n,
+                "brier": 0.1,
+                "ece": 0.02,
+                "gns_small_sq": 2 * rng.chisquare(20, num_epochs) / 20,
+                "gns_big_sq": 1.5 * rng.chisquare(20, num_epochs) / 20,
+                "gns_b_small": trial.batch_size / 2,
+                "gns_b_big": trial.batch_size,
+                "gns_steps": 3,
+                "grad_norm": 1.0,
+                "param_norm": 12.0,
+                "update_norm": 0.1,
+            }
+        return columns
+
+
+def _batch(columns, num_rows):
+    """A record batch of the epochs table; what is not given is null."""
+
+    def array(field):
+        values = columns.get(field.name)
+        if values is None or isinstance(values, int | float | str):
+            values = [values] * num_rows
+        return pa.array(list(values), field.type)
+
+    return pa.RecordBatch.from_arrays([array(field) for field in EPOCHS], schema=EPOCHS)
 
 
 def _early_stop(val_loss, patience):
@@ -263,12 +251,12 @@ def practitioner(trial):
     """Noisier with learning rate over batch size; dropout closes the gap."""
     heat = np.clip(np.log10(trial.effective_learning_rate() / trial.batch_size * 1280 / 1.0), -2, 2)
     return Curve(
-        final=1.75 - 0.1 * (heat > 1) - 0.4 * (heat < -1),
-        speed=0.05 + 0.1 * (heat + 2),
-        process=0.02 * 2.2**heat,
+        accuracy=0.955 - 0.01 * (heat > 1) - 0.05 * (heat < -1),
+        learning_epochs=1 / (0.05 + 0.1 * (heat + 2)),
+        jitter=0.0017 * 2.2**heat,
         churn=0.12 * 1.8**heat,
-        gap=0.9 - (0.5 if trial.dropout else 0.0),
-        fall=0.35 if heat > 0.5 and not trial.dropout else 0.0,
+        gap=0.04 - (0.02 if trial.dropout else 0.0),
+        fall=0.05 if heat > 0.5 and not trial.dropout else 0.0,
     )
 
 

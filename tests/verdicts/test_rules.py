@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from analysis.calibration.error_rates import CLASSES, PARTS, at_margin, share, verdicts
+from analysis.calibration.error_rates import CLASSES, PARTS, at_margin, rate, verdicts
 from analysis.calibration.simulate import Scenario
 from analysis.curves import Curves
 from analysis.labels import Outcome
-from analysis.measures.late import late_trend, of_mean_curves
+from analysis.measures.late import late_trend, late_trend_of_means
 from analysis.verdicts.margins import Margins
 from analysis.verdicts.rules import verdict
 from raysweep.store.schema import DONE, STOPPED
@@ -204,7 +204,7 @@ def test_the_late_trend_of_seeds_is_null_where_one_lacks_a_late_epoch():
             )
             for name, level, length in (("a", 0.5, 30), ("b", 0.7, 36))
         )
-        (row,) = of_mean_curves(raw.remove(**left_out), trials).iter_rows(named=True)
+        (row,) = late_trend_of_means(raw.remove(**left_out), trials).iter_rows(named=True)
         return row["late_slope"]
 
     assert slope(trial_id="none") == pytest.approx(1e-3)
@@ -243,7 +243,7 @@ def test_five_seeds_on_one_small_set_seldom_look_moved_by_the_optimizer():
     found = verdicts(scenario, 2000, (3, 200, 60, 0), losses=False)
     assert found["optimizer_p"].null_count() == 0
     hits = found.filter(pl.col("noise").is_in(["optimizer", "both"])).height
-    assert share(hits, 2000)["low"] <= 0.05
+    assert rate(hits, 2000)["low"] <= 0.05
 
 
 @pytest.mark.usefixtures("simulation")

@@ -1,35 +1,21 @@
-"""Measures section "why it fluctuates" on data whose truth is known; prints Markdown tables.
+"""Tables of docs/method/attribution.md: why it fluctuates, on data whose truth is known.
 
-python -m analysis.calibration.measured.attribution
+OMP_NUM_THREADS=1 python -m analysis.calibration.measured.attribution
 """
 
 import itertools
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from analysis.calibration.measured.tables import SEED, Table, cells, write_all
 from analysis.causes.attribution import ANOVA, REGRESSION, attribute
 from analysis.causes.gradient_noise import noise_scales
 from analysis.causes.jitter_model import regress
+from analysis.curves import Floats
 
-Floats = NDArray[np.float64]
-Table = tuple[str, str, Iterable[Sequence[object]]]
-SEED = 20260101
 NUM_GRIDS = 2000
-
-
-def main() -> None:
-    """All tables."""
-    for number, table in enumerate((shares, holes, slopes, law, noise_scale)):
-        title, head, rows = table(np.random.default_rng([SEED, number]))
-        lines = [f"**{title}**", "", head, " | ".join("---:" for _ in head.split(" | "))]
-        lines += [" | ".join(map(str, row)) for row in rows]
-        lines = [f"| {line} |" if " | " in line else line for line in lines]
-        sys.stdout.write("\n".join(lines) + "\n\n")
-        sys.stdout.flush()
 
 
 # --- shares
@@ -125,18 +111,11 @@ def shares(rng: np.random.Generator) -> Table:
         means = effects_of(shape, variances)
         inside, mean, null = covered(rng, means, truth, num_seeds, NUM_GRIDS // 2, noise=noise)
         ends = np.sort(inside[2:])[[0, -1]] if len(shape) > 2 else []  # of the inert axes
+        inert = " to ".join(dict.fromkeys(f"{x:.3f}" for x in ends))
         rows.append(
-            (
-                " x ".join(map(str, shape)),
-                num_seeds,
-                noise,
-                f"{truth[0]:.2f}, {truth[1]:.2f}",
-                f"{mean[0]:.2f}, {mean[1]:.2f}",
-                f"{inside[0]:.3f}",
-                f"{inside[1]:.3f}",
-                " to ".join(dict.fromkeys(f"{x:.3f}" for x in ends)),
-                f"{null:.3f}",
-            )
+            f"{' x '.join(map(str, shape))} | {num_seeds} | {noise} | "
+            f"{truth[0]:.2f}, {truth[1]:.2f} | {mean[0]:.2f}, {mean[1]:.2f} | "
+            f"{cells('.3f', inside[:2])} | {inert} | {null:.3f}"
         )
     head = (
         "grid | seeds | noise | true shares | mean shares | coverage: first | second | inert axes "
@@ -158,13 +137,8 @@ def holes(rng: np.random.Generator) -> Table:
         truth = exact.filter(kind="shapley", method=REGRESSION)["share"].to_numpy()
         inside, mean, null = covered(rng, means, truth, 3, NUM_GRIDS // 4, REGRESSION)
         rows.append(
-            (
-                missing,
-                *(f"{x:.2f}" for x in truth),
-                *(f"{x:.2f}" for x in mean),
-                *(f"{x:.3f}" for x in inside),
-                f"{null:.3f}",
-            )
+            f"{missing} | {cells('.2f', truth)} | {cells('.2f', mean)} | {cells('.3f', inside)} | "
+            f"{null:.3f}"
         )
     head = (
         "cells missing | true: first | second | inert | mean: first | second | inert | coverage: "
@@ -236,16 +210,9 @@ def slopes(rng: np.random.Generator) -> Table:
             naive.append(np.linalg.lstsq(X, y, rcond=None)[0][1])
         num = len(found)
         rows.append(
-            (
-                finite,
-                between,
-                num_seeds,
-                f"{np.mean(found):.3f} ± {np.std(found) / num**0.5:.3f}",
-                f"{np.std(found):.3f}",
-                f"{inside / num:.3f}",
-                f"{np.mean(dropped):.2f}",
-                f"{np.mean(naive):.3f}",
-            )
+            f"{finite} | {between} | {num_seeds} | {np.mean(found):.3f} ± "
+            f"{np.std(found) / num**0.5:.3f} | {np.std(found):.3f} | {inside / num:.3f} | "
+            f"{np.mean(dropped):.2f} | {np.mean(naive):.3f}"
         )
     head = (
         "known part | between trials | seeds | mean | SD | coverage | own part below 0 | naive log "
@@ -263,7 +230,7 @@ def law(rng: np.random.Generator) -> Table:
             phases, trials = sweep(rng, 0.3, 0.1, num_seeds, -0.5 + off)
             words.append(regress(phases, trials, ["dropout"])["verdict"].drop_nulls().item())
         shares = [words.count(word) / len(words) for word in ("holds", "does not hold")]
-        rows.append((off, num_seeds, *(f"{x:.3f}" for x in shares), f"{1 - sum(shares):.3f}"))
+        rows.append(f"{off} | {num_seeds} | {cells('.3f', [*shares, 1 - sum(shares)])}")
     head = "b_lr + b_batch | seeds | holds | does not hold | cannot tell"
     return "Table A4. The noise-scale law, margin 0.15", head, rows
 
@@ -301,25 +268,15 @@ def noise_scale(rng: np.random.Generator) -> Table:
         ratio = told["noise_scale"].to_numpy() / truth if distance else np.full(1, np.nan)
         inside = (told["noise_scale_low"] < truth) & (told["noise_scale_high"] > truth)
         enough = distance and told.height >= 100
-        rows.append(
-            (
-                f"{truth:.1f}",
-                num_epochs,
-                f"{1 - told.height / 1000:.3f}",
-                *(
-                    [
-                        f"{np.median(ratio):.2f}",
-                        f"{np.mean(np.abs(ratio - 1) < 0.15):.2f}",
-                        f"{inside.mean():.3f}",
-                    ]
-                    if enough
-                    else ["", "", ""]
-                ),
-            )
-        )
+        told_of = " |  | "
+        if enough:
+            near = np.mean(np.abs(ratio - 1) < 0.15)
+            told_of = f"{np.median(ratio):.2f} | {near:.2f} | {inside.mean():.3f}"
+        null = 1 - told.height / 1000
+        rows.append(f"{truth:.1f} | {num_epochs} | {null:.3f} | {told_of}")
     head = "true scale | epochs | null | median over truth | within 15 % | coverage"
     return "Table A5. Gradient noise scale of a quadratic loss, batch sizes 16 and 64", head, rows
 
 
 if __name__ == "__main__":
-    main()
+    write_all({0: shares, 1: holes, 2: slopes, 3: law, 4: noise_scale}, SEED)

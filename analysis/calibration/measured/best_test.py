@@ -11,8 +11,9 @@ import numpy as np
 from scipy import stats
 
 from analysis.calibration.error_rates import SEEDS, at_margin
-from analysis.calibration.measured.known import Floats, Table, write
+from analysis.calibration.measured.tables import Table, cells, write
 from analysis.calibration.simulate import Scenario, simulate
+from analysis.curves import Floats
 from analysis.stats.trend import SECOND, degrees_of_freedom, valid_contrasts
 
 T, USED, LATE = 60, slice(9, None), slice(40, None)
@@ -48,7 +49,7 @@ def falls(plain: Floats, slow: Floats) -> Table:
         for noise, words in ((plain, "0"), (slow, "0.9")):
             once = fall / error(shape, noise[USED, USED])
             power = [stats.norm.sf(stats.norm.isf(0.05) - once * np.sqrt(s)) for s in SEEDS]
-            rows.append((f"{100 * fall:g}", words, *(f"{x:.2f}" for x in power)))
+            rows.append(f"{100 * fall:g} | {words} | {cells('.2f', power)}")
     head = " | ".join(["accuracy lost, pp", "AR of the jitter", *(f"{s} seeds" for s in SEEDS)])
     return "A fall: power of the best test that knows the noise", head, rows
 
@@ -61,7 +62,7 @@ def rises(noise: Floats) -> Table:
         errors = once / np.sqrt(SEEDS)
         least = np.maximum(stats.norm.isf(0.05) * errors, 0.02)
         power = stats.norm.sf((least - gain) / errors)
-        rows.append((f"{100 * gain:g}", *(f"{x:.2f}" for x in power)))
+        rows.append(f"{100 * gain:g} | {cells('.2f', power)}")
     head = " | ".join(["as many epochs again add, pp", *(f"{s} seeds" for s in SEEDS)])
     return "A rise that goes on: power of the best test that knows the noise", head, rows
 
@@ -81,7 +82,7 @@ def jitters() -> Table:
         valid = valid_contrasts(np.zeros((1, usable), np.int64), len(SECOND))
         df = float(degrees_of_freedom(valid, SECOND)[0])
         found = [stats.chi2.sf(stats.chi2.isf(level, s * df) * ratio, s * df) for s in SEEDS]
-        rows.append((words, f"{df:.1f}", *(f"{x:.2f}" for x in found)))
+        rows.append(f"{words} | {df:.1f} | {cells('.2f', found)}")
     head = " | ".join(["claim", "df of a seed", *(f"{s} seeds" for s in SEEDS)])
     return "A part of the jitter: power of the chi-square test", head, rows
 

@@ -40,7 +40,7 @@ def by_hand(path: Path) -> dict[str, str]:
 def main() -> None:
     """Print counts per problem; exit 1 where a label differs."""
     path = Path(sys.argv[1]) / "epochs.parquet"
-    curves, notes = importers.read(path, columns=COLUMNS, epoch_zero="untrained")
+    curves, notes = importers.read_log(path, columns=COLUMNS, epoch_zero="untrained")
     trials = analyze(curves).trials.select("trial_id", "problem", "status")
     expected = by_hand(path)
     print(*notes, sep="\n")

@@ -1,44 +1,39 @@
-"""Measures the fluctuation part of `analysis` on curves whose truth is known; prints Markdown
-tables.
+"""Tables 1 to 7 of docs/method/fluctuation.md: jitter, wander and their parts, the truth known.
 
-    python -m analysis.calibration.measured.fluctuation
-
-The curves are those of `analysis.calibration.simulate`, or normal noise around a trend.
+OMP_NUM_THREADS=1 python -m analysis.calibration.measured.fluctuation
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
-from analysis.calibration.measured.known import PP, SEED, Floats, Table, ar1, holds, share, write
-from analysis.calibration.simulate import Scenario, Simulated, simulate
-from analysis.curves import Curves
-from analysis.measures import decomposition
-from analysis.measures import jitter as fluctuation
+from analysis.calibration.measured.tables import (
+    PP,
+    SEED,
+    Table,
+    cells,
+    holds,
+    mean,
+    share,
+    write_all,
+)
+from analysis.calibration.simulate import Scenario, Simulated, ar1, simulate
+from analysis.curves import Curves, Floats
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.stats.intervals import detectable_ratio, sd_ratio, variance_factors
-from analysis.stats.trend import SECOND, THIRD, Labels, contrast_variance, segments
+from analysis.stats.trend import SECOND, THIRD, contrast_variance, segments
 
-
-def main() -> None:
-    """All tables."""
-    tables = (trend, jitter, plateau, shape, blocks, bits, movement, seeds, ratio)
-    for number, table in enumerate(tables):
-        write(*table(np.random.default_rng([SEED, number])))
+SHORT = Scenario(num_epochs=48, learning_epochs=1)
 
 
 def published(curves: Curves, num_seeds: int = 1) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Components of all trials, and the published columns of each `num_seeds` of them pooled."""
-    parts = fluctuation.components(curves)
+    parts = jitter_components(curves)
     parts = parts.with_columns((pl.int_range(pl.len()) // num_seeds).alias("group"))
-    return parts, fluctuation.summarise(fluctuation.pool(parts, "group"))
-
-
-def mean(values: pl.Series) -> float:
-    """Of what is not null."""
-    return float(values.drop_nulls().to_numpy().mean())
+    return parts, measure_jitter(pool_jitter(parts, "group"))
 
 
 def own_variance(made: Simulated) -> float:
@@ -49,17 +44,16 @@ def own_variance(made: Simulated) -> float:
 def trend(rng: np.random.Generator) -> Table:
     """What a rise alone adds to variance estimates."""
     rows = []
-    for length in (20, 50, 100):
-        for scale in (4, 8):
-            rise = 0.9 - 0.5 * np.exp(-np.arange(length) / scale)
-            values = rise + PP * rng.standard_normal((4000, length))
-            usable = segments(np.ones_like(values))
-            cells: list[str] = []
-            for labels in (np.zeros_like(usable), usable):
-                for stencil in ((1.0, -1.0), SECOND, THIRD):
-                    found = contrast_variance(values, labels, stencil)[0].mean() / PP**2
-                    cells.append(f"{found:.2f}")
-            rows.append((length, scale, *cells))
+    for length, scale in itertools.product((20, 50, 100), (4, 8)):
+        rise = 0.9 - 0.5 * np.exp(-np.arange(length) / scale)
+        values = rise + PP * rng.standard_normal((4000, length))
+        usable = segments(np.ones_like(values))
+        found = [
+            contrast_variance(values, labels, stencil)[0].mean() / PP**2
+            for labels in (np.zeros_like(usable), usable)
+            for stencil in ((1.0, -1.0), SECOND, THIRD)
+        ]
+        rows.append(f"{length} | {scale} | {cells('.2f', found)}")
     head = (
         "T | time constant | all epochs: first | second (GSJS) | third | after burn-in: first | "
         "second (GSJS) | third"
@@ -70,27 +64,20 @@ def trend(rng: np.random.Generator) -> Table:
 def jitter(rng: np.random.Generator) -> Table:
     """Interval of hf_sd, and what autocorrelation hides from it."""
     rows = []
-    for length in (20, 50, 100):
-        for phi in (-0.3, 0.0, 0.3, 0.6, 0.9):
-            values = 0.9 + PP * ar1(rng, (4000, length), phi).astype(float)
-            labels = np.zeros(values.shape, np.int64)
-            whole = share(_hf_limits(values, labels), holds("hf", _hf_share(phi)))
-            found = fluctuation.summarise(fluctuation.components(Curves.of_accuracy(values)))
-            target = PP * np.sqrt(_hf_share(phi))
-            mean_square = np.sqrt(mean(found["hf_var"])) / PP
-            rows.append(
-                (
-                    length,
-                    f"{phi:g}",
-                    f"{target / PP:.2f}",
-                    whole,
-                    found["num_usable_epochs"][0],
-                    f"{found['hf_df'][0]:.1f}",
-                    f"{mean_square:.2f}",
-                    share(found, holds("hf_sd", target)),
-                    share(found, holds("hf_sd", PP)),
-                )
-            )
+    for length, phi in itertools.product((20, 50, 100), (-0.3, 0.0, 0.3, 0.6, 0.9)):
+        seen = 1 - 4 / 3 * phi + phi**2 / 3  # by the contrasts, of AR(1) noise of variance 1
+        values = 0.9 + PP * ar1(rng, (4000, length), phi).astype(float)
+        variance, df = contrast_variance(values / PP, np.zeros(values.shape, np.int64))
+        low, high = variance_factors(df)
+        whole = pl.DataFrame({"hf_low": variance * low, "hf_high": variance * high})
+        found = measure_jitter(jitter_components(Curves.of_accuracy(values)))
+        rows.append(
+            f"{length} | {phi:g} | {np.sqrt(seen):.2f} | {share(whole, holds('hf', seen))} | "
+            f"{found['num_usable_epochs'][0]} | {found['hf_df'][0]:.1f} | "
+            f"{np.sqrt(mean(found['hf_var'])) / PP:.2f} | "
+            f"{share(found, holds('hf_sd', PP * np.sqrt(seen)))} | "
+            f"{share(found, holds('hf_sd', PP))}"
+        )
     head = (
         "T | AR | target, pp | coverage, all epochs | usable | df | hf_sd, pp | coverage | of the "
         "total SD"
@@ -98,19 +85,8 @@ def jitter(rng: np.random.Generator) -> Table:
     return "Table 2. Jitter of total SD 1 pp without a trend", head, rows
 
 
-def _hf_share(phi: float) -> float:
-    """What the contrasts see of AR(1) noise of variance 1."""
-    return 1 - 4 / 3 * phi + phi**2 / 3
-
-
-def _hf_limits(values: Floats, labels: Labels) -> pl.DataFrame:
-    variance, df = contrast_variance(values / PP, labels)
-    low, high = variance_factors(df)
-    return pl.DataFrame({"hf_low": variance * low, "hf_high": variance * high})
-
-
 def plateau(rng: np.random.Generator) -> Table:
-    """Limits of plateau_sd for a total SD of 1 pp."""
+    """Interval of plateau_sd for a total SD of 1 pp."""
 
     def noise(phi: float, part: float = 1.0) -> Callable[[int, int], Floats]:
         return lambda num, length: (
@@ -123,32 +99,22 @@ def plateau(rng: np.random.Generator) -> Table:
         slow = np.sqrt(2) * np.sin(2 * np.pi * np.arange(length) / 12 + phase)
         return np.sqrt(0.8) * slow + np.sqrt(0.2) * rng.standard_normal((num, length))
 
-    kinds = {
-        "AR 0": noise(0),
-        "AR 0.3": noise(0.3),
-        "AR 0.6": noise(0.6),
-        "AR 0.8": noise(0.8),
-        "AR 0.9": noise(0.9),
-        "half AR 0.9": noise(0.9, 0.5),
-        "wave of period 12": wave,
-        "AR 0.95": noise(0.95),
-    }
+    kinds = {f"AR {phi:g}": noise(phi) for phi in (0, 0.3, 0.6, 0.8, 0.9)}
+    kinds |= {"half AR 0.9": noise(0.9, 0.5), "wave of period 12": wave, "AR 0.95": noise(0.95)}
     rows = []
-    for length in (15, 20, 30, 60, 120):
-        for name, draw in kinds.items():
-            cells: list[str] = []
-            for num_seeds in (1, 5):
-                values = 0.9 + PP * draw(2000 * num_seeds, length).astype(float)
-                parts, found = published(Curves.of_accuracy(values), num_seeds)
-                if num_seeds == 1:
-                    cells += [
-                        f"{np.sqrt(mean(parts['plateau_var'])) / PP:.2f}",
-                        share(found, pl.col("plateau_sd_low") <= PP),
-                    ]
-                high = found["plateau_sd_high"].fill_null(np.inf).to_numpy() / PP
-                middle = float(np.median(high))
-                cells += [f"{np.mean(high >= 1):.3f}", f"{middle:.2f}" if middle < 100 else "> 100"]
-            rows.append((length, name, *cells))
+    for length, (name, draw) in itertools.product((15, 20, 30, 60, 120), kinds.items()):
+        row = f"{length} | {name}"
+        for num_seeds in (1, 5):
+            values = 0.9 + PP * draw(2000 * num_seeds, length).astype(float)
+            parts, found = published(Curves.of_accuracy(values), num_seeds)
+            if num_seeds == 1:
+                low = share(found, pl.col("plateau_sd_low") <= PP)
+                row += f" | {np.sqrt(mean(parts['plateau_var'])) / PP:.2f} | {low}"
+            high = found["plateau_sd_high"].fill_null(np.inf).to_numpy() / PP
+            middle = float(np.median(high))
+            row += f" | {np.mean(high >= 1):.3f} | "
+            row += f"{middle:.2f}" if middle < 100 else "> 100"
+        rows.append(row)
     head = (
         "T | movement | plateau_sd, pp | low ≤ truth | high ≥ truth | median high, pp | 5 seeds: "
         "high ≥ truth | median high, pp"
@@ -156,215 +122,87 @@ def plateau(rng: np.random.Generator) -> Table:
     return "Table 3. Jitter and wander of total SD 1 pp", head, rows
 
 
-def shape(rng: np.random.Generator) -> Table:
-    """The descriptive columns, T = 60."""
-    rows = []
-    for name, phi, spikes, digits in (
-        ("independent", 0.0, 0.0, 9),
-        ("independent, n = 200", 0.0, 0.0, 200),
-        ("AR 0.6", 0.6, 0.0, 9),
-        ("AR 0.9", 0.9, 0.0, 9),
-        ("AR -0.3", -0.3, 0.0, 9),
-        ("5 % spikes of 5 pp", 0.0, 0.05, 9),
-    ):
-        values = 0.9 + PP * ar1(rng, (4000, 60), phi).astype(float)
-        values -= 5 * PP * (rng.random(values.shape) < spikes)
-        if digits == 200:
-            values = np.round(values * 200) / 200
-        found = fluctuation.summarise(fluctuation.components(Curves.of_accuracy(values)))
-        rows.append(
-            (
-                name,
-                *[
-                    f"{mean(found[column]) / PP:.2f}"
-                    for column in ("hf_sd", "robust_sd", "downward_variation", "drawdown")
-                ],
-                f"{mean(found['turning_rate']):.3f}",
-                share(found, pl.col("turning_z") < -1.96),
-                share(found, pl.col("turning_z") > 1.96),
-                f"{mean(found['lag1_differences']):.2f}",
-            )
-        )
-    head = (
-        "noise of SD 1 pp | hf_sd, pp | robust_sd, pp | downward_variation, pp | drawdown, pp | "
-        "turning_rate | turning_z < -1.96 | > 1.96 | lag1_differences"
-    )
-    return "Table 4. Shape of a curve, T = 60, means of 4,000 curves", head, rows
-
-
 def blocks(rng: np.random.Generator) -> Table:
     """Population variance and finite share from blocks."""
     rows = []
-    for num_val, repeats in ((200, 3000), (1000, 2000), (5000, 1000)):
-        for num_seeds in (1, 3):
-            for moves, memory in ((0.0, 0.5), (0.004, 0.5), (0.01, 0.5), (0.01, 0.9)):
-                scenario = Scenario(
-                    num_epochs=48,
-                    num_val=num_val,
-                    num_seeds=num_seeds,
-                    jitter=moves,
-                    memory=memory,
-                    learning_epochs=1,
-                )
-                made = simulate(scenario, repeats // num_seeds, rng, losses=False)
-                parts, found = published(made.curves, num_seeds)
-                own, v = own_variance(made), mean(parts["finite_var"])
-                excess = (parts["hf_var"] - parts["finite_var"]).to_numpy() - own
-                shown = found.drop_nulls("pop_var").with_columns(
-                    (pl.col(f"hf_sd_{end}") ** 2 - pl.col("fin_sd") ** 2).alias(f"plain_{end}")
-                    for end in ("low", "high")
-                )
-                change = (np.diff(made.accuracy[:, 8:], axis=1) ** 2).mean()
-                rows.append(
-                    (
-                        f"{num_val:,}",
-                        num_seeds,
-                        f"{100 * moves:g}",
-                        f"{memory:g}",
-                        f"{found['pop_var'].null_count() / found.height:.2f}",
-                        f"{own / PP**2:.3f}",
-                        f"{v / PP**2:.3f}",
-                        f"{excess.mean() / PP**2:+.3f} ± "
-                        f"{1.96 * excess.std() / PP**2 / np.sqrt(len(excess)):.3f}",
-                        f"{(mean(parts['pop_step_var']) - change) / PP**2:+.3f}",
-                        f"{mean(shown['pop_var']) / PP**2:.3f}",
-                        share(shown, holds("pop_var", own)),
-                        share(shown, holds("plain", own)),
-                        share(shown, holds("finite_share", v / (v + own))),
-                        share(shown, holds("fin_sd", np.sqrt(v))),
-                        f"{mean(shown['finite_share']):.2f} ± "
-                        f"{float(shown['finite_share'].to_numpy().std()):.2f}",
-                        f"{v / (v + own):.2f}",
-                    )
-                )
+    for (num_val, repeats), num_seeds, (moves, memory) in itertools.product(
+        ((200, 3000), (1000, 2000), (5000, 1000)),
+        (1, 3),
+        ((0.0, 0.5), (0.004, 0.5), (0.01, 0.5), (0.01, 0.9)),
+    ):
+        known = {"num_val": num_val, "num_seeds": num_seeds, "jitter": moves, "memory": memory}
+        made = simulate(replace(SHORT, **known), repeats // num_seeds, rng, losses=False)
+        parts, found = published(made.curves, num_seeds)
+        own, v = own_variance(made), mean(parts["finite_var"])
+        excess = (parts["hf_var"] - parts["finite_var"]).to_numpy() - own
+        error = 1.96 * excess.std() / PP**2 / np.sqrt(len(excess))
+        shown = found.drop_nulls("pop_var").with_columns(
+            (pl.col(f"hf_sd_{end}") ** 2 - pl.col("fin_sd") ** 2).alias(f"plain_{end}")
+            for end in ("low", "high")
+        )
+        truths = {"pop_var": own, "plain": own, "finite_share": v / (v + own), "fin_sd": np.sqrt(v)}
+        covered = " | ".join(share(shown, holds(name, truth)) for name, truth in truths.items())
+        rows.append(
+            f"{num_val:,} | {num_seeds} | {100 * moves:g} | {memory:g} | "
+            f"{found['pop_var'].null_count() / found.height:.2f} | {own / PP**2:.3f} | "
+            f"{v / PP**2:.3f} | {excess.mean() / PP**2:+.3f} ± {error:.3f} | "
+            f"{mean(shown['pop_var']) / PP**2:.3f} | {covered} | {mean(shown['finite_share']):.2f} "
+            f"± {float(shown['finite_share'].to_numpy().std()):.2f} | {v / (v + own):.2f}"
+        )
     head = (
         "n | seeds | population moves, pp | memory | null | true s²_pop, pp² | v, pp² | bias of "
-        "s²_pop, pp² | bias of pop_step_var | mean pop_var shown | coverage s²_pop | by limits of "
-        "s² alone | f | fin_sd | mean f ± SD | true f"
+        "s²_pop, pp² | mean pop_var shown | coverage s²_pop | by limits of s² alone | f | fin_sd | "
+        "mean f ± SD | true f"
     )
-    return "Table 5. Finite-set part from 20 blocks, T = 48", head, rows
+    return "Table 4. Finite-set part from 20 blocks, T = 48", head, rows
 
 
-def bits(rng: np.random.Generator) -> Table:
-    """Population variance and finite part from every example, beside 20 blocks and flips."""
+def flips(rng: np.random.Generator) -> Table:
+    """The finite-set part's bounds from flips alone, beside what the blocks say on average."""
     rows = []
-    for num_val, repeats in ((200, 2000), (1000, 1000), (5000, 300)):
-        for moves in (0.0, 0.01):
-            scenario = Scenario(num_epochs=48, num_val=num_val, jitter=moves, learning_epochs=1)
-            made = simulate(scenario, repeats, rng, losses=False, bits=True)
-            parts, found = published(made.curves)
-            labels = segments(np.ones((1, 48)))[0]
-            df = parts["hf_df"][0]
-            split = [decomposition.split_of_bits(one, labels, df) for one in made.correct]
-            s2, v, finite_df, total_df, _ = (
-                np.array(part)[:, 0] for part in zip(*split, strict=True)
-            )
-            own = own_variance(made)
-            by_block = parts["finite_var"].to_numpy()
-            low, high = decomposition.population_limits(s2, v, total_df)
-            fin_low, fin_high = variance_factors(finite_df)
-            least, most = found["fin_sd_least"].to_numpy(), found["fin_sd_most"].to_numpy()
-            rows.append(
-                (
-                    f"{num_val:,}",
-                    f"{100 * moves:g}",
-                    f"{own / PP**2:.3f}",
-                    f"{mean(found['pop_var']) / PP**2:.3f}",
-                    f"{np.mean(s2 - v) / PP**2:.3f}",
-                    f"{np.std(s2 - by_block) / PP**2:.3f}",
-                    f"{np.std(s2 - v) / PP**2:.3f}",
-                    f"{np.mean((low < own) & (high > own)):.3f}",
-                    f"{np.mean((v * fin_low < v.mean()) & (v * fin_high > v.mean())):.3f}",
-                    f"{np.sqrt(v.mean()) / PP:.3f}",
-                    f"{least.mean() / PP:.3f} to {most.mean() / PP:.3f}",
-                )
-            )
-    head = (
-        "n | population moves, pp | true s²_pop, pp² | blocks | bits | SD, blocks | bits | "
-        "coverage s²_pop, bits | fin_sd, bits | true fin_sd, pp | bounds from flips, pp"
-    )
-    return "Table 6. The same from bits, T = 48, one seed", head, rows
+    for (num_val, repeats), moves in itertools.product(
+        ((200, 2000), (1000, 1000), (5000, 300)), (0.0, 0.01)
+    ):
+        scenario = replace(SHORT, num_val=num_val, jitter=moves)
+        parts, found = published(simulate(scenario, repeats, rng, losses=False).curves)
+        least, most = (mean(found[f"fin_sd_{end}"]) / PP for end in ("least", "most"))
+        by_blocks = np.sqrt(mean(parts["finite_var"])) / PP
+        ends = f"{least:.3f} to {most:.3f}"
+        rows.append(f"{num_val:,} | {100 * moves:g} | {by_blocks:.3f} | {ends}")
+    head = "n | population moves, pp | fin_sd by blocks, pp | bounds from flips, pp"
+    return "Table 5. Finite-set part from flips, T = 48, one seed", head, rows
 
 
 def movement(rng: np.random.Generator) -> Table:
     """Size and power of "population accuracy does not move"."""
+
+    def rejected(made: Simulated, num_seeds: int = 1) -> str:
+        """How often p < 0.05; too few flips to tell in most curves: null."""
+        found = published(made.curves, num_seeds)[1]
+        p = found["p_no_population_movement"].drop_nulls().to_numpy()
+        return f"{np.mean(p < 0.05):.3f}" if len(p) > found.height / 2 else "null"
+
+    def of_three(scenario: Scenario, num: int) -> str:
+        return rejected(simulate(replace(scenario, num_seeds=3), num, rng, losses=False), 3)
+
     rows = []
-    for num_val, repeats in ((200, 2000), (1000, 2000), (5000, 600)):
-        for memory in (0.0, 0.5, 0.9):
-            still = Scenario(
-                num_epochs=48, num_val=num_val, jitter=0.0, memory=memory, learning_epochs=0
-            )
-            made = simulate(still, repeats, rng, losses=False, bits=True)
-            parts, found = published(made.curves)
-            cells = [_rejected(found), f"{np.mean(_bits_p(made, repeats // 2) < 0.05):.3f}"]
-            seeds = simulate(replace(still, num_seeds=3), repeats // 2, rng, losses=False)
-            cells.append(_rejected(published(seeds.curves, 3)[1]))
-            whole = made.curves.val_accuracy[:, 8:].var(axis=1, ddof=1).mean()
-            for finite in (mean(parts["finite_var"]), whole):
-                moving = replace(still, jitter=float(np.sqrt(finite * 0.4 / 0.6)))
-                made = simulate(moving, repeats // 2, rng, losses=False)
-                cells.append(_rejected(published(made.curves)[1]))
-            seeds = simulate(replace(moving, num_seeds=3), repeats // 4, rng, losses=False)
-            cells.append(_rejected(published(seeds.curves, 3)[1]))
-            rows.append((f"{num_val:,}", f"{memory:g}", *cells))
+    for (num_val, repeats), memory in itertools.product(
+        ((200, 2000), (1000, 2000), (5000, 600)), (0.0, 0.5, 0.9)
+    ):
+        still = replace(SHORT, num_val=num_val, jitter=0.0, memory=memory, learning_epochs=0)
+        made = simulate(still, repeats, rng, losses=False)
+        told = [rejected(made), of_three(still, repeats // 2)]
+        v = mean(jitter_components(made.curves)["finite_var"])
+        whole = made.curves.val_accuracy[:, 8:].var(axis=1, ddof=1).mean()
+        moving = [replace(still, jitter=float(np.sqrt(part * 0.4 / 0.6))) for part in (v, whole)]
+        told += [rejected(simulate(one, repeats // 2, rng, losses=False)) for one in moving]
+        told.append(of_three(moving[-1], repeats // 4))
+        rows.append(f"{num_val:,} | {memory:g} | {' | '.join(told)}")
     head = (
-        "n | memory | size: blocks | bits | blocks, 3 seeds | power at 0.4 of the jitter | at 0.4 "
+        "n | memory | size: one seed | 3 seeds | power at 0.4 of the jitter | at 0.4 "
         "of all movement | 3 seeds"
     )
-    return "Table 7. Test that population accuracy does not move, 40 usable epochs", head, rows
-
-
-def _rejected(found: pl.DataFrame) -> str:
-    """How often p < 0.05; too few flips to tell in most curves: null."""
-    p = found["p_no_population_movement"].drop_nulls().to_numpy()
-    return f"{np.mean(p < 0.05):.3f}" if len(p) > found.height / 2 else "null"
-
-
-def _bits_p(made: Simulated, num: int) -> Floats:
-    labels = segments(np.ones((1, 48)))
-    df = float(contrast_variance(np.zeros((1, 48)), labels)[1][0])
-    return np.array(
-        [
-            decomposition.split_of_bits(one, labels[0], df).movement_p[0]
-            for one in made.correct[:num]
-        ]
-    )
-
-
-def seeds(rng: np.random.Generator) -> Table:
-    """Variance between seeds, as observed and of the population."""
-    rows = []
-    for num_val, spread in ((200, 0.01), (1000, 0.0), (1000, 0.005), (1000, 0.01), (5000, 0.005)):
-        for num_seeds in (3, 10):
-            repeats, size = 2000, num_val
-            p = 0.9 + spread * rng.standard_normal((repeats, num_seeds))
-            truth = p.var(axis=1, ddof=1).mean()
-            found = np.empty((repeats, 3))
-            for number in range(repeats):
-                margin = rng.standard_normal((1, size), dtype=np.float32)
-                own = rng.standard_normal((num_seeds, size), dtype=np.float32)
-                level = stats.norm.ppf(p[number])[:, None] * np.sqrt(1 + 0.6**2)
-                right = margin + np.float32(0.6) * own > -level
-                found[number, :2] = decomposition.between_seed_variance(
-                    right.astype(float), np.full(size, 1 / size)
-                )
-                weight = np.full(20, 1 / 20)
-                by_block = right.reshape(num_seeds, 20, -1).mean(axis=2)
-                found[number, 2] = decomposition.between_seed_variance(by_block, weight)[1]
-            error = found.std(axis=0) / np.sqrt(repeats) / PP**2
-            rows.append(
-                (
-                    f"{num_val:,}",
-                    num_seeds,
-                    f"{truth / PP**2:.3f}",
-                    *[
-                        f"{m:.3f} ± {e:.3f}"
-                        for m, e in zip(found.mean(axis=0) / PP**2, error, strict=True)
-                    ],
-                )
-            )
-    head = "n | seeds | truth, pp² | naive | from bits | from 20 blocks"
-    return "Table 8. Variance between seeds, mean ± standard error of 2,000", head, rows
+    return "Table 6. Test that population accuracy does not move, 40 usable epochs", head, rows
 
 
 def ratio(rng: np.random.Generator) -> Table:
@@ -380,10 +218,10 @@ def ratio(rng: np.random.Generator) -> Table:
             _, low, high = sd_ratio(ours, np.full(slices, df), theirs, np.full(slices, df))
             covered += low < truth < high
             clear += low > 1 or high < 1
-        rows.append((slices, df, f"{truth:.2f}", f"{covered / 2000:.3f}", f"{clear / 2000:.3f}"))
+        rows.append(f"{slices} | {df} | {truth:.2f} | {covered / 2000:.3f} | {clear / 2000:.3f}")
     head = "slices | df per arm | true ratio | coverage | leaves out 1"
-    return "Table 9. Ratio of two jitters (normal noise)", head, rows
+    return "Table 7. Ratio of two jitters (normal noise)", head, rows
 
 
 if __name__ == "__main__":
-    main()
+    write_all({0: trend, 1: jitter, 2: plateau, 4: blocks, 5: flips, 6: movement, 8: ratio}, SEED)

@@ -1,10 +1,10 @@
-"""Measures the decomposition on real training, against 20,000 fresh examples as the population.
+"""Tables 8 to 10 of docs/method/fluctuation.md: the decomposition on real training.
 
-    python -m analysis.calibration.measured.mnist1d
+python -m analysis.calibration.measured.mnist1d
 
 MNIST-1D (Greydanus and Kobak 2020, arXiv 2011.14439) is generated here after its recipe, so that
-fresh examples can be had. Each trial trains a small MLP; its correctness on the 20,000 examples is
-kept for every epoch. Validation sets are then drawn from them with replacement: the 20,000 *are*
+fresh examples can be had. Each trial trains a small MLP; its correctness on 20,000 fresh examples
+is kept for every epoch. Validation sets are then drawn from them with replacement: the 20,000 *are*
 the population, and the truth is known exactly.
 """
 
@@ -18,15 +18,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from analysis.measures.decomposition import (
-    block_gram,
-    population_limits,
-    split_of_bits,
-    split_of_blocks,
-)
+from analysis.calibration.measured.tables import Table, cells, write
+from analysis.curves import Floats
+from analysis.measures.decomposition import block_gram, population_interval, split_of_blocks
 from analysis.stats.trend import contrast_variance, segments
 
-Floats = NDArray[np.float64]
 SEED = 20260102
 NUM_BLOCKS = 20
 LENGTH = 72  # of a signal before it is sampled at 40 points
@@ -77,7 +73,6 @@ class Result(NamedTuple):
     observed: float  # s^2 of a validation set: what a curve shows
     binomial: float  # s^2 less p (1 - p) / n
     from_blocks: float
-    from_bits: float
     finite_share: float  # of the observed variance
     rejected: float  # share of sets with p < 0.05 for "population accuracy does not move"
     covered: float  # share of sets whose limits of pop_var hold the truth
@@ -152,34 +147,22 @@ def measure(
         accuracy = seen.mean(axis=1)
         blocks = seen.reshape(num_epochs, NUM_BLOCKS, -1).mean(axis=2)
         by_blocks = split_of_blocks(block_gram(blocks[None], weight, labels), weight, hf_df)
-        by_bits = split_of_bits(seen, labels[0], hf_df[0])
         s2, v = by_blocks.total_var[0], by_blocks.finite_var[0]
-        low, high = population_limits(s2[None], v[None], by_blocks.total_df)
+        low, high = population_interval(s2[None], v[None], by_blocks.total_df)
         p = accuracy[labels[0] >= 0]
         rows.append(
             [
                 s2,
                 s2 - float(np.mean(p * (1 - p))) / num_val,
                 s2 - v,
-                by_bits.total_var[0] - by_bits.finite_var[0],
                 v,
                 by_blocks.movement_p[0] < 0.05,
                 low[0] < truth[0] < high[0],
             ]
         )
-    s2, binomial, from_blocks, from_bits, v, rejected, covered = np.mean(rows, axis=0)
-    return Result(
-        setting,
-        right[-1].mean(),
-        truth[0],
-        s2,
-        binomial,
-        from_blocks,
-        from_bits,
-        v / s2,
-        rejected,
-        covered,
-    )
+    s2, binomial, from_blocks, v, rejected, covered = np.mean(rows, axis=0)
+    variances = (truth[0], s2, binomial, from_blocks)
+    return Result(setting, right[-1].mean(), *variances, v / s2, rejected, covered)
 
 
 def trained(
@@ -201,13 +184,12 @@ def relative_errors(found: Sequence[Result]) -> dict[str, float]:
     """Mean over trials of |estimate / truth - 1|."""
     return {
         name: float(np.mean([abs(getattr(one, name) / one.truth - 1) for one in found]))
-        for name in ("from_blocks", "from_bits", "observed", "binomial")
+        for name in ("from_blocks", "observed", "binomial")
     }
 
 
 def main() -> None:
     """A Markdown table for each size of the validation set."""
-    write = sys.stdout.write
     trials = trained(SETTINGS, num_population=20_000, num_epochs=60)
     for num_val, num_sets in ((200, 4000), (1000, 1000), (5000, 400)):
         rng = np.random.default_rng([SEED, num_val])
@@ -215,29 +197,27 @@ def main() -> None:
             measure(setting, right, num_val, num_sets, rng)
             for setting, right in zip(SETTINGS, trials, strict=True)
         ]
-        write(f"**MNIST-1D, n = {num_val:,}; variances in pp²; {num_sets:,} sets a trial**\n\n")
-        write(
-            "| learning rate | batch | dropout | accuracy | truth | from blocks | from bits |"
-            " s² (naive) | s² - p(1-p)/n | finite share | p < 0.05 | coverage |\n"
+        write(*table(found, num_val, num_sets))
+        errors = ", ".join(f"{k} {v:.1%}" for k, v in relative_errors(found).items())
+        sys.stdout.write(f"Mean relative error: {errors}\n\n")
+
+
+def table(found: Sequence[Result], num_val: int, num_sets: int) -> Table:
+    """The trials of one size of the validation set."""
+    rows = []
+    for one in found:
+        variances = (one.truth, one.from_blocks, one.observed, one.binomial)
+        rows.append(
+            f"{cells('g', one.setting)} | {one.accuracy:.3f} | "
+            f"{cells('.3f', (1e4 * value for value in variances))} | "
+            f"{cells('.2f', (one.finite_share, one.rejected, one.covered))}"
         )
-        write("|" + " ---: |" * 12 + "\n")
-        for one in found:
-            variances = (one.truth, one.from_blocks, one.from_bits, one.observed, one.binomial)
-            cells = [
-                f"{one.setting.learning_rate:g}",
-                str(one.setting.batch_size),
-                f"{one.setting.dropout:g}",
-                f"{one.accuracy:.3f}",
-                *[f"{1e4 * value:.3f}" for value in variances],
-                f"{one.finite_share:.2f}",
-                f"{one.rejected:.2f}",
-                f"{one.covered:.2f}",
-            ]
-            write("| " + " | ".join(cells) + " |\n")
-        errors = relative_errors(found)
-        write("\nMean relative error: " + ", ".join(f"{k} {v:.1%}" for k, v in errors.items()))
-        write("\n\n")
-        sys.stdout.flush()
+    head = (
+        "learning rate | batch | dropout | accuracy | truth | from blocks | s² (naive) | "
+        "s² - p(1-p)/n | finite share | p < 0.05 | coverage"
+    )
+    means = f"means over {num_sets:,} validation sets a trial"
+    return f"MNIST-1D, n = {num_val:,}: variances in pp², {means}", head, rows
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ Their stores have validation blocks, so regret is cross-fitted; the naive one st
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from analysis import analyze
+from analysis.calibration.measured.tables import write
 from analysis.causes.replay import policies, replay
-from analysis.curves import curves
+from analysis.curves import Curves, curves
 
 RECIPES = ("label-noise", "digits")
 
@@ -22,55 +20,34 @@ RECIPES = ("label-noise", "digits")
 def main() -> None:
     """The unsmoothed rules, and those on the smoothed loss, without min_delta and min_epochs."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
-    head = [
-        "sweep",
-        "trials",
-        "metric",
-        "smoother",
-        "patience",
-        "saved",
-        "regret, pp",
-        "naive regret, pp",
-        "minus baseline, pp",
-    ]
-    lines = [head, ["---", "---:", "---", "---", *["---:"] * 5]]
+    rules = policies(min_deltas=(0.0,), min_epochs=(0,), smoothers=("none", "ema"))
+    rows = []
     for name in RECIPES:
         found = analyze(folder / name)
         completed = found.trials.filter(outcome="completed")
-        raw = found.epochs.filter(weights_kind="raw").join(
-            completed.select("trial_id"), on="trial_id", how="semi", maintain_order="left"
-        )
-        groups = list(curves(raw))
-        rules = policies(min_deltas=(0.0,), min_epochs=(0,), smoothers=("none", "ema"))
+        groups = list(curves(found.epochs.filter(weights_kind="raw"), completed.select("trial_id")))
         blind = [
-            replace(
-                group,
-                block_accuracy=np.empty((*group.val_accuracy.shape, 0)),
-                block_weight=np.empty((len(group.trial_ids), 0)),
-                block_loss=np.empty((*group.val_accuracy.shape, 0)),
+            Curves.of_accuracy(
+                one.val_accuracy, trial_ids=one.trial_ids, val_loss=one.val_loss, lr=one.lr
             )
-            for group in groups
+            for one in groups
         ]
         naive = replay(blind, rules)["regret"]
         for row, too_good in zip(replay(groups, rules).iter_rows(named=True), naive, strict=True):
             assert row["regret_kind"] == "cross-fitted"
-            lines.append(
-                [
-                    name,
-                    str(row["num_trials"]),
-                    row["metric"],
-                    row["smoother"],
-                    str(row["patience"]),
-                    f"{row['saved_share']:.2f}",
-                    _limits(row, "regret"),
-                    f"{100 * too_good:+.2f}",
-                    _limits(row, "difference"),
-                ]
+            rows.append(
+                f"{name} | {row['num_trials']} | {row['metric']} | {row['smoother']} | "
+                f"{row['patience']} | {row['saved_share']:.2f} | {_interval(row, 'regret')} | "
+                f"{100 * too_good:+.2f} | {_interval(row, 'difference')}"
             )
-    sys.stdout.write("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
+    head = (
+        "sweep | trials | metric | smoother | patience | saved | regret, pp | naive regret, pp | "
+        "minus baseline, pp"
+    )
+    write("Stopping rules replayed on our own sweeps", head, rows)
 
 
-def _limits(row: dict[str, float | None], name: str) -> str:
+def _interval(row: dict[str, float | None], name: str) -> str:
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None or low is None or high is None:
         return ""

@@ -1,38 +1,31 @@
-"""Measures how epochs and configurations are chosen, on curves whose truth is known.
+"""Tables of docs/method/choice.md: how epochs and configurations are chosen, the truth known.
 
-    python -m analysis.calibration.measured.selection
+OMP_NUM_THREADS=1 python -m analysis.calibration.measured.selection
 
-Prints Markdown tables. Every example has a margin m ~ N(0, 1) and is right at epoch t when
-m + level_t + churn * u_t > 0, u being an AR(1) of its own; so the population's accuracy at t is
-Phi(level_t / sqrt(1 + churn^2)), whatever the validation set. The replay's curves, which need
-losses, are those of analysis.calibration.simulate.
+Every example has a margin m ~ N(0, 1) and is right at epoch t when m + level_t + churn * u_t > 0, u
+being an AR(1) of its own; so the population's accuracy at t is Phi(level_t / sqrt(1 + churn^2)).
+Trials that are compared share a validation set, whatever their accuracy.
 """
+
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.calibration.measured.known import Table, write
+from analysis.calibration.measured.tables import PP, Table, bias, cells, write_all
 from analysis.calibration.simulate import Scenario, ar1, simulate
 from analysis.causes import ranking
 from analysis.causes.replay import BASELINE, Policy, replay
-from analysis.curves import Curves
-from analysis.measures import best_epoch, overfitting
-from analysis.stats import best_set as tied
+from analysis.curves import Curves, Floats
+from analysis.measures.best_epoch import measure_best_epoch
+from analysis.stats.best_set import block_deviations, tied_with_best
+from analysis.stats.intervals import mean_interval
+from analysis.stats.windows import theil_sen
 
-Floats = NDArray[np.float64]
 SEED = 20260201
 NUM_BLOCKS = 20
 CHURN = 0.3
-PP = 0.01
-
-
-def main() -> None:
-    """All tables."""
-    tables = (best, tied_sets, winners, tied_configurations, slopes, None, regrets)
-    for number, table in enumerate(tables):  # a table's number is part of its seed
-        if table is not None:
-            write(*table(np.random.default_rng([SEED, number])))
 
 
 def judged(accuracy: Floats, n: int, rng: np.random.Generator, memory: float = 0.5) -> Floats:
@@ -75,32 +68,20 @@ def learning(num_epochs: int) -> Floats:
 
 def best(rng: np.random.Generator) -> Table:
     """The score of the best epoch of one trial."""
-    rows: list[list[object]] = []
-    for n in (200, 1000, 5000):
-        for T in (20, 60):
-            for jitter in (0.0, 0.01):
-                R = 1000 if n < 5000 else 300
-                accuracy = np.clip(
-                    learning(T) + jitter * rng.standard_normal((R, 1, T)), 0.01, 0.99
-                )
-                made = curves_of(judged(accuracy, n, rng)[:, 0], n)
-                truth = at(accuracy[:, 0], made.val_accuracy.argmax(axis=1))
-                found = best_epoch.measures(made)
-                nested, low, high = (
-                    found[f"best_nested{end}"].to_numpy() for end in ("", "_low", "_high")
-                )
-                naive = made.val_accuracy.max(axis=1)
-                rows.append(
-                    [
-                        f"{n:,}",
-                        T,
-                        f"{jitter / PP:g}",
-                        _mean(naive - truth),
-                        _mean(nested - truth),
-                        f"{np.mean((low <= truth) & (truth <= high)):.3f}",
-                        _mean(accuracy[:, 0].max(axis=1) - truth),
-                    ]
-                )
+    rows = []
+    for n, T, jitter in itertools.product((200, 1000, 5000), (20, 60), (0.0, 0.01)):
+        R = 1000 if n < 5000 else 300
+        accuracy = np.clip(learning(T) + jitter * rng.standard_normal((R, 1, T)), 0.01, 0.99)
+        made = curves_of(judged(accuracy, n, rng)[:, 0], n)
+        truth = at(accuracy[:, 0], made.val_accuracy.argmax(axis=1))
+        found = measure_best_epoch(made)
+        nested, low, high = (found[f"best_nested{end}"].to_numpy() for end in ("", "_low", "_high"))
+        naive = made.val_accuracy.max(axis=1)
+        rows.append(
+            f"{n:,} | {T} | {jitter / PP:g} | {bias(naive - truth)} | {bias(nested - truth)} | "
+            f"{np.mean((low <= truth) & (truth <= high)):.3f} | "
+            f"{bias(accuracy[:, 0].max(axis=1) - truth)}"
+        )
     head = (
         "n | T | jitter of the population, pp | bias of naive, pp | bias of nested, pp | coverage "
         "| best possible minus chosen, pp"
@@ -108,47 +89,32 @@ def best(rng: np.random.Generator) -> Table:
     return "Accuracy of the best epoch", head, rows
 
 
-def _mean(values: Floats) -> str:
-    se = values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean() / PP:+.2f} ± {se / PP:.2f}"
-
-
 def tied_sets(rng: np.random.Generator) -> Table:
     """Which epochs can't be told from the best."""
-    rows: list[list[object]] = []
-    for name in ("equal", "rise", "peak"):
-        for n in (200, 1000):
-            for T in (5, 20, 60):
-                for memory in (0.5, 0.95):
-                    R, time = 500, np.arange(T)
-                    trend = {
-                        "equal": np.full(T, 0.9),
-                        "rise": learning(T),
-                        "peak": 0.9 - 0.15 * ((time - T * 2 // 3) / T) ** 2,
-                    }[name]
-                    blocks = judged(np.tile(trend, (R, 1, 1)), n, rng, memory)[:, 0]
-                    made = curves_of(blocks, n)
-                    deviations = tied.block_deviations(blocks, made.block_weight)
-                    found = tied.tied_with_best(made.val_accuracy, deviations)
-                    top = np.isclose(trend, trend.max(), atol=1e-5, rtol=0)
-                    pairwise = _pairwise(made.val_accuracy, deviations)
-                    first = found.argmax(axis=1) <= top.argmax()
-                    rows.append(
-                        [
-                            name,
-                            f"{n:,}",
-                            T,
-                            memory,
-                            f"{found[:, top].mean():.3f}",
-                            f"{found[:, top].all(axis=1).mean():.3f}",
-                            f"{first.mean():.3f}",
-                            f"{found.sum(axis=1).mean():.1f}",
-                            f"{pairwise[:, top].mean():.3f}",
-                        ]
-                    )
+    rows = []
+    shapes = ("equal", "rise", "peak")
+    for name, n, T, memory in itertools.product(shapes, (200, 1000), (5, 20, 60), (0.5, 0.95)):
+        R, time = 500, np.arange(T)
+        trend = {
+            "equal": np.full(T, 0.9),
+            "rise": learning(T),
+            "peak": 0.9 - 0.15 * ((time - T * 2 // 3) / T) ** 2,
+        }[name]
+        blocks = judged(np.tile(trend, (R, 1, 1)), n, rng, memory)[:, 0]
+        made = curves_of(blocks, n)
+        deviations = block_deviations(blocks, made.block_weight)
+        found = tied_with_best(made.val_accuracy, deviations)
+        top = np.isclose(trend, trend.max(), atol=1e-5, rtol=0)
+        pairwise = _pairwise(made.val_accuracy, deviations)
+        first = found.argmax(axis=1) <= top.argmax()
+        shares = (found[:, top].mean(), found[:, top].all(axis=1).mean(), first.mean())
+        rows.append(
+            f"{name} | {n:,} | {T} | {memory} | {cells('.3f', shares)} | "
+            f"{found.sum(axis=1).mean():.1f} | {pairwise[:, top].mean():.3f}"
+        )
     head = (
         "accuracy | n | T | memory | a best epoch is in | all best epochs are in | tied_from_epoch "
-        "≤ first best | mean size | in by a pairwise test"
+        "≤ first best | mean size | pairwise with the winner: is in"
     )
     return "Epochs tied with the best", head, rows
 
@@ -164,7 +130,7 @@ def _pairwise(scores: Floats, deviations: Floats) -> NDArray[np.bool_]:
 
 def winners(rng: np.random.Generator) -> Table:
     """The score of the best of 36 configurations that are equal."""
-    rows: list[list[object]] = []
+    rows = []
     for n, S, T, R in ((200, 1, 40, 400), (1000, 1, 40, 400), (1000, 3, 40, 300)):
         for jitter, offset in ((0.0, 0.0), (0.004, 0.004)):
             accuracy = _equal(rng, (R, 36, S, T), jitter, offset)
@@ -189,17 +155,11 @@ def winners(rng: np.random.Generator) -> Table:
                         np.nan if new is None else new - means.mean(),
                     ]
                 )
-            columns = np.array(values).T
+            errors = np.array(values).T
             rows.append(
-                [
-                    f"{n:,}",
-                    S,
-                    jitter / PP,
-                    offset / PP,
-                    *[_mean(c) for c in columns[:3]],
-                    f"{covered / R:.3f}",
-                    _mean(columns[3]) if S > 1 else "",
-                ]
+                f"{n:,} | {S} | {jitter / PP} | {offset / PP} | "
+                f"{' | '.join(bias(column) for column in errors[:3])} | {covered / R:.3f} | "
+                f"{bias(errors[3]) if S > 1 else ''}"
             )
     head = (
         "n | seeds | jitter, pp | SD between seeds, pp | bias of naive, pp | of the winner's own "
@@ -221,7 +181,7 @@ def _names(num_configurations: int, num_seeds: int) -> dict[str, str]:
 
 def tied_configurations(rng: np.random.Generator) -> Table:
     """Which configurations can't be told from the best, and how far they are behind."""
-    rows: list[list[object]] = []
+    rows = []
     n, T, R = 1000, 15, 300
     for C, S, spread, offset in (
         (2, 2, 0.0, 0.004),
@@ -253,18 +213,10 @@ def tied_configurations(rng: np.random.Generator) -> Table:
             sizes.append(inside.sum())
             low.append(np.mean(frame["behind_low"].to_numpy() <= behind + 1e-9))
             high.append(np.mean(frame["behind_high"].to_numpy() >= behind - 1e-9))
+        means = [float(np.mean(each)) for each in (in_set, all_in, low, high)]
         rows.append(
-            [
-                C,
-                S,
-                spread * 3 / PP,
-                offset / PP,
-                f"{np.mean(in_set):.3f}",
-                f"{np.mean(all_in):.3f}",
-                f"{np.mean(sizes):.1f}",
-                f"{np.mean(low):.3f}",
-                f"{np.mean(high):.3f}",
-            ]
+            f"{C} | {S} | {spread * 3 / PP} | {offset / PP} | {cells('.3f', means[:2])} | "
+            f"{np.mean(sizes):.1f} | {cells('.3f', means[2:])}"
         )
     head = (
         "configurations | seeds | from worst to best, pp | SD between seeds, pp | a best one is in "
@@ -274,35 +226,22 @@ def tied_configurations(rng: np.random.Generator) -> Table:
 
 
 def slopes(rng: np.random.Generator) -> Table:
-    """The slope of a gap that grows by 0.1 pp an epoch."""
-    rows: list[list[object]] = []
+    """The slope of a line that rises by 0.1 pp an epoch, over its last third."""
+    rows = []
     for T in (15, 20, 30, 60, 120):
         for correlation in (-0.3, 0.0, 0.3, 0.6, 0.9):
             noise = 0.01 * ar1(rng, (4000, T), correlation).astype(float)
             trained = np.broadcast_to(0.9 + 0.001 * np.arange(T), noise.shape)
-            made = Curves.of_accuracy(
-                0.9 + noise,
-                train_accuracy=trained,
-                train_n=np.full(4000, 1000.0),
-                val_n=np.full(4000, 1000.0),
-            )
-            found = overfitting.measures(made, np.full(4000, 1000.0))
-            slope, low, high = (
-                found[f"gap_slope{end}"].to_numpy() for end in ("", "_low", "_high")
-            )
+            gap = (trained - (0.9 + noise))[:, T - T // 3 :]
+            slope, error, df = theil_sen(gap)
+            low, high = mean_interval(slope, error, df)
+            covered = np.mean((low <= 0.001) & (high >= 0.001))
             rows.append(
-                [
-                    T,
-                    T // 3,
-                    correlation,
-                    _mean(slope - 0.001),
-                    f"{slope.std() / PP:.3f}",
-                    f"{np.median(high - low) / 2 / PP:.3f}",
-                    f"{np.mean((low <= 0.001) & (high >= 0.001)):.3f}",
-                ]
+                f"{T} | {T // 3} | {correlation} | {bias(slope - 0.001)} | "
+                f"{slope.std() / PP:.3f} | {np.median(high - low) / 2 / PP:.3f} | {covered:.3f}"
             )
     head = "T | epochs used | AR | bias, pp an epoch | SD | median half width | coverage"
-    return "Slope of the gap, jitter of 1 pp", head, rows
+    return "Slope over the last third, jitter of 1 pp", head, rows
 
 
 def regrets(rng: np.random.Generator) -> Table:
@@ -320,7 +259,7 @@ def regrets(rng: np.random.Generator) -> Table:
         "moves": Scenario(num_epochs=60, num_seeds=12, jitter=0.01),
         "falls": Scenario(num_epochs=60, num_seeds=12, fall=0.04, over_confidence=1.0),
     }
-    rows: list[list[object]] = []
+    rows = []
     R = 100
     for name, world in worlds.items():
         # The truth is what the population makes of the rule when it sees the whole set.
@@ -346,17 +285,10 @@ def regrets(rng: np.random.Generator) -> Table:
         for i, rule in enumerate(rules):
             truth, cross_, naive_ = (np.array(parts[i, key]) for key in ("truth", "cross", "naive"))
             rows.append(
-                [
-                    name,
-                    rule.metric,
-                    rule.smoother,
-                    rule.patience,
-                    f"{np.mean(parts[i, 'saved']):.2f}",
-                    f"{truth.mean() / PP:+.2f}",
-                    _mean(cross_ - truth),
-                    _mean(naive_ - truth),
-                    f"{np.mean(parts[i, 'covered']):.2f}",
-                ]
+                f"{name} | {rule.metric} | {rule.smoother} | {rule.patience} | "
+                f"{np.mean(parts[i, 'saved']):.2f} | {truth.mean() / PP:+.2f} | "
+                f"{bias(cross_ - truth)} | {bias(naive_ - truth)} | "
+                f"{np.mean(parts[i, 'covered']):.2f}"
             )
     head = (
         "population | metric | smoother | patience | saved | true regret, pp | bias of "
@@ -387,4 +319,5 @@ def _kept(made: Curves, rule: Policy) -> NDArray[np.int64]:
 
 
 if __name__ == "__main__":
-    main()
+    tables = {0: best, 1: tied_sets, 2: winners, 3: tied_configurations, 4: slopes, 6: regrets}
+    write_all(tables, SEED)

@@ -1,8 +1,8 @@
-"""Limits of a weighted sum of effects' variances, and of its share of all of them.
+"""Confidence intervals of a weighted sum of effects' variances, and of its share of all of them.
 
 Effects are orthogonal: their sums of squares are independent, noise x noncentral chi-square. A
-value is inside the limits where a test of it does not reject. Source: Fieller 1954 for limits of a
-ratio by tests of a sum, Pearson 1959 for the three moments (neither read by us).
+value is inside the interval where a test of it does not reject. Source: Fieller 1954 for the
+interval of a ratio by tests of a sum, Pearson 1959 for the three moments (neither read by us).
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
+from analysis.curves import Floats
 from analysis.stats.intervals import LEVEL, upper_tail
 
-Floats = NDArray[np.float64]
 _TAIL = (1 - LEVEL) / 2
 _NUM_NODES = 15  # values of the noise that a test is averaged over
 _NUM_POINTS = 21  # of a value that are tried at a time
@@ -32,8 +32,8 @@ class Squares(NamedTuple):
     error_df: float
 
 
-def share_limits(found: Squares, weights: Floats) -> tuple[float, float]:
-    """Limits of sum weights x effects / sum effects, in [0, 1]. Args: weights: (U,)."""
+def share_interval(found: Squares, weights: Floats) -> tuple[float, float]:
+    """The 95 % interval of sum weights x effects / sum effects, in [0, 1]. Args: weights: (U,)."""
 
     effects = found.squares - found.df * found.noise
     total = effects.sum()
@@ -46,8 +46,8 @@ def share_limits(found: Squares, weights: Floats) -> tuple[float, float]:
     return _inside(test, float(np.clip(weights @ effects / total, 0, 1)), 1.0)
 
 
-def sum_limits(found: Squares, weights: Floats) -> tuple[float, float]:
-    """Limits of sum weights x effects, at least 0. Args: weights: (U,), not below 0."""
+def sum_interval(found: Squares, weights: Floats) -> tuple[float, float]:
+    """The 95 % interval of sum weights x effects, at least 0. Args: weights: (U,), not below 0."""
 
     def test(sums: Floats) -> tuple[Floats, Floats]:
         p, error = _test(found, np.broadcast_to(weights, (len(sums), len(weights))), sums)
