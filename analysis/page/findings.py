@@ -191,10 +191,10 @@ def overfitting_sentences(table: pl.DataFrame) -> list[str]:
 def _unstable_sentences(table: pl.DataFrame) -> list[str]:
     """Which configurations diverged, failed, or lost what they had learned."""
     sentences: list[str] = []
-    for outcome in (Outcome.DIVERGED, Outcome.FAILED):
-        rows = table.filter(pl.col(f"num_{outcome}") > 0)
+    for outcome, count in ((Outcome.DIVERGED, "num_diverged"), (Outcome.FAILED, "num_failed")):
+        rows = table.filter(pl.col(count) > 0)
         if rows.height:
-            trials = plural(int(rows[f"num_{outcome}"].sum()), "trial")
+            trials = plural(int(rows[count].sum()), "trial")
             sentences.append(f"{trials} {outcome}: {_points(rows)}.")
     collapsed = table.filter(pl.col("train_drop") > MARGINS.collapse)
     if collapsed.height:
