@@ -82,7 +82,8 @@ def connected(uri: str, tries: int) -> ObjectStore:
     scheme, sign, host = endpoint.rpartition("://")
     scheme = settings.get("scheme") or (scheme if sign else "https")
     if endpoint:
-        name = "base_url" if parts.scheme == "gs" else "endpoint"
+        # Of S3's two, the one that comes before what obstore finds in the environment.
+        name = {"s3": "aws_endpoint_url_s3", "gs": "base_url"}.get(parts.scheme, "endpoint")
         config[name] = f"{scheme}://{host.rstrip('/')}"
     limit = timedelta(seconds=QUICK_S if tries == QUICK else PATIENT_S)
     open_url: Any = from_url  # its types tell the kinds of stores apart
