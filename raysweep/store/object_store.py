@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from obstore.store import ObjectStore, from_url
+from obstore.store import ObjectStore, S3Store, from_url
 from pyarrow import fs
 
 from raysweep.errors import InputError
@@ -82,24 +82,27 @@ def connected(uri: str, tries: int) -> ObjectStore:
     scheme, sign, host = endpoint.rpartition("://")
     scheme = settings.get("scheme") or (scheme if sign else "https")
     if endpoint:
-        name = "base_url" if parts.scheme == "gs" else "endpoint"
+        # Of S3's two, the one that comes before what obstore finds in the environment.
+        name = {"s3": "aws_endpoint_url_s3", "gs": "base_url"}.get(parts.scheme, "endpoint")
         config[name] = f"{scheme}://{host.rstrip('/')}"
     limit = timedelta(seconds=QUICK_S if tries == QUICK else PATIENT_S)
-    open_url: Any = from_url  # its types tell the kinds of stores apart
-    return open_url(
-        f"{parts.scheme}://{parts.netloc}{parts.path}",
-        config=config,
-        client_options={
+    how: dict[str, Any] = {
+        "client_options": {
             "allow_http": scheme == "http",
             "connect_timeout": timedelta(seconds=_CONNECT_S),
             "timeout": timedelta(seconds=_REQUEST_S),
         },
-        retry_config={
+        "retry_config": {
             "max_retries": tries - 1,
             "retry_timeout": limit,
             "backoff": {"init_backoff": timedelta(seconds=_PAUSE_S)},
         },
-    )
+    }
+    if parts.scheme == "s3":
+        # from_url of obstore 0.12.1 does not know aws_endpoint_url_s3.
+        return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, **config, **how)
+    open_url: Any = from_url  # its types tell the kinds of stores apart
+    return open_url(f"{parts.scheme}://{parts.netloc}{parts.path}", config=config, **how)
 
 
 def _keys_at_home() -> dict[str, str]:

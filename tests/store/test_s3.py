@@ -158,6 +158,15 @@ def test_a_server_that_ignores_the_condition_of_a_new_file_is_refused(bucket, pr
     assert place.names("lease") == []
 
 
+def test_an_address_says_where_its_server_is_before_the_environment_does(bucket, monkeypatch):
+    there = os.environ["AWS_ENDPOINT_URL"].removeprefix("http://")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    place = Folder(f"{bucket}/store?endpoint_override={there}&scheme=http")
+    place.write_new("a", b"one")
+    assert place.read("a") == b"one"
+
+
 def test_keys_of_a_profile_are_found_and_the_environment_comes_first(bucket, monkeypatch, tmp_path):
     (tmp_path / "keys").write_text(
         "[work]\naws_access_key_id = of%work\naws_secret_access_key = x\n"
