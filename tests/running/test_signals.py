@@ -22,6 +22,14 @@ WHOLE = True
 """
 
 
+@pytest.fixture(autouse=True)
+def not_ignored():
+    """Under `nohup`, SIGHUP is ignored in here, too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_a_signal_is_an_error_at_once(tmp_path):
     stopped = pytest.raises(InterruptedSweepError, match="stopped by SIGHUP")
     with stopped, taken_over(Store(tmp_path)):
