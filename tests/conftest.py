@@ -10,6 +10,7 @@ A test's tier is what it needs. It follows from its fixtures, and is its marker:
 """
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,11 @@ TIER_OF = {
     "own_ray": "cluster",
 }
 torch.set_num_threads(1)
+# In the background of a shell or under `nohup` these are ignored, and every process that a test
+# starts would ignore them, too. A handler goes when another program is executed.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda number, frame: None)
 # Ray's processes that train are nice by default: beside a busy program they would hardly get on.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - as Ray spells it
 

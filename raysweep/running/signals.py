@@ -1,6 +1,7 @@
 """Signals that ask a sweep to stop: SIGINT, SIGTERM and SIGHUP."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from raysweep.cluster.ray_internals import without_its_signal_handler
 from raysweep.errors import RaysweepError
 from raysweep.store.files import Store
 
-AGAIN_S = 0.05
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -24,18 +24,19 @@ class InterruptedSweepError(RaysweepError):
 
 
 class Signals:
-    """Signals that ask to stop. They are raised as an error while Ray starts, and only collected
-    from then on, since rows have to be flushed first.
+    """Signals that ask to stop. They are collected, and looked at where a stop leaves nothing
+    behind; only within `raised` they are errors at once.
 
-    An error that is raised in the middle of an import can leave Python's import lock held, or be
-    swallowed there: then every later import waits for ever. So a signal that strikes there is
-    raised a moment later.
+    The start of Ray is no place for an error out of nowhere: in the middle of an import it leaves
+    Python's import lock held, and in a finalizer it is swallowed. It takes seconds; whoever does
+    not want to wait sends the signal once more.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.received: list[int] = []
-        self.raising = True
+        self._connecting = True
+        self._raising = False
         # What is ignored when a sweep starts stays so: `nohup` means it.
         self._numbers = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
@@ -46,21 +47,29 @@ class Signals:
                 signal.signal(number, self.note)
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The handler."""
+        """Handle a signal."""
+        if self._connecting and number in self.received:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         self.received.append(number)
-        if not self.raising:
-            return
-        if _imports(frame):
-            main = threading.main_thread().ident
-            again = threading.Timer(AGAIN_S, signal.pthread_kill, (main, number))
-            again.daemon = True
-            again.start()
-            return
-        self.raising = False
-        self.stop()
+        if self._connecting:
+            os.write(2, b"raysweep: stops as soon as Ray has started; once more ends it at once\n")
+        elif self._raising and not _imports(frame):
+            self.stop()
+
+    @contextlib.contextmanager
+    def raised(self) -> Iterator[None]:
+        """Raise what came while Ray started, and whatever comes while this lasts."""
+        self._connecting = False
+        self.check()
+        self._raising = True
+        try:
+            yield
+        finally:
+            self._raising = False
 
     def check(self) -> None:
-        """Raises: InterruptedSweepError where a signal has come, whoever swallowed its error."""
+        """Raises: InterruptedSweepError where a signal has come."""
         if self.received:
             self.stop()
 

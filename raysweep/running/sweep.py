@@ -145,26 +145,28 @@ def _train(asked: _Invoked) -> Result:
         beside.submit(importlib.import_module, "raysweep.running.tuning")
         with cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected:
             asked.signals.take()
-            asked.signals.check()
-            nodes = connected.nodes
-            growing = not connected.started_here and cluster.autoscaled()
-            slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
-            module, _, _ = plan.source.reference.partition(":")
-            if len(nodes) > 1:
-                preflight.check_nodes(module)
-                if resume := ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder):
-                    preflight.check_shared(resume.folder.uri)
-            planned = plan_packs(
-                plan,
-                asked.budget,
-                lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
-                slots,
-                growing=growing,
-            )
-            watchdog = Watchdog(resources, nodes, module, growing=growing)
-            invocation = Invocation.begin()
+            with asked.signals.raised():
+                nodes = connected.nodes
+                growing = not connected.started_here and cluster.autoscaled()
+                slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
+                module, _, _ = plan.source.reference.partition(":")
+                if len(nodes) > 1:
+                    preflight.check_nodes(module)
+                    if resume := ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder):
+                        preflight.check_shared(resume.folder.uri)
+                planned = plan_packs(
+                    plan,
+                    asked.budget,
+                    lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
+                    slots,
+                    growing=growing,
+                )
+                watchdog = Watchdog(resources, nodes, module, growing=growing)
+                invocation = Invocation.begin()
             # Held from here to the end by this process, whatever becomes of the recorder's.
-            with Lease.take(store.folder, invocation, store.live_record):
+            with asked.signals.raised():
+                lease = Lease.take(store.folder, invocation, store.live_record)
+            with lease:
                 recorder = _start_recorder(plan, store, asked.record(nodes), invocation)
                 return _run(asked, planned, recorder, watchdog)
     finally:
@@ -228,7 +230,6 @@ def _run(
         target=schedule.run, args=(scratch, plan.spec.retries), name="(schedule)", daemon=True
     )
     try:
-        signals.raising = False
         thread.start()
         while thread.is_alive() and not signals.received and time.monotonic() < asked.deadline:
             thread.join(min(POLL_S, max(0.0, asked.deadline - time.monotonic())))

@@ -1,9 +1,9 @@
-"""Signals while Ray starts: an error at once, but never in the middle of an import."""
+"""Signals: they wait while Ray starts, and are an error at once where nothing is half done."""
 
 import _imp
-import contextlib
 import importlib
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -30,39 +30,52 @@ def not_ignored():
     signal.signal(signal.SIGHUP, before)
 
 
-def test_a_signal_is_an_error_at_once(tmp_path):
-    stopped = pytest.raises(InterruptedSweepError, match="stopped by SIGHUP")
-    with stopped, taken_over(Store(tmp_path)):
+def test_a_signal_waits_while_ray_starts_and_is_an_error_after_that(tmp_path, capfd):
+    with taken_over(Store(tmp_path)) as signals:
         signal.raise_signal(signal.SIGHUP)
-        time.sleep(60)
+        with pytest.raises(InterruptedSweepError, match="stopped by SIGHUP"), signals.raised():
+            pass
+    assert "once more ends it at once" in capfd.readouterr().err
 
 
-def test_a_signal_that_strikes_an_import_is_an_error_after_it(tmp_path, monkeypatch):
+def test_once_more_ends_a_start_at_once(tmp_path):
+    code = f"""
+import signal
+from raysweep.running.signals import taken_over
+from raysweep.store import Store
+with taken_over(Store({str(tmp_path)!r})):
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], check=False)
+    assert ended.returncode == -signal.SIGTERM
+
+
+def test_a_signal_is_an_error_at_once_where_nothing_is_half_done(tmp_path):
+    def wait():
+        with taken_over(Store(tmp_path)) as signals, signals.raised():
+            signal.raise_signal(signal.SIGHUP)
+            time.sleep(60)
+
+    with pytest.raises(InterruptedSweepError, match="stopped by SIGHUP"):
+        wait()
+
+
+def test_a_signal_that_strikes_an_import_is_looked_at_after_it(tmp_path, monkeypatch):
     (tmp_path / "struck.py").write_text(STRUCK)
     (tmp_path / "later.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-
-    def import_and_go_on():
-        with taken_over(Store(tmp_path)):
+    with taken_over(Store(tmp_path)) as signals:
+        with signals.raised():
             importlib.import_module("struck")
-            time.sleep(60)
-
-    with pytest.raises(InterruptedSweepError):
-        import_and_go_on()
+        with pytest.raises(InterruptedSweepError):
+            signals.check()
     assert sys.modules["struck"].WHOLE
     assert not _imp.lock_held()  # pyright: ignore[reportAttributeAccessIssue]
     imports = threading.Thread(target=__import__, args=["later"], daemon=True)
     imports.start()
     imports.join(60)
     assert not imports.is_alive()
-
-
-def test_an_error_that_something_swallowed_is_raised_at_the_next_look(tmp_path):
-    with taken_over(Store(tmp_path)) as signals:
-        with contextlib.suppress(InterruptedSweepError):
-            signal.raise_signal(signal.SIGHUP)
-        with pytest.raises(InterruptedSweepError):
-            signals.check()
 
 
 @pytest.mark.parametrize("number", SIGNALS)
