@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import ray
 from ray._common.utils import get_system_memory
 from ray._private import auto_init_hook, state, utils
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
@@ -12,7 +13,7 @@ from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
 from ray._private.services import get_ray_address_from_environment
 from ray._private.worker import global_worker
 from ray._raylet import PlacementGroupID
-from ray.core.generated import autoscaler_pb2
+from ray.core.generated import autoscaler_pb2, gcs_pb2
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
@@ -78,6 +79,30 @@ def node_types() -> set[str]:
     if reply.autoscaling_state.autoscaler_state_version:  # of the second
         kinds |= {node.ray_node_type_name for node in reply.cluster_resource_state.node_states}
     return {kind for kind in kinds if kind and not kind.startswith("node_")}
+
+
+def orphaned_groups() -> list[str]:
+    """List the placement groups, by id, whose creating actor has died.
+
+    They are those of this program, and of programs that are over. Ray Train makes one before it
+    tells anyone to remove it; a controller that is killed in between leaves it, with its CPUs.
+    """
+    mine = ray.get_runtime_context().get_job_id()
+    over = {job["JobID"] for job in jobs() if job["IsDead"]}
+    tables = state.state._connect_and_get_accessor().get_placement_group_table()
+    message: Any = gcs_pb2
+    groups = [message.PlacementGroupTableData.FromString(table) for table in tables]
+    # Asked after the groups: each was made by an actor that lived.
+    living = {actor["ActorID"] for actor in living_actors()}
+    return [
+        group.placement_group_id.hex()
+        for group in groups
+        if group.creator_actor_id.strip(b"\xff")
+        and group.creator_actor_id.hex() not in living
+        and not group.is_detached
+        and group.creator_job_id.hex() in {mine, *over}
+        and group.state != message.PlacementGroupTableData.REMOVED
+    ]
 
 
 def remove_group(placement_group: str) -> None:

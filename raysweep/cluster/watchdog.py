@@ -72,6 +72,8 @@ class Watchdog:
         if now - self._looked_at < min(LOOK_S, QUIET_S):
             return self._notice
         self._looked_at = now
+        for group in ray_internals.orphaned_groups():
+            ray_internals.remove_group(group)
         nodes = cluster.nodes()
         self.slots = capacity.slots(self._resources, nodes, growing=True)
         self._check_new_nodes()

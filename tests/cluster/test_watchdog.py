@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import ray
 
-from raysweep.cluster import watchdog
+from raysweep.cluster import ray_internals, watchdog
 from raysweep.recording.state import Progress
 from raysweep.running.sweep import run_sweep
-from tests.support.commands import run
+from raysweep.spec import Resources
+from tests.support.commands import run, wait_for
 
 HOG = """
 import sys, time, ray
@@ -29,6 +31,33 @@ axes: {learning_rate: [0.01, 0.1]}
 seeds: 1
 resources: {workers: 2}
 """
+
+
+@ray.remote(num_cpus=0)
+class Controller:
+    """Makes a placement group, as Ray Train's controller does before it tells anyone."""
+
+    def hold(self):
+        group = ray.util.placement_group([{"CPU": 1}])
+        ray.get(group.ready())
+        return group.id.hex()
+
+
+def test_what_a_killed_controller_had_taken_is_free_again(local_ray):
+    controllers: list[Any] = [Controller.remote() for _ in range(2)]
+    killed, living = ray.get([controller.hold.remote() for controller in controllers])
+    ray.kill(controllers[0])
+    wait_for(lambda: killed in ray_internals.orphaned_groups())
+    assert living not in ray_internals.orphaned_groups()
+    times = iter([0.0, 1000.0])
+    looking = watchdog.Watchdog(
+        Resources(), local_ray.nodes, "m", growing=False, clock=lambda: next(times)
+    )
+    looking.look(Progress(1, 0, 0, 0, 0, (), None, 0.0, 0))
+    groups = ray.util.placement_group_table()
+    assert (groups[killed]["state"], groups[living]["state"]) == ("REMOVED", "CREATED")
+    ray_internals.remove_group(living)
+    ray.kill(controllers[1])
 
 
 def test_a_group_that_never_starts_ends_the_sweep_with_the_reason(nodes, tmp_path):
