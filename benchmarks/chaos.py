@@ -5,7 +5,7 @@
 Each round trains one sweep into a fresh store, on a private Ray cluster of three nodes, while
 SIGKILL strikes its driver, its recorder, a trial's process, a Ray Train worker or a whole node. It
 ends with the comparison: an undisturbed run of the same sweep holds the same trials with the same
-values, every row that was ever seen in the store (the write-ahead log included) is still there or
+values, every row that was ever seen in the store (its log included) is still there or
 was replaced by an equal one, and no key stands twice. Only processes of that cluster are killed.
 """
 
