@@ -14,6 +14,7 @@ from analysis.measures.decomposition import (
     block_gram,
     flip_bounds,
     population_interval,
+    set_bound,
     split_of_blocks,
 )
 from analysis.measures.wander import plateau, plateau_interval
@@ -23,7 +24,8 @@ from analysis.stats.trend import MIN_POINTS, THIRD, Labels, Mask, contrast_varia
 # What measure_jitter() alone reads: the arguments of plateau_interval, and variances.
 _WHOLE = ("plateau_var", "plateau_hf_var", "plateau_points")
 _LATE = ("late_plateau_var", "late_hf_var", "late_plateau_points")
-_INTERNAL = ("third_var", "finite_var_least", "finite_var_most", *_WHOLE, *_LATE)
+_BOUNDS = ("finite_var_least", "finite_var_most", "set_var_most")
+_INTERNAL = ("third_var", *_BOUNDS, *_WHOLE, *_LATE)
 _LISTS = ("block_gram", "block_weight")
 # The columns that pool_jitter() averages with weights hf_df, and those that it adds up.
 _AVERAGED = ("hf_var", "finite_var", *_INTERNAL)
@@ -56,6 +58,7 @@ def jitter_components(trials: Curves) -> pl.DataFrame:
         "third_var": contrast_variance(accuracy, labels, THIRD)[0],
         "finite_var_least": least,
         "finite_var_most": most,
+        "set_var_most": set_bound(accuracy, trials.val_n, labels),
         **dict(zip(_WHOLE, whole, strict=True)),
         **dict(zip(_LATE, late, strict=True)),
     }
@@ -142,8 +145,9 @@ def measure_jitter(parts: pl.DataFrame) -> pl.DataFrame:
     hf_sd, plateau_sd, fin_sd, finite_share and pop_var (signed) have 95 % confidence intervals,
     `_low` and `_high`. late_hf_sd and late_plateau_sd_low are of the second half of training
     alone. finite_df and pop_df are the degrees of freedom of v, and of s^2 as a measure of the
-    population's part. fin_sd_least and fin_sd_most are bounds from flips, and no interval. The
-    columns of the finite set are null below MIN_EXAMPLES or MIN_FLIPS.
+    population's part. fin_sd_least and fin_sd_most are bounds from flips, and no interval;
+    set_sd_most is the most that so many examples can make, whatever they do. The columns of the
+    finite set are null below MIN_EXAMPLES or MIN_FLIPS.
 
     Args: parts: rows of jitter_components() or pool_jitter().
     """
@@ -172,6 +176,7 @@ def measure_jitter(parts: pl.DataFrame) -> pl.DataFrame:
             "late_plateau_sd_low": np.sqrt(late[0]),
             "fin_sd_least": np.sqrt(_numbers(parts, "finite_var_least")),
             "fin_sd_most": np.sqrt(_numbers(parts, "finite_var_most")),
+            "set_sd_most": np.sqrt(_numbers(parts, "set_var_most")),
         }
         of_the_set = {
             "fin_sd": np.sqrt(v),
