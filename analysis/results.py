@@ -16,6 +16,7 @@ from analysis.measures.harm import measure_harm, measure_harm_of_seeds
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend, late_trend_of_means
 from analysis.measures.overfitting import measure_overfitting
+from analysis.measures.within_run import measure_within_run
 from analysis.sources import censoring
 from analysis.sources.axes import Axis, axes_of, points
 from analysis.sources.frames import Source, open_sources, read_sources
@@ -217,6 +218,7 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
             measure_best_epoch(group),
             measure_harm(group),
             late_trend(group),
+            measure_within_run(group),
         ]
 
     by_module = zip(*(measured(group) for group in curves(raw)), strict=True)
