@@ -46,6 +46,7 @@ class Overfit(StrEnum):
     ENDS_WORSE = "ends worse"  # validation falls; of training nothing is known
     COMES_APART = "comes apart"  # training falls as well, or the network ends at chance
     NOTHING_LEARNT = "nothing learnt"
+    RUN_FELL = "this run fell"  # these weights for sure; whether another seed's would is open
     LOSS_RISES = "loss rises"  # what becomes of the accuracy is not known
     LOSS_ALONE = "loss rises, accuracy holds"
     OVER_CONFIDENT = "over-confident"  # the same, and the loss at the fitted temperature holds

@@ -328,6 +328,7 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
         pl.col("train_drop", "running_drop", "train_loss_regained").mean(),
+        pl.when(pl.len() == 1).then(pl.col("^within_drop.*$").first()),  # of several, each its own
         pl.when(pl.col("guessing_at").null_count() == 0).then(pl.col("guessing_at").mean()),
     )
     ends: dict[str, Floats] = {}

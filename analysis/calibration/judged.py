@@ -9,6 +9,7 @@ from analysis.measures.harm import fall_of_seeds, measure_harm
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend
 from analysis.measures.overfitting import measure_overfitting
+from analysis.measures.within_run import measure_within_run
 from analysis.verdicts.rules import verdict
 
 _OF_TRAINING = ("train_drop", "running_drop", "train_loss_regained", "guessing_at")
@@ -38,6 +39,8 @@ def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
         *[pl.col(name).mean() for name in (*_OF_TRAINING, "final_accuracy")]
     )
     found = found.hstack(of_training.drop("config_id"))
+    if num_seeds == 1:
+        found = found.hstack(measure_within_run(curves).drop("trial_id"))
     found = found.hstack(late_trend(Curves.of_accuracy(mean)).drop("trial_id"))
     return found.with_columns(pl.lit(num_seeds).alias("num_seeds"))
 

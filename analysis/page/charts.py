@@ -28,6 +28,7 @@ LABEL_COLOURS = {
     "quiet": "#2CB68B",
     "overfits": "#E8833A",
     "worse": "#F2B78C",
+    "run fell": "#F2B78C",
     "loss up": "#F3D38A",
     "confident": "#E69F00",
     "loss holds": "#A8DEC4",

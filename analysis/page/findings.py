@@ -100,6 +100,7 @@ _HARM = {
         "Its loss rises, its accuracy holds",
         "lose no accuracy as the loss rises",
     ),
+    Overfit.RUN_FELL: ("This run fell", "fell in this run"),
     Overfit.LOSS_RISES: ("Its loss rises", "have a rising loss, their accuracy is not settled"),
     Overfit.NO: ("It does not overfit", "for sure do not"),
     Overfit.NO_ACCURACY: ("It loses no accuracy", "lose no accuracy"),

@@ -60,6 +60,7 @@ OVERFIT = {
     Overfit.ENDS_WORSE: Words("it ends worse than it was", "worse"),
     Overfit.COMES_APART: Words("training comes apart", "unlearns"),
     Overfit.NOTHING_LEARNT: Words("nothing was learnt", "at chance"),
+    Overfit.RUN_FELL: Words("this run fell", "run fell"),
     Overfit.LOSS_RISES: Words("the loss rises", "loss up"),
     Overfit.LOSS_ALONE: Words("the loss rises, accuracy holds", "loss up"),
     Overfit.NO: Words("it does not overfit", "no harm"),

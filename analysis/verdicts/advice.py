@@ -22,6 +22,7 @@ _WANDER = "decay the learning rate, and judge by the mean of many epochs instead
 _OVER_CONFIDENT = (
     "nothing for accuracy; if probabilities matter, fit a temperature, smooth labels or stop sooner"
 )
+_RUN_FELL = "keep the weights of the best window instead of the last ones"
 _LOSS_RISES = (
     "judge by the accuracy where that is what counts; stop sooner where probabilities count"
 )
@@ -66,6 +67,8 @@ def advice(row: Row, num_val: int) -> list[str]:
         clauses.append(_WANDER)
     if noise == Noise.SET_SUFFICES:
         clauses.append(_SET_SUFFICES)
+    if overfit == Overfit.RUN_FELL:
+        clauses.append(_RUN_FELL)
     if harmed:
         near = f" near epoch {row['peak_epoch']:.0f}" if row["peak_epoch"] else " sooner"
         clauses.append(f"stop{near}, or regularise more: weight decay, dropout, augmentation")

@@ -29,6 +29,9 @@ _READ = {
         *("refined_loss_rise", "refined_loss_rise_low", "refined_loss_rise_high"),
         "refined_harm_p",
     ),
+    "measures.within_run": (
+        *("within_drop", "within_drop_low", "within_drop_high", "within_drop_p"),
+    ),
     "measures.jitter": (
         *("num_usable_epochs", "num_flips"),
         *("hf_var", "hf_df", "finite_var", "finite_df", "pop_df"),
@@ -41,7 +44,7 @@ COLUMNS = tuple(name for names in _READ.values() for name in names)
 _BOOLEANS = ("diverged", "learnt_nothing")
 
 # The p-values that are corrected for the number of rows.
-CLAIMS = ("overfit_p", "loss_p", "optimizer_p", "some_optimizer_p", "validation_set_p")
+CLAIMS = ("overfit_p", "run_p", "loss_p", "optimizer_p", "some_optimizer_p", "validation_set_p")
 # Factors of the p-values of chi-square, which are too small: docs/error-rates.md shows that with
 # them a part at its margin is claimed in no more than 5 %.
 _OPTIMIZER_FACTOR, _VALIDATION_SET_FACTOR = 1.25, 1.6
@@ -161,6 +164,9 @@ def _of_harm(m: Margins) -> list[pl.Expr]:
     return [
         pl.when("collapsed").then(pl.lit(1.0)).otherwise(least).alias("overfit_p"),
         claimed("loss_rise", m.loss_rise, "loss_harm_p").alias("loss_p"),
+        claimed("within_drop", m.drop, "within_drop_p").alias("run_p"),
+        # What this run lost, and what another seed would: the sharper one of the two limits.
+        pl.min_horizontal("drop_high", "within_drop_high").clip(0).alias("lost"),
     ]
 
 

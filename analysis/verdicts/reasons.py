@@ -16,6 +16,7 @@ _MANY_SEEDS = 50  # more than this are not advised
 _FELL = "accuracy ends {drop} pp below its peak"
 _ROSE = "the loss at the fitted temperature ends {refined_loss_rise:1} % above its minimum"
 _LOSS = "the loss ends {loss_rise:1} % above its minimum (at least {loss_rise_low:1})"
+_RUN = "these weights end {within_drop} pp below their best window (at least {within_drop_low})"
 _HOLDS = "accuracy ends at most {lost} pp below its peak"
 _SMALL = (
     f"{_HOLDS} and the loss at the fitted temperature at most {{refined_loss_rise_high:1}} % above "
@@ -38,6 +39,8 @@ _OVERFIT = {
     Overfit.OVER_CONFIDENT: f"Over-confident, not worse: {_LOSS}, but {_SMALL}.",
     Overfit.LOSS_ALONE: f"The loss rises and accuracy holds: {_LOSS}, but {_HOLDS}.",
     Overfit.NO_ACCURACY: f"Accuracy is not lost: {_HOLDS}.",
+    Overfit.RUN_FELL: f"This run fell: {_RUN}; whether another seed would fall, too, is open: "
+    "{harm_cure:text}.",
     Overfit.LOSS_HOLDS: "The loss holds: it ends at most {loss_rise_high:1} % above its minimum.",
 }
 _NOISE = {
@@ -57,7 +60,9 @@ def with_reasons(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
     measured = _with_open_harm(rows, m)
     texts = {
         "status_reason": _of_label("status", _STATUS, _status_rules()),
-        "overfit_reason": _with_company("overfit", _of_label("overfit", _OVERFIT, _harm_rules(m))),
+        "overfit_reason": _with_run(
+            _with_company("overfit", _of_label("overfit", _OVERFIT, _harm_rules(m))), m
+        ),
         "noise_reason": _with_company("noise", _of_label("noise", _NOISE, _noise_rules(m))),
     }
     return rows.hstack(measured.select(text.alias(name) for name, text in texts.items()))
@@ -78,6 +83,15 @@ def _with_company(label: str, sentence: pl.Expr) -> pl.Expr:
         pl.len(),
     )
     return pl.when(differs & sentence.is_not_null()).then(among).otherwise(sentence)
+
+
+def _with_run(sentence: pl.Expr, m: Margins) -> pl.Expr:
+    """What these weights lost, beside the question whether another seed's would, too."""
+    sure = (pl.col("run_p") <= m.level) & ~pl.col("overfit").is_in(
+        [Overfit.RUN_FELL, Overfit.COMES_APART, Overfit.NOTHING_LEARNT]
+    )
+    added = pl.concat_str(sentence, first([(sure, f" Of this run: {_RUN}.")]))
+    return pl.when(sure).then(added).otherwise(sentence)
 
 
 def _status_rules() -> list[Rule]:

@@ -85,7 +85,8 @@ def _overfit(m: Margins, used: str) -> pl.Expr:
     fallen = (pl.col("drop") >= m.drop) | (pl.col("drop").is_null() & _at_least("loss_rise", m))
     harmed = pl.col(f"overfit_p{used}") <= m.level
     rises = (pl.col(f"loss_p{used}") <= m.level) & ~collapsed
-    accuracy_holds = pl.col("drop_high") < m.drop
+    run_fell = (pl.col(f"run_p{used}") <= m.level) & ~collapsed
+    accuracy_holds = pl.col("lost") < m.drop
     refined_holds = pl.col("refined_loss_rise_high") < m.loss_rise
     loss_holds = pl.col("loss_rise_high") < m.loss_rise
     # Where the fitted temperature is known, the loss at it is what tells harm.
@@ -99,9 +100,10 @@ def _overfit(m: Margins, used: str) -> pl.Expr:
         (rises & accuracy_holds & refined_holds, Overfit.OVER_CONFIDENT),
         (rises & accuracy_holds, Overfit.LOSS_ALONE),
         (rises, Overfit.LOSS_RISES),
+        (run_fell, Overfit.RUN_FELL),
         (accuracy_holds & no_loss, Overfit.NO),
         (accuracy_holds, Overfit.NO_ACCURACY),
-        (pl.col("drop_high") < m.useful_drop, Overfit.LITTLE),
+        (pl.col("lost") < m.useful_drop, Overfit.LITTLE),
         (pl.col("loss_rise_high") < m.useful_loss_rise, Overfit.LOSS_HOLDS),
         default=Overfit.UNDETERMINED,
     )

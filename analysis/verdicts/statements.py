@@ -10,6 +10,9 @@ _FELL = "fell by at least {drop_low} pp"
 _REFINED = "the loss at the fitted temperature rose by at least {refined_loss_rise_low:1} %"
 _ROSE = "the loss rose by at least {loss_rise_low:1} %"
 _LOST = "lost at most {lost} pp"
+_RUN = "these weights end at least {within_drop_low} pp below their best window"
+# With these labels, that is said already or beside the point.
+_OTHERWISE = (Overfit.RUN_FELL, Overfit.COMES_APART, Overfit.NOTHING_LEARNT)
 _MOVES = "moves by at most {hf_sd_high} pp from epoch to epoch, whoever makes it"
 _NETWORK = "the network moves by at least {pop_sd_least} pp"
 _SHARE = "; at least {least_share:0} % of the jitter is the network"
@@ -31,11 +34,15 @@ def with_statements(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
         pl.col("pop_least").sqrt().alias("pop_sd_least"),
         pl.col("fin_least").sqrt().alias("fin_sd_least_claimed"),
         pl.col("set_most").sqrt().alias("set_sd_can"),
-        pl.col("drop_high").clip(0).alias("lost"),
         (1 - pl.col("finite_share_high")).alias("least_share"),
     )
-    texts = {"overfit_said": _overfit(m), "noise_said": _noise()}
-    return rows.with_columns(first(rules).alias(name) for name, rules in texts.items())
+    run_fell = (pl.col("run_p") <= m.level) & ~pl.col("overfit").is_in(_OTHERWISE)
+    return rows.with_columns(
+        pl.concat_str(first(_overfit(m)), first([(run_fell, f"; {_RUN}")]).fill_null("")).alias(
+            "overfit_said"
+        ),
+        first(_noise()).alias("noise_said"),
+    )
 
 
 def _overfit(m: Margins) -> list[Rule]:
@@ -50,7 +57,9 @@ def _overfit(m: Margins) -> list[Rule]:
         (label == Overfit.COMES_APART, "training comes apart"),
         (label == Overfit.NOTHING_LEARNT, "nothing was learnt"),
         (alone, f"{_ROSE}, accuracy {_LOST}"),
+        ((label == Overfit.LOSS_RISES) & (pl.col("lost") < m.useful_drop), f"{_ROSE}, {_LOST}"),
         (label == Overfit.LOSS_RISES, _ROSE),
+        (label == Overfit.RUN_FELL, _RUN),
         (bounded, _LOST),
         (label == Overfit.LOSS_HOLDS, "the loss rose by at most {loss_rise_high:1} %"),
         (pl.lit(True), "undetermined"),
