@@ -33,6 +33,7 @@ class Noise(StrEnum):
     SLOW_WANDER = "slow wander"
     NONE = "no"  # neither from epoch to epoch nor over the plateau
     NO_JITTER = "no jitter"  # not from epoch to epoch; slow wander is open
+    SPIKES = "a few spikes"  # a few epochs make it; without them the network's part is not shown
     SMALL = "small"  # below twice the margin, whoever makes it
     SOME_OPTIMIZER = "some optimizer"  # the network itself for sure, the margin is open
     SET_SUFFICES = "set suffices"  # no more than the validation set can make by itself

@@ -16,7 +16,7 @@ from analysis.measures.harm import measure_harm, measure_harm_of_seeds
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend, late_trend_of_means
 from analysis.measures.overfitting import measure_overfitting
-from analysis.measures.within_run import measure_within_run
+from analysis.measures.within_run import measure_within_run, of_several_runs
 from analysis.sources import censoring
 from analysis.sources.axes import Axis, axes_of, points
 from analysis.sources.frames import Source, open_sources, read_sources
@@ -258,7 +258,8 @@ def _configurations(
     jitter = measure_jitter(pool_jitter(components.join(config_of, on="trial_id"), "config_id"))
     table = labels.select("config_id", "point")
     num_seeds = planned.agg(pl.len().cast(pl.Int64).alias("num_seeds"))
-    for measured in (num_seeds, status, jitter, _means(completed), *pooled):
+    runs = completed.group_by("config_id").agg(of_several_runs())
+    for measured in (num_seeds, status, jitter, _means(completed), runs, *pooled):
         table = table.join(measured, on="config_id", how="left", maintain_order="left")
     table = table.with_columns(
         pl.col("^num_(seeds|completed|diverged|failed|stopped|stopped_early)$").fill_null(0)
@@ -328,7 +329,6 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
         pl.col("train_drop", "running_drop", "train_loss_regained").mean(),
-        pl.when(pl.len() == 1).then(pl.col("^within_drop.*$").first()),  # of several, each its own
         pl.when(pl.col("guessing_at").null_count() == 0).then(pl.col("guessing_at").mean()),
     )
     ends: dict[str, Floats] = {}

@@ -9,7 +9,7 @@ from analysis.measures.harm import fall_of_seeds, measure_harm
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend
 from analysis.measures.overfitting import measure_overfitting
-from analysis.measures.within_run import measure_within_run
+from analysis.measures.within_run import measure_within_run, of_several_runs
 from analysis.verdicts.rules import verdict
 
 _OF_TRAINING = ("train_drop", "running_drop", "train_loss_regained", "guessing_at")
@@ -34,13 +34,15 @@ def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
         found = found.hstack(fall_of_seeds(curves, ends, shipped())[0].drop("config_id"))
         mean = curves.val_accuracy.reshape(num, num_seeds, -1).mean(axis=1)
     unknown = np.full(len(curves.trial_ids), np.nan)
-    training = measure_overfitting(curves, unknown).with_columns(config)
-    of_training = training.group_by("config_id", maintain_order=True).agg(
-        *[pl.col(name).mean() for name in (*_OF_TRAINING, "final_accuracy")]
+    training = measure_overfitting(curves, unknown).hstack(
+        measure_within_run(curves).drop("trial_id")
+    )
+    of_training = (
+        training.with_columns(config)
+        .group_by("config_id", maintain_order=True)
+        .agg(pl.col(*_OF_TRAINING, "final_accuracy").mean(), *of_several_runs())
     )
     found = found.hstack(of_training.drop("config_id"))
-    if num_seeds == 1:
-        found = found.hstack(measure_within_run(curves).drop("trial_id"))
     found = found.hstack(late_trend(Curves.of_accuracy(mean)).drop("trial_id"))
     return found.with_columns(pl.lit(num_seeds).alias("num_seeds"))
 

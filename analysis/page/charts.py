@@ -22,6 +22,7 @@ LABEL_COLOURS = {
     "val. set": "#E69F00",
     "net. too": "#F2B78C",
     "set can": "#F3D38A",
+    "spikes": "#B7A4D8",
     "wander": "#56B4E9",
     "little": "#A8DEC4",
     "no jitter": "#6CCBA6",

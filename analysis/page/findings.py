@@ -31,6 +31,7 @@ _WHOSE = {
         "the validation set alone can make as much",
     ),
     Noise.SOME_OPTIMIZER: ("in part by the network itself in {}", "the network moves, too"),
+    Noise.SPIKES: ("in a few spikes in {}", "a few epochs stand out"),
     Noise.SMALL: ("by little in {}", "by little"),
     Noise.UNDETERMINED: ("why is not settled in {}", "whose noise it is, is not settled"),
 }

@@ -41,6 +41,7 @@ NOISE = {
     Noise.SLOW_WANDER: Words("it wanders slowly", "wander", "wandering slowly"),
     Noise.NONE: Words("it stands still", "quiet", "standing still"),
     Noise.NO_JITTER: Words("it does not jitter", "no jitter", "not jittering"),
+    Noise.SPIKES: Words("a few spikes", "spikes", "with a few spikes"),
     Noise.SMALL: Words("it moves little", "little", "moving little"),
     Noise.SOME_OPTIMIZER: Words("the network moves too", "net. too", "moved by the network too"),
     Noise.SET_SUFFICES: Words(

@@ -29,6 +29,7 @@ _LOSS_RISES = (
 _SET_SUFFICES = (
     "before training is changed, validate on more examples: those at hand can make such a jitter"
 )
+_SPIKES = "look at the epochs that stand out: clip gradients, or find what their batches hold"
 _QUIET = (Noise.NONE, Noise.NO_JITTER)
 _SPARED = (Overfit.NO, Overfit.NO_ACCURACY)
 _NOTHING = "nothing: neither noise nor overfitting stands in the way"
@@ -65,6 +66,8 @@ def advice(row: Row, num_val: int) -> list[str]:
         )
     if noise == Noise.SLOW_WANDER:
         clauses.append(_WANDER)
+    if noise == Noise.SPIKES:
+        clauses.append(_SPIKES)
     if noise == Noise.SET_SUFFICES:
         clauses.append(_SET_SUFFICES)
     if overfit == Overfit.RUN_FELL:

@@ -35,7 +35,7 @@ _READ = {
     "measures.jitter": (
         *("num_usable_epochs", "num_flips"),
         *("hf_var", "hf_df", "finite_var", "finite_df", "pop_df"),
-        *("fin_sd_least", "fin_sd_most", "set_sd_most"),
+        *("fin_sd_least", "fin_sd_most", "set_sd_most", "spikeless_sd"),
         *("finite_share_high", "p_no_population_movement"),
         *("plateau_sd", "plateau_sd_low", "plateau_sd_high", "late_plateau_sd_low"),
     ),
@@ -102,6 +102,9 @@ def with_claims(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
             _OPTIMIZER_FACTOR * _p_above(s2, nu_pop, the_set.most),
             rows["p_no_population_movement"].to_numpy(),
         )
+        # Without the epochs that stand out most, whose noise is not that of the others.
+        without = rows["spikeless_sd"].to_numpy() ** 2
+        calm = _p_above(without, nu_pop, np.fmin(the_set.v, the_set.most) + square)
         by_blocks = stats.chi2.sf(the_set.df * the_set.v / square, the_set.df)
         by_flips = stats.chi2.sf(flips / 2 * the_set.least / square, flips / 2)
         hf_high = nu * s2 / stats.chi2.ppf(m.level, nu)
@@ -115,6 +118,7 @@ def with_claims(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
             "validation_set_p": np.minimum(
                 np.fmin(_VALIDATION_SET_FACTOR * by_blocks, by_flips), 1
             ),
+            "calm_p": np.minimum(_OPTIMIZER_FACTOR * calm, 1),
             "hf_high": hf_high,
             # The whole bounds its parts.
             "pop_high": np.fmin(hf_high, np.maximum(pop_high, 0)),
@@ -124,6 +128,10 @@ def with_claims(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
             "set_most": the_set.most,
         }
     rows = rows.with_columns(pl.Series(name, x).fill_nan(None) for name, x in columns.items())
+    spiky = pl.col("hf_var") > m.spikes * pl.col("spikeless_sd") ** 2
+    rows = rows.with_columns(
+        (spiky & (pl.col("calm_p") > m.level)).fill_null(value=False).alias("spikes")
+    )
     return rows.with_columns(_collapsed(m)).with_columns(*_of_harm(m))
 
 

@@ -14,6 +14,7 @@ class Margins:
     collapse: float = 0.05  # of training accuracy: a fall that it shares is no overfitting
     regained: float = 0.1  # of the fall of the training loss: with so much of it, likewise
     level: float = 0.05  # of each test and of each one-sided limit
+    spikes: float = 2.25  # so much larger is the jitter's variance with them than without
     # An upper limit that is no larger is worth telling, although the margin is not excluded.
     useful_noise: float = 0.008
     useful_drop: float = 0.02

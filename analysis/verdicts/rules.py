@@ -115,7 +115,8 @@ def _at_least(effect: str, m: Margins) -> pl.Expr:
 
 def _noise(m: Margins, used: str) -> pl.Expr:
     square = m.noise**2
-    optimizer = (pl.col(f"optimizer_p{used}") <= m.level).fill_null(value=False)
+    moves = (pl.col(f"optimizer_p{used}") <= m.level).fill_null(value=False)
+    optimizer = moves & ~pl.col("spikes")
     validation_set = (pl.col(f"validation_set_p{used}") <= m.level).fill_null(value=False)
     quiet = (pl.col("hf_high") < square) | (
         (pl.col("pop_high") < square) & (pl.col("fin_high") < square)
@@ -129,11 +130,12 @@ def _noise(m: Margins, used: str) -> pl.Expr:
         & (pl.col("status") != Status.STILL_LEARNING)
     )
     # No evidence that the network moves by itself: the set alone makes, or can make, all of it.
-    of_the_set = (pl.col("pop_high") < square) | (pl.col("hf_var") <= pl.col("set_sd_most") ** 2)
+    of_the_set = (pl.col("pop_high") < square) | pl.col("set_most").is_not_null()
     return _first(
         (optimizer & validation_set, Noise.BOTH),
         (optimizer, Noise.OPTIMIZER),
         (validation_set, Noise.VALIDATION_SET),
+        (moves, Noise.SPIKES),
         (wanders, Noise.SLOW_WANDER),
         (quiet & (pl.col("plateau_sd_high") < m.noise), Noise.NONE),
         (quiet, Noise.NO_JITTER),

@@ -69,22 +69,19 @@ def _overfit(m: Margins) -> list[Rule]:
 def _noise() -> list[Rule]:
     label = pl.col("noise")
     shared = pl.col("least_share") > 0
-    still = "no more than {val_n:count} validation examples can make: "
     return [
         (label == Noise.BOTH, f"{_NETWORK}, {_SET}"),
         ((label == Noise.OPTIMIZER) & shared, _NETWORK + _SHARE),
         (label.is_in([Noise.OPTIMIZER, Noise.SOME_OPTIMIZER]), _NETWORK),
         (label == Noise.VALIDATION_SET, _SET),
+        (label == Noise.SPIKES, "a few spikes; without them it moves by {spikeless_sd} pp"),
         (label == Noise.SLOW_WANDER, "wanders by at least {plateau_sd_low} pp"),
         (label == Noise.NONE, "moves by at most {plateau_sd_high} pp over the plateau"),
         (label.is_in([Noise.NO_JITTER, Noise.SMALL]), _MOVES),
         (
-            (label == Noise.SET_SUFFICES) & (pl.col("hf_var") <= pl.col("set_most")),
-            f"{still}{{hf_sd}} pp of {{set_sd_can}}",
-        ),
-        (
-            (label == Noise.SET_SUFFICES) & (pl.col("hf_var") <= pl.col("set_sd_most") ** 2),
-            f"{still}{{hf_sd}} pp of {{set_sd_most}}",
+            (label == Noise.SET_SUFFICES) & pl.col("set_sd_can").is_not_null(),
+            "jitters by at most {hf_sd_high} pp; {val_n:count} validation examples can make "
+            "{set_sd_can}",
         ),
         (label == Noise.SET_SUFFICES, "the network moves by at most {pop_sd_high} pp"),
         (pl.lit(True), "undetermined"),
