@@ -49,7 +49,9 @@ def segments(values: Floats, rates: Floats | None = None) -> Labels:
     else:
         steps = log_steps(rates)
         distinct, inverse = np.unique(steps, axis=0, return_inverse=True)
-        labels = np.reshape([_segments_of_rate(row) for row in distinct], (-1, rates.shape[1]))
+        labels = np.reshape(
+            [_segments_of_rate(row) for row in distinct], (len(distinct), rates.shape[1])
+        )
         labels = labels.astype(np.int64)[inverse.reshape(-1)]
         varies = (steps != 0).any(axis=1)
     for row in np.flatnonzero(~varies):
@@ -70,7 +72,7 @@ def settled(labels: Labels, rates: Floats | None = None) -> Labels:
     distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
     num = labels.shape[1]
     left_out = [_unsettled(row[:num].astype(np.int64), row[num:]) for row in distinct]
-    left_out = np.reshape(left_out, (-1, num)).astype(bool)
+    left_out = np.reshape(left_out, (len(distinct), num)).astype(bool)
     return np.where(left_out[inverse.reshape(-1)], -1, labels)
 
 
@@ -161,7 +163,7 @@ def _segments_of_curve(values: Floats) -> Labels:
 
 
 def _jumps_of_curve(values: Floats, first: int) -> list[int]:
-    """Where a curve jumps, on both sides of the largest jump and of those within the sides.
+    """Where a curve jumps, and where the parts between those jumps do.
 
     The size of a jump is that of a step beside a cubic in the evaluations around it. It has to
     stand out with isolated spikes and without them.
@@ -181,16 +183,20 @@ def _jumps_of_curve(values: Floats, first: int) -> list[int]:
         usual = 1.4826 * np.median(size)
         sizes.append(size / max(usual, 1e-9 * float(np.ptp(values)), 1e-300))
     size = np.minimum(*sizes)
-    allowed = np.arange(len(size)) + half >= first
-    at = int(np.argmax(np.where(allowed, size, 0.0)))
-    # The steep beginning is no jump: it looks largest at the first evaluations that are allowed.
-    peak = size[at] >= size[max(at - half, 0) : at + half + 1].max()
-    if size[at] <= _CURVE_JUMP or not peak:
+    around = np.pad(size, half, constant_values=0.0)
+    # A jump is seen at less than `half` evaluations from it; the steep beginning looks largest at
+    # the first ones, which are not allowed.
+    peak = size >= sliding_window_view(around, 2 * half + 1).max(axis=1)
+    places = np.flatnonzero(peak & (size > _CURVE_JUMP)) + half
+    jumps = [int(at) for at in places if at >= first]
+    if not jumps:
         return []
-    jump = at + half
-    before = _jumps_of_curve(values[:jump], first)
-    after = _jumps_of_curve(values[jump:], _SHORTEST)
-    return [*before, jump, *(jump + later for later in after)]
+    # Smaller ones stand out where the noise is smaller.
+    found = list(jumps)
+    for start, end in zip([0, *jumps], [*jumps, len(values)], strict=True):
+        allowed = first if start == 0 else _SHORTEST
+        found += [start + at for at in _jumps_of_curve(values[start:end], allowed)]
+    return sorted(found)
 
 
 @cache
