@@ -16,6 +16,7 @@ from analysis.measures.harm import measure_harm, measure_harm_of_seeds
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend, late_trend_of_means
 from analysis.measures.overfitting import measure_overfitting
+from analysis.measures.run_rise import measure_run_rise
 from analysis.measures.within_run import measure_within_run, of_several_runs
 from analysis.sources import censoring
 from analysis.sources.axes import Axis, axes_of, points
@@ -218,6 +219,7 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
             measure_best_epoch(group),
             measure_harm(group),
             late_trend(group),
+            measure_run_rise(group),
             measure_within_run(group),
         ]
 

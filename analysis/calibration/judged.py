@@ -9,6 +9,7 @@ from analysis.measures.harm import fall_of_seeds, measure_harm
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend
 from analysis.measures.overfitting import measure_overfitting
+from analysis.measures.run_rise import measure_run_rise
 from analysis.measures.within_run import measure_within_run, of_several_runs
 from analysis.verdicts.rules import verdict
 
@@ -34,9 +35,9 @@ def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
         found = found.hstack(fall_of_seeds(curves, ends, shipped())[0].drop("config_id"))
         mean = curves.val_accuracy.reshape(num, num_seeds, -1).mean(axis=1)
     unknown = np.full(len(curves.trial_ids), np.nan)
-    training = measure_overfitting(curves, unknown).hstack(
-        measure_within_run(curves).drop("trial_id")
-    )
+    training = measure_overfitting(curves, unknown)
+    for runs in (measure_within_run(curves), measure_run_rise(curves)):
+        training = training.hstack(runs.drop("trial_id"))
     of_training = (
         training.with_columns(config)
         .group_by("config_id", maintain_order=True)

@@ -32,6 +32,9 @@ _READ = {
     "measures.within_run": (
         *("within_drop", "within_drop_low", "within_drop_high", "within_drop_p"),
     ),
+    "measures.run_rise": (
+        *("run_loss_rise", "run_loss_rise_low", "run_loss_rise_high", "run_loss_rise_p"),
+    ),
     "measures.jitter": (
         *("num_usable_epochs", "num_flips"),
         *("hf_var", "hf_df", "finite_var", "finite_df", "pop_df"),
@@ -58,7 +61,7 @@ _FLIP_ERRORS = 2.0
 def measured(frame: pl.DataFrame) -> pl.DataFrame:
     """All COLUMNS as numbers, null where they are not known or NaN."""
     missing = [pl.lit(None).alias(name) for name in COLUMNS if name not in frame.columns]
-    return frame.with_columns(missing).select(
+    rows = frame.with_columns(missing).select(
         *[pl.col(name).cast(pl.Boolean).fill_null(value=False) for name in _BOOLEANS],
         pl.col("num_seeds").cast(pl.Float64).fill_null(1),
         *[
@@ -66,6 +69,17 @@ def measured(frame: pl.DataFrame) -> pl.DataFrame:
             for name in COLUMNS
             if name not in (*_BOOLEANS, "num_seeds")
         ],
+    )
+    # By the noise of its own segments, where it is known, the loss tells more.
+    sharper = pl.col("run_loss_rise_p").is_not_null()
+    of_run = {
+        "loss_rise": "run_loss_rise",
+        "loss_rise_low": "run_loss_rise_low",
+        "loss_rise_high": "run_loss_rise_high",
+        "loss_harm_p": "run_loss_rise_p",
+    }
+    return rows.with_columns(
+        pl.when(sharper).then(of_run[name]).otherwise(name).alias(name) for name in of_run
     )
 
 
