@@ -180,11 +180,10 @@ def _of_harm(m: Margins) -> list[pl.Expr]:
 
     of_accuracy = claimed("drop", m.drop, "harm_p")
     refined = claimed("refined_loss_rise", m.loss_rise, "refined_harm_p")
-    # Where the accuracy is not known, there is one test.
-    factor = pl.when(pl.col("harm_p").is_not_null()).then(_REFINED_FACTOR).otherwise(1.0)
-    least = pl.min_horizontal(of_accuracy, refined * factor).clip(upper_bound=1)
+    least = pl.min_horizontal(of_accuracy, refined * _REFINED_FACTOR).clip(upper_bound=1)
     return [
         pl.when("collapsed").then(pl.lit(1.0)).otherwise(least).alias("overfit_p"),
+        least.alias("fall_p"),
         claimed("loss_rise", m.loss_rise, "loss_harm_p").alias("loss_p"),
         claimed("within_drop", m.drop, "within_drop_p").alias("run_p"),
         # What this run lost, and what another seed would: the sharper one of the two limits.

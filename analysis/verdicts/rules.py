@@ -82,10 +82,12 @@ def _guesses() -> pl.Expr:
 
 def _overfit(m: Margins, used: str) -> pl.Expr:
     collapsed, guesses = pl.col("collapsed"), pl.col("guesses")
-    fallen = (pl.col("drop") >= m.drop) | (pl.col("drop").is_null() & _at_least("loss_rise", m))
     harmed = pl.col(f"overfit_p{used}") <= m.level
-    rises = (pl.col(f"loss_p{used}") <= m.level) & ~collapsed
-    run_fell = (pl.col(f"run_p{used}") <= m.level) & ~collapsed
+    rises = pl.col(f"loss_p{used}") <= m.level
+    run_fell = pl.col(f"run_p{used}") <= m.level
+    fallen = pl.any_horizontal(
+        pl.col("drop") >= m.drop, pl.col("fall_p") <= m.level, rises, run_fell
+    ).fill_null(value=False)
     accuracy_holds = pl.col("lost") < m.drop
     refined_holds = pl.col("refined_loss_rise_high") < m.loss_rise
     loss_holds = pl.col("loss_rise_high") < m.loss_rise
@@ -107,10 +109,6 @@ def _overfit(m: Margins, used: str) -> pl.Expr:
         (pl.col("loss_rise_high") < m.useful_loss_rise, Overfit.LOSS_HOLDS),
         default=Overfit.UNDETERMINED,
     )
-
-
-def _at_least(effect: str, m: Margins) -> pl.Expr:
-    return pl.col(effect) >= m.loss_rise
 
 
 def _noise(m: Margins, used: str) -> pl.Expr:
