@@ -223,7 +223,8 @@ def fall_of_seeds(
         found = _both(by_t, on_mean)
         if kind == "accuracy":
             of_set = 2 * _largest_set_error(mean, trials.val_n[::S])
-            found = _sharper(_of_t(average, *pooled_df([(variance, df), (of_set, _EXACT)])), found)
+            exact = np.full(C, _EXACT)
+            found = _sharper(_of_t(average, *pooled_df([(variance, df), (of_set, exact)])), found)
         if by_block.shape[2] > 1:
             falls = _crossfit(by_block.reshape(C, S, -1, by_block.shape[2]), weight, ends, length)
             found = _sharper(_over_seeds_and_blocks(falls, weight), found)

@@ -54,6 +54,7 @@ _OPTIMIZER_FACTOR, _VALIDATION_SET_FACTOR = 1.25, 1.6
 # Two metrics tell of one harm: the accuracy is tested at the whole level, whatever else is known,
 # and the loss at the fitted temperature at this share of it. So a column more takes no answer away.
 _REFINED_FACTOR = 4.0
+_MIN_SPIKY_DF = 10  # of the jitter: with fewer, one epoch of normal noise can stand out as much
 # Standard errors that a bound from flips, which are counted, allows for.
 _FLIP_ERRORS = 2.0
 
@@ -143,8 +144,9 @@ def with_claims(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
         }
     rows = rows.with_columns(pl.Series(name, x).fill_nan(None) for name, x in columns.items())
     spiky = pl.col("hf_var") > m.spikes * pl.col("spikeless_sd") ** 2
+    spiky &= pl.col("hf_df") >= _MIN_SPIKY_DF
     rows = rows.with_columns(
-        (spiky & (pl.col("calm_p") > m.level)).fill_null(value=False).alias("spikes")
+        (spiky & ~(pl.col("calm_p") <= m.level)).fill_null(value=False).alias("spikes")
     )
     return rows.with_columns(_collapsed(m)).with_columns(*_of_harm(m))
 

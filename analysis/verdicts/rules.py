@@ -133,7 +133,7 @@ def _noise(m: Margins, used: str) -> pl.Expr:
         (optimizer & validation_set, Noise.BOTH),
         (optimizer, Noise.OPTIMIZER),
         (validation_set, Noise.VALIDATION_SET),
-        (moves, Noise.SPIKES),
+        (pl.col("spikes") & (pl.col("hf_var") > square), Noise.SPIKES),
         (wanders, Noise.SLOW_WANDER),
         (quiet & (pl.col("plateau_sd_high") < m.noise), Noise.NONE),
         (quiet, Noise.NO_JITTER),
