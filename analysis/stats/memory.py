@@ -20,6 +20,10 @@ MIN_POINTS = 5  # of a stretch whose noise can be told
 # Points of a stretch from which its trend has these terms beside a straight line.
 _TERMS = ((30, ("decay", "square", "cube")), (17, ("decay", "square")), (12, ("decay",)), (0, ()))
 _DECAY = 8  # a decay falls to 1/e in this share of its stretch
+# Units of the noise at which the tail of a statistic is tabulated.
+NODES = np.geomspace(0.02, 2000.0, 400)
+NODE_STEP = float(np.log(NODES[1] / NODES[0]))
+_BISECTIONS = 30
 _LEAST = 1e-20  # variance of a curve that lies still
 
 
@@ -63,6 +67,33 @@ def simulated(num: int, num_points: int, kind: int, seed: int) -> Floats:
     fresh[:, 1:] *= np.sqrt(1 - r**2)
     slow = np.asarray(lfilter([1.0], [1.0, -r], fresh, axis=1))
     return np.sqrt(1 - white) * slow + np.sqrt(white) * rng.standard_normal(slow.shape)
+
+
+def exceeded(tails: Floats, value: Floats, scale: Floats, weight: Floats) -> Floats:
+    """How often noise exceeds a value, averaged over its kinds.
+
+    Args: tails: (K, nodes), how often it exceeds NODES times its scale; value: (N,); scale,
+        weight: (N, K). Returns: (N,).
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        place = np.log(value[:, None] / scale / NODES[0]) / NODE_STEP
+    place = np.nan_to_num(place, nan=-1.0, neginf=-1.0, posinf=float(len(NODES)))
+    low = np.clip(place.astype(np.int64), 0, len(NODES) - 2)
+    part = np.clip(place - low, 0, 1)
+    kinds = np.arange(len(KINDS))
+    tail = (1 - part) * tails[kinds, low] + part * tails[kinds, low + 1]
+    return (weight * np.where(place < 0, 1.0, tail)).sum(axis=1)
+
+
+def critical(tails: Floats, scale: Floats, weight: Floats, level: float) -> Floats:
+    """What noise exceeds at that level. Args: as of exceeded(). Returns: (N,)."""
+    low = np.log(NODES[0] * scale.min(axis=1))
+    high = np.log(NODES[-1] * scale.max(axis=1))
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        above = exceeded(tails, np.exp(middle), scale, weight) > level
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return np.exp(high)
 
 
 @lru_cache(maxsize=128)

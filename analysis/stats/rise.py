@@ -19,7 +19,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.curves import Floats
-from analysis.stats.memory import KINDS, MIN_POINTS, correlation, fit, shares, simulated
+from analysis.stats.memory import (
+    KINDS,
+    MIN_POINTS,
+    NODE_STEP,
+    NODES,
+    correlation,
+    critical,
+    exceeded,
+    fit,
+    shares,
+    simulated,
+)
 from analysis.stats.segments import Labels, segments, settled
 from analysis.stats.windows import window_means
 
@@ -30,11 +41,7 @@ _MAX_POINTS = 100  # of a curve; of a longer one neighbouring evaluations are av
 _SPLIT = 60  # settled points of a segment whose halves have each a scale of the noise
 _NUM_SIMULATED = 4000  # curves of each kind of noise
 _SEED = 20261128
-# Units of the noise at which the tail of a statistic is tabulated.
-_NODES = np.geomspace(0.02, 2000.0, 400)
-_STEP = float(np.log(_NODES[1] / _NODES[0]))
 _TAIL_FROM = 0.02  # beyond, the tail is a power, which is heavier than those that are simulated
-_BISECTIONS = 30
 # The p-values of noise whose memory is estimated are too small: with this factor flat curves of 50
 # evaluations keep the level at AR 0.9, the worst of what was simulated.
 _FACTOR = 1.1
@@ -162,9 +169,9 @@ def _rises(values: Floats, segment: Labels, stretches: list[Labels]) -> Rise:
         rise = end - means[:, at].min(axis=1)
         scale = np.sqrt((own.scale**2 + fits[-1].scale ** 2) / 2)
         fall, pair = _tables(num, length, min(own.df, fits[-1].df))
-        p = np.minimum(p, _FACTOR * (weight * _at(fall, rise[:, None] / scale)).sum(axis=1))
-        low = np.maximum(low, rise - _critical(fall, scale, weight))
-        high = np.maximum(high, rise + _critical(pair, scale, weight))
+        p = np.minimum(p, _FACTOR * exceeded(fall, rise, scale, weight))
+        low = np.maximum(low, rise - critical(fall, scale, weight, LEVEL / _FACTOR))
+        high = np.maximum(high, rise + critical(pair, scale, weight, LEVEL / _FACTOR))
     estimate = np.maximum(end - _level_of_best(means, whole, length), 0)
     best = np.where(whole, means, np.inf).min(axis=1)
     return Rise(np.clip(estimate, low, high), low, high, p, np.minimum(best, end))
@@ -188,30 +195,6 @@ def _level_of_best(means: Floats, whole: NDArray[np.bool_], length: int) -> Floa
 # --- what noise alone does
 
 
-def _at(tables: Floats, z: Floats) -> Floats:
-    """How often noise exceeds z. Args: tables: (K, nodes); z: (N, K). Returns: (N, K)."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        place = np.nan_to_num(np.log(z / _NODES[0]) / _STEP, nan=0.0, neginf=-1.0, posinf=1e6)
-    low = np.clip(place.astype(np.int64), 0, len(_NODES) - 2)
-    part = np.clip(place - low, 0, 1)
-    kinds = np.arange(len(KINDS))
-    between = (1 - part) * tables[kinds, low] + part * tables[kinds, low + 1]
-    return np.where(place < 0, 1.0, between)
-
-
-def _critical(tables: Floats, scale: Floats, weight: Floats) -> Floats:
-    """What noise exceeds in LEVEL / _FACTOR. Args: tables: (K, nodes); scale, weight: (N, K)."""
-    low = np.full(len(scale), np.log(_NODES[0])) + np.log(scale).min(axis=1)
-    high = np.full(len(scale), np.log(_NODES[-1])) + np.log(scale).max(axis=1)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        above = (weight * _at(tables, np.exp(middle)[:, None] / scale)).sum(
-            axis=1
-        ) > LEVEL / _FACTOR
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return np.exp(high)
-
-
 @lru_cache(maxsize=1024)
 def _tables(num_points: int, length: int, df: int) -> Pair:
     """Tails, in units of the noise of a point as it is estimated with so many degrees of freedom:
@@ -221,8 +204,8 @@ def _tables(num_points: int, length: int, df: int) -> Pair:
     for kind in range(len(KINDS)):
         rise, sd = _flat(num_points, length, kind)
         z = np.sort(rise / np.sqrt(chance))
-        falls.append(_with_tail(1 - np.searchsorted(z, _NODES) / len(z)))
-        pairs.append(stats.t.sf(_NODES / sd, df))
+        falls.append(_with_tail(1 - np.searchsorted(z, NODES) / len(z)))
+        pairs.append(stats.t.sf(NODES / sd, df))
     return np.array(falls), np.array(pairs)
 
 
@@ -240,6 +223,6 @@ def _with_tail(tail: Floats) -> Floats:
     """The simulated tail, and beyond _TAIL_FROM a power of z."""
     first = int(np.argmax(tail <= _TAIL_FROM))
     last = max(int(np.argmax(tail <= _TAIL_FROM / 5)), first + 1)
-    slope = np.log(5) / ((last - first) * _STEP)
-    beyond = tail[first] * (_NODES / _NODES[first]) ** -slope
+    slope = np.log(5) / ((last - first) * NODE_STEP)
+    beyond = tail[first] * (NODES / NODES[first]) ** -slope
     return np.where(np.arange(len(tail)) > first, beyond, tail)

@@ -10,9 +10,8 @@ from scipy import stats
 
 from analysis.calibration.error_rates import CLASSES, PARTS, at_margin, rate, verdicts
 from analysis.calibration.simulate import Scenario
-from analysis.curves import Curves
 from analysis.labels import Outcome
-from analysis.measures.late import late_trend, late_trend_of_means
+from analysis.measures.late import late_trend_of_means
 from analysis.verdicts.margins import Margins
 from analysis.verdicts.rules import verdict
 from raysweep.store.schema import DONE, STOPPED
@@ -220,16 +219,6 @@ def test_many_trials_at_once_need_smaller_p_values():
     assert (row["overfit"], row["overfit_among"]) == ("yes", "loss holds")
     assert "among the 21 that are judged here" in row["overfit_reason"]
     assert verdict(frame)["overfit_reason"][1].endswith("above its minimum.")
-
-
-def test_the_late_trend_is_that_of_the_last_third():
-    time = np.arange(60.0)
-    rising = late_trend(Curves.of_accuracy((0.5 + 1e-3 * time)[None])).row(0, named=True)
-    assert rising["late_slope"] == pytest.approx(1e-3)
-    assert rising["late_slope_low"] == pytest.approx(1e-3)
-    assert rising["projected_gain"] == pytest.approx(0.06)
-    short = late_trend(Curves.of_accuracy(np.ones((1, 12)))).row(0, named=True)
-    assert short["late_slope"] is None
 
 
 def test_the_late_trend_of_seeds_is_null_where_one_lacks_a_late_epoch():
