@@ -111,7 +111,18 @@ def rises(values: Floats, rates: Floats | None = None) -> Rise:
     """
     values = np.where(np.isfinite(values), values, np.nan)
     segment = segments(values, rates)
-    used = settled(segment, rates)
+    return rises_within(values, segment, settled(segment, rates))
+
+
+def rises_within(values: Floats, segment: Labels, used: Labels, length: int | None = None) -> Rise:
+    """Measure rises of curves whose segments are known, in their own unit.
+
+    Args:
+        values: (N, T), larger is worse.
+        segment: (N, T), of every evaluation; -1 leaves it out.
+        used: (N, T), the same where the evaluation tells the noise, else -1.
+        length: evaluations in a window; by default a twentieth of the curve.
+    """
     out = Rise(*(np.full(len(values), np.nan) for _ in Rise._fields))
     designs = np.concatenate([segment, used], axis=1)
     distinct, which = np.unique(designs, axis=0, return_inverse=True)
@@ -119,22 +130,23 @@ def rises(values: Floats, rates: Floats | None = None) -> Rise:
         rows = np.flatnonzero(which.reshape(-1) == number)
         of_segment, of_used = np.split(design, 2)
         known = np.flatnonzero(of_segment >= 0)
-        points = _binned(values[np.ix_(rows, known)], of_segment[known], of_used[known])
+        step = max(-(-len(known) // _MAX_POINTS), 1)
+        points = _binned(values[np.ix_(rows, known)], of_segment[known], of_used[known], step)
         if points is not None:
-            for whole, part in zip(out, _rises(*points), strict=True):
+            width = len(known) // step // _SHARE if length is None else round(length / step)
+            for whole, part in zip(out, _rises(*points, max(width, 1)), strict=True):
                 whole[rows] = part
     return out
 
 
 def _binned(
-    values: Floats, segment: Labels, used: Labels
+    values: Floats, segment: Labels, used: Labels, step: int
 ) -> tuple[Floats, Labels, list[Labels]] | None:
-    """At most about _MAX_POINTS means of neighbouring evaluations, counted from the end.
+    """Means of `step` neighbouring evaluations, counted from the end.
 
     Returns: (N, P) means; (P,) their segments; the points of each stretch that tells the noise.
         None where there is no such stretch.
     """
-    step = max(-(-values.shape[1] // _MAX_POINTS), 1)
     num = values.shape[1] // step
     first = values.shape[1] - num * step
     of_bins = segment[first:].reshape(num, step)
@@ -150,11 +162,12 @@ def _binned(
     return means, of_bins[:, -1], stretches
 
 
-def _rises(values: Floats, segment: Labels, stretches: list[Labels]) -> Rise:
-    """Rises of curves that have the same segments. Args: as _binned() returns them."""
+def _rises(values: Floats, segment: Labels, stretches: list[Labels], length: int) -> Rise:
+    """Rises of curves that have the same segments. Args: as _binned() returns them; length: points
+    in a window."""
     fits = [fit(values[:, at]) for at in stretches]
     weight = shares(np.sum([each.log_likelihood for each in fits], axis=0))
-    num, length = values.shape[1], max(1, values.shape[1] // _SHARE)
+    num = values.shape[1]
     means = window_means(values, length)
     whole = segment[: means.shape[1]] == segment[length - 1 :]
     end = values[:, -min(length, int((segment == segment[-1]).sum())) :].mean(axis=1)
@@ -188,7 +201,9 @@ def _level_of_best(means: Floats, whole: NDArray[np.bool_], length: int) -> Floa
         inside = (other == places + shift) & whole & whole[other] & whole[(places + other) // 2]
         total += np.where(inside, means[:, other], 0.0)
         known += inside
-    score = np.where(known > 0, total / np.maximum(known, 1), np.where(whole, means, np.inf))
+    beside = np.where(known > 0, total / np.maximum(known, 1), means)
+    # What has a neighbour on one side alone may be steep: it is no better than it is itself.
+    score = np.where(whole, np.where(known == 2, beside, np.maximum(beside, means)), np.inf)
     return means[np.arange(len(means)), score.argmin(axis=1)]
 
 

@@ -76,6 +76,17 @@ def settled(labels: Labels, rates: Floats | None = None) -> Labels:
     return np.where(left_out[inverse.reshape(-1)], -1, labels)
 
 
+def opened(labels: Labels) -> Labels:
+    """The segment of every evaluation: one without a label belongs to that which it opens.
+
+    Args: labels: (N, T) of settled(). Returns: (N, T); of a row without any label, 0.
+    """
+    none = np.iinfo(np.int64).max
+    later = np.where(labels >= 0, labels, none)
+    filled = np.minimum.accumulate(later[:, ::-1], axis=1)[:, ::-1]
+    return np.where(filled == none, np.maximum(labels.max(axis=1, keepdims=True), 0), filled)
+
+
 def _unsettled(labels: Labels, steps: Floats) -> NDArray[np.bool_]:
     """Args: labels: (T,); steps: (T - 1,). Returns: (T,)."""
     # A missing evaluation belongs to the segment around it.

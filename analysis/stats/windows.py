@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from analysis.curves import Floats
 
 MIN_WINDOW = 3
+_MAX_WINDOW = 25
 MIN_SLOPE = 5  # epochs; a slope of fewer says nothing
 _SLOWEST = 0.9  # lag-1 autocorrelation that is believed at most
 
@@ -13,9 +14,10 @@ _SLOWEST = 0.9  # lag-1 autocorrelation that is believed at most
 def window_length(num_epochs: int) -> int:
     """Epochs in a window mean: the last one is the final accuracy.
 
-    With fewer than two windows that don't overlap there is no fall and no rise to speak of.
+    An eighth of training; but a long window would level out the peak of a long training. With
+    fewer than two windows that don't overlap there is no fall and no rise to speak of.
     """
-    return min(num_epochs, max(MIN_WINDOW, num_epochs // 8))
+    return min(num_epochs, max(MIN_WINDOW, num_epochs // 8), _MAX_WINDOW)
 
 
 def window_means(values: Floats, length: int) -> Floats:
