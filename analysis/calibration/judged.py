@@ -44,7 +44,9 @@ def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
         .agg(pl.col(*_OF_TRAINING, "final_accuracy").mean(), *of_several_runs())
     )
     found = found.hstack(of_training.drop("config_id"))
-    found = found.hstack(late_trend(Curves.of_accuracy(mean)).drop("trial_id"))
+    found = found.hstack(
+        late_trend(Curves.of_accuracy(mean, lr=curves.lr[::num_seeds])).drop("trial_id")
+    )
     return found.with_columns(pl.lit(num_seeds).alias("num_seeds"))
 
 
