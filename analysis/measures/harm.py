@@ -34,6 +34,7 @@ MIN_SEEDS = 3  # for the cross-fitted test
 # this factor on the variance of their mean the test keeps its level for 3 to 10 seeds (simulated).
 LEAVE_ONE_OUT = 2.0
 
+_EXACT = 1e6  # degrees of freedom of a variance that is no estimate
 # What falls: the accuracy, or minus a loss. The name of the effect and of its p-value.
 KINDS = {
     "accuracy": ("drop", "harm_p"),
@@ -233,18 +234,23 @@ def fall_of_seeds(
         on_mean = fall_of_curve(mean, in_all, cutoffs)
         if S < MIN_SEEDS or shortest < 2 * length:
             parts[kind] = on_mean
-        elif by_block.shape[2] > 1:
+            continue
+        per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, length)
+        average, variance, df = _over_seeds(per_seed[..., 0])
+        sd = window_noise(mean, (in_all >= 0) & np.isfinite(mean), length)[0]
+        num_windows = np.maximum((in_all >= 0).sum(axis=1) / length - 1, 1)
+        by_t = _of_t(average, *pooled_df([(variance, df), (2 * sd**2, num_windows)]))
+        found = _both(by_t, on_mean)
+        if kind == "accuracy":
+            of_set = 2 * _largest_set_error(mean, trials.val_n[::S])
+            exact = np.full(C, _EXACT)
+            found = _sharper(_of_t(average, *pooled_df([(variance, df), (of_set, exact)])), found)
+        if by_block.shape[2] > 1:
             falls = _crossfit(by_block.reshape(C, S, -1, by_block.shape[2]), weight, ends, length)
-            parts[kind] = _over_seeds_and_blocks(falls, weight)
+            found = _sharper(_over_seeds_and_blocks(falls, weight), found)
             if kind == "accuracy":
                 crossfit = (falls * weight[:, None]).sum(axis=2)
-        else:
-            per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, length)
-            average, variance, df = _over_seeds(per_seed[..., 0])
-            sd = window_noise(mean, (in_all >= 0) & np.isfinite(mean), length)[0]
-            num_windows = np.maximum((in_all >= 0).sum(axis=1) / length - 1, 1)
-            by_t = _of_t(average, *pooled_df([(variance, df), (2 * sd**2, num_windows)]))
-            parts[kind] = _both(by_t, on_mean)
+        parts[kind] = found
     lowest = {
         kind: values.reshape(C, S).mean(axis=1) for kind, values in _lowest(trials, length).items()
     }
@@ -313,6 +319,26 @@ def _of_t(mean: Floats, variance: Floats, df: Floats) -> Fall:
 def _both(one: Fall, other: Fall) -> Fall:
     """Harm only where both say so; the upper limit is that of `one`."""
     return Fall(one.fall, np.minimum(one.low, other.low), one.high, np.maximum(one.p, other.p))
+
+
+def _largest_set_error(accuracy: Floats, val_n: Floats) -> Floats:
+    """The variance of a window mean that n examples can make at most; NaN without n. (N,)"""
+    rarer = np.fmin(accuracy, 1 - accuracy)
+    return np.where(val_n > 0, np.nan_to_num(rarer).max(axis=1) / np.maximum(val_n, 1), np.nan)
+
+
+def _sharper(first: Fall, other: Fall) -> Fall:
+    """What either of two tests tells: the estimate is that of the first one, where it has one.
+
+    The other one is far on the safe side, so that the two together keep the level (simulated).
+    """
+    known = np.isfinite(first.p)
+    return Fall(
+        np.where(known, first.fall, other.fall),
+        np.fmax(first.low, other.low),
+        np.fmin(first.high, other.high),
+        np.fmin(first.p, other.p),
+    )
 
 
 def _frame(

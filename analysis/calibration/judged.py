@@ -1,0 +1,53 @@
+"""Simulated curves -> what verdict() reads, and its labels, one row per configuration."""
+
+import numpy as np
+import polars as pl
+
+from analysis.curves import Curves
+from analysis.measures.cutoffs import shipped
+from analysis.measures.harm import fall_of_seeds, measure_harm
+from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
+from analysis.measures.late import late_trend
+from analysis.measures.overfitting import measure_overfitting
+from analysis.measures.run_rise import measure_run_rise
+from analysis.measures.within_run import measure_within_run, of_several_runs
+from analysis.verdicts.rules import verdict
+
+_OF_TRAINING = ("train_drop", "running_drop", "train_loss_regained", "guessing_at")
+
+
+def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
+    """What verdict() reads, one row per configuration.
+
+    Args: curves: trials in the order of configurations, then seeds.
+    """
+    parts = jitter_components(curves)
+    num = len(curves.trial_ids) // num_seeds
+    config = pl.Series("config_id", np.arange(num).repeat(num_seeds))
+    if num_seeds == 1:
+        found = measure_jitter(parts).drop("trial_id")
+        found = found.hstack(measure_harm(curves).drop("trial_id"))
+        mean = curves.val_accuracy
+    else:
+        pooled = pool_jitter(parts.with_columns(config), "config_id")
+        found = measure_jitter(pooled).drop("config_id")
+        ends = np.full((num, num_seeds), curves.num_epochs)
+        found = found.hstack(fall_of_seeds(curves, ends, shipped())[0].drop("config_id"))
+        mean = curves.val_accuracy.reshape(num, num_seeds, -1).mean(axis=1)
+    unknown = np.full(len(curves.trial_ids), np.nan)
+    training = measure_overfitting(curves, unknown)
+    for runs in (measure_within_run(curves), measure_run_rise(curves)):
+        training = training.hstack(runs.drop("trial_id"))
+    of_training = (
+        training.with_columns(config)
+        .group_by("config_id", maintain_order=True)
+        .agg(pl.col(*_OF_TRAINING, "final_accuracy").mean(), *of_several_runs())
+    )
+    found = found.hstack(of_training.drop("config_id"))
+    found = found.hstack(late_trend(Curves.of_accuracy(mean)).drop("trial_id"))
+    return found.with_columns(pl.lit(num_seeds).alias("num_seeds"))
+
+
+def judged(curves: Curves, num_seeds: int) -> pl.DataFrame:
+    """Measures and labels, each configuration by itself."""
+    return verdict(measured(curves, num_seeds), adjust=False)
