@@ -60,7 +60,8 @@ def of_several_runs() -> list[pl.Expr]:
     Source: Rueschendorf 1982, Advances in Applied Probability 14 (not read by us).
     """
     factor = pl.when(pl.len() > 1).then(2.0).otherwise(1.0)
-    return [
+    unit = [pl.col(f"run_loss_rise_abs{end}").mean() for end in ("", "_low", "_high")]
+    return unit + [
         aggregated
         for name in ("within_drop", "run_loss_rise")
         for aggregated in (

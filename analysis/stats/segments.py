@@ -54,8 +54,11 @@ def segments(values: Floats, rates: Floats | None = None) -> Labels:
         )
         labels = labels.astype(np.int64)[inverse.reshape(-1)]
         varies = (steps != 0).any(axis=1)
-    for row in np.flatnonzero(~varies):
-        labels[row, known[row]] = _segments_of_curve(values[row, known[row]])
+    whole = known.all(axis=1)
+    for rows in (np.flatnonzero(whole & ~varies), *np.flatnonzero(~whole & ~varies)[:, None]):
+        if len(rows):
+            at = np.flatnonzero(known[rows[0]])
+            labels[np.ix_(rows, at)] = _segments_of_curves(values[np.ix_(rows, at)])
     return np.where(known, labels, -1)
 
 
@@ -166,48 +169,59 @@ def _long_enough(starts: list[int], end: int, begin: int = 0) -> list[int]:
     return kept
 
 
-def _segments_of_curve(values: Floats) -> Labels:
-    """Args: values: (T,), all finite. Returns: (T,)."""
-    labels = np.zeros(len(values), np.int64)
-    labels[_jumps_of_curve(values, math.ceil(_FIRST_SHARE * len(values)))] = 1
-    return np.cumsum(labels)
+def _segments_of_curves(values: Floats) -> Labels:
+    """Args: values: (N, T), all finite. Returns: (N, T)."""
+    starts = np.zeros(values.shape, np.int64)
+    first = math.ceil(_FIRST_SHARE * values.shape[1])
+    jumps = _jumps(values, first)
+    for row in np.flatnonzero(jumps.any(axis=1)):
+        starts[row, _with_smaller(values[row], np.flatnonzero(jumps[row]), first)] = 1
+    return np.cumsum(starts, axis=1)
 
 
-def _jumps_of_curve(values: Floats, first: int) -> list[int]:
-    """Where a curve jumps, and where the parts between those jumps do.
+def _with_smaller(values: Floats, jumps: Labels, first: int) -> list[int]:
+    """The jumps of one curve and those of the parts between them: smaller ones stand out where the
+    noise is smaller."""
+    found = jumps.tolist()
+    for start, end in zip([0, *jumps], [*jumps, len(values)], strict=True):
+        part, allowed = values[start:end], _SHORTEST if start else first
+        within = np.flatnonzero(_jumps(part[None], allowed)[0])
+        if len(within):
+            found += [start + at for at in _with_smaller(part, within, allowed)]
+    return sorted(found)
+
+
+def _jumps(values: Floats, first: int) -> NDArray[np.bool_]:
+    """Where curves jump: the evaluations from which on the level is another.
 
     The size of a jump is that of a step beside a cubic in the evaluations around it. It has to
     stand out with isolated spikes and without them.
 
-    Args: values: (T,); first: the earliest evaluation at which one may be.
+    Args: values: (N, T); first: the earliest evaluation at which one may be. Returns: (N, T).
     """
-    half = min(max(len(values) // 8, _NARROWEST), _WIDEST)
-    if len(values) < 6 * half:
-        half = _NARROWEST
-    if len(values) < 6 * half:
-        return []
-    around = np.pad(values, 2, mode="edge")
-    without_spikes = np.median(sliding_window_view(around, 5), axis=1)
+    num, length = values.shape
+    jumps = np.zeros(values.shape, bool)
+    half = min(max(length // 8, _NARROWEST), _WIDEST)
+    half = half if length >= 6 * half else _NARROWEST
+    if length < 6 * half or not num:
+        return jumps
+    around = np.pad(values, ((0, 0), (2, 2)), mode="edge")
+    without_spikes = np.median(sliding_window_view(around, 5, axis=1), axis=-1)
     sizes = []
-    for curve in (values, without_spikes):
-        size = np.abs(sliding_window_view(curve - curve.mean(), 2 * half) @ _step_contrast(half))
-        usual = 1.4826 * np.median(size)
-        sizes.append(size / max(usual, 1e-9 * float(np.ptp(values)), 1e-300))
+    for curves in (values, without_spikes):
+        centred = curves - curves.mean(axis=1, keepdims=True)
+        size = np.abs(sliding_window_view(centred, 2 * half, axis=1) @ _step_contrast(half))
+        usual = 1.4826 * np.median(size, axis=1)
+        usual = np.maximum(usual, 1e-9 * np.ptp(values, axis=1))
+        sizes.append(size / np.maximum(usual, 1e-300)[:, None])
     size = np.minimum(*sizes)
-    around = np.pad(size, half, constant_values=0.0)
+    around = np.pad(size, ((0, 0), (half, half)))
     # A jump is seen at less than `half` evaluations from it; the steep beginning looks largest at
     # the first ones, which are not allowed.
-    peak = size >= sliding_window_view(around, 2 * half + 1).max(axis=1)
-    places = np.flatnonzero(peak & (size > _CURVE_JUMP)) + half
-    jumps = [int(at) for at in places if at >= first]
-    if not jumps:
-        return []
-    # Smaller ones stand out where the noise is smaller.
-    found = list(jumps)
-    for start, end in zip([0, *jumps], [*jumps, len(values)], strict=True):
-        allowed = first if start == 0 else _SHORTEST
-        found += [start + at for at in _jumps_of_curve(values[start:end], allowed)]
-    return sorted(found)
+    peak = size >= sliding_window_view(around, 2 * half + 1, axis=1).max(axis=-1)
+    jumps[:, half : half + size.shape[1]] = peak & (size > _CURVE_JUMP)
+    jumps[:, :first] = False
+    return jumps
 
 
 @cache
