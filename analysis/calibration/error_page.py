@@ -141,7 +141,8 @@ def _false(rows: Rows) -> list[str]:
     return [
         "## Kinds of noise and schedules",
         "One seed; accuracy, loss, training accuracy in eval mode and n are known. Nothing is "
-        f"lost, so each claim is false. {cells} cells with {rows[0]['num']:,} configurations each: noise "
+        f"lost, so each claim is false. {cells} cells with {rows[0]['num']:,} configurations each: "
+        "noise "
         f"of the population's accuracy and of the loss ({kinds}), schedules of the learning rate "
         f"({schedules}), T of 12 to 300, n of 200 to 10,000. The worst cell of each claim, and the "
         "mean over all cells:",
@@ -184,7 +185,8 @@ def _confusion(rows: Rows) -> list[str]:
         "60 epochs, 1,000 validation examples. A row is a class, what it is made of, and in how "
         "many percent of the configurations the right label is given, by the number of seeds. "
         f"{_of_one_seed(rows):,} trials a cell, so as many configurations of one seed, and an "
-        "eighth of that of eight. The last column is what else was said with one seed. Where one seed is not enough and why: "
+        "eighth of that of eight. The last column is what else was said with one seed. Where one "
+        "seed is not enough and why: "
         "[labels](method/verdict.md).",
         _table(
             (
