@@ -7,6 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
+from analysis.measures.harm import MIN_SEEDS
 from analysis.verdicts.margins import Margins
 
 Floats = NDArray[np.float64]
@@ -54,7 +55,8 @@ CLAIMS = ("overfit_p", "run_p", "loss_p", "optimizer_p", "some_optimizer_p", "va
 _OPTIMIZER_FACTOR, _VALIDATION_SET_FACTOR = 1.25, 1.6
 # Two metrics tell of one harm: the accuracy is tested at the whole level, whatever else is known,
 # and the loss at the fitted temperature at this share of it. So a column more takes no answer away.
-_REFINED_FACTOR = 4.0
+_REFINED_FACTOR = 8.0
+_LIKELY_FACTOR, _LIKELY_FACTOR_OF_SEEDS = 1.25, 2.0
 _MIN_SPIKY_DF = 10  # of the jitter: with fewer, one epoch of normal noise can stand out as much
 # Standard errors that a bound from flips, which are counted, allows for.
 _FLIP_ERRORS = 2.0
@@ -84,11 +86,18 @@ def measured(frame: pl.DataFrame) -> pl.DataFrame:
         pl.when(sharper).then(of_run[name]).otherwise(name).alias(name) for name in of_run
     )
     # By the likelihood of the noise first; the cut-offs of the worst noise are far on the safe side
-    # of it, and tell alone where there is no likelihood.
+    # of it, and tell alone where there is no likelihood. The cross-fitted test of several seeds is
+    # not, so the likelihood has a smaller part of the level there, and no upper limit.
+    seeds = pl.col("num_seeds") >= MIN_SEEDS
+    factor = pl.when(seeds).then(_LIKELY_FACTOR_OF_SEEDS).otherwise(_LIKELY_FACTOR)
+    sharper_high = pl.min_horizontal("drop_high", "likely_drop_high")
     return rows.with_columns(
-        pl.min_horizontal("harm_p", "likely_drop_p").alias("harm_p"),
+        pl.min_horizontal("harm_p", factor * pl.col("likely_drop_p")).alias("harm_p"),
         pl.max_horizontal("drop_low", "likely_drop_low").alias("drop_low"),
-        pl.min_horizontal("drop_high", "likely_drop_high").alias("drop_high"),
+        pl.when(seeds)
+        .then(pl.coalesce("drop_high", "likely_drop_high"))
+        .otherwise(sharper_high)
+        .alias("drop_high"),
     )
 
 
