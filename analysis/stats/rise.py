@@ -31,7 +31,7 @@ from analysis.stats.memory import (
     shares,
     simulated,
 )
-from analysis.stats.segments import Labels, segments, settled
+from analysis.stats.segments import Labels, distinct_rows, segments, settled
 from analysis.stats.windows import window_means
 
 LEVEL = 0.05  # of the test and of each one-sided limit
@@ -125,9 +125,9 @@ def rises_within(values: Floats, segment: Labels, used: Labels, length: int | No
     """
     out = Rise(*(np.full(len(values), np.nan) for _ in Rise._fields))
     designs = np.concatenate([segment, used], axis=1)
-    distinct, which = np.unique(designs, axis=0, return_inverse=True)
+    distinct, which = distinct_rows(designs)
     for number, design in enumerate(distinct):
-        rows = np.flatnonzero(which.reshape(-1) == number)
+        rows = np.flatnonzero(which == number)
         of_segment, of_used = np.split(design, 2)
         known = np.flatnonzero(of_segment >= 0)
         step = max(-(-len(known) // _MAX_POINTS), 1)
