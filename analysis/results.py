@@ -15,6 +15,7 @@ from analysis.measures.best_epoch import measure_best_epoch
 from analysis.measures.harm import measure_harm, measure_harm_of_seeds
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend, late_trend_of_means
+from analysis.measures.likely_fall import measure_likely_falls, measure_likely_falls_of_seeds
 from analysis.measures.overfitting import measure_overfitting
 from analysis.measures.run_rise import measure_run_rise
 from analysis.measures.within_run import measure_within_run, of_several_runs
@@ -130,7 +131,9 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     crossfit, of_seeds = measure_harm_of_seeds(raw, pairs)
     # A row per trial from every module; those of a whole configuration go to _configurations.
     nothing = _learnt_nothing(epochs, trials)
-    for measured in (measure_jitter(components).drop("val_n"), *measures, crossfit, nothing):
+    likely = measure_likely_falls(curves(raw))
+    jitter = measure_jitter(components).drop("val_n")
+    for measured in (jitter, *measures, crossfit, nothing, likely):
         trials = trials.join(measured, on="trial_id", how="left", maintain_order="left")
     trials = trials.with_columns(
         (pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy")
@@ -146,7 +149,10 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         ),
         pl.col("outcome") == censoring.STOPPED,
     )
-    pooled = (of_seeds, late_trend_of_means(raw, pairs))
+    pooled = (
+        *(of_seeds, late_trend_of_means(raw, pairs)),
+        measure_likely_falls_of_seeds(raw, pairs),
+    )
     stores = tuple(part for part in parts if isinstance(part, Store))
     names = [axis.name for axis in axes]
     classes = _class_counts(stores, raw, completed)

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from analysis.curves import Curves
+from analysis.curves import Curves, nan_to_null
 from analysis.measures.cutoffs import shipped
 from analysis.measures.harm import fall_of_seeds, measure_harm
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
@@ -11,6 +11,8 @@ from analysis.measures.late import late_trend
 from analysis.measures.overfitting import measure_overfitting
 from analysis.measures.run_rise import measure_run_rise
 from analysis.measures.within_run import measure_within_run, of_several_runs
+from analysis.stats.likely_falls import likely_falls, likely_falls_of_seeds
+from analysis.stats.trend import usable_segments
 from analysis.verdicts.rules import verdict
 
 _OF_TRAINING = ("train_drop", "running_drop", "train_loss_regained", "guessing_at")
@@ -44,8 +46,25 @@ def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
         .agg(pl.col(*_OF_TRAINING, "final_accuracy").mean(), *of_several_runs())
     )
     found = found.hstack(of_training.drop("config_id"))
-    found = found.hstack(late_trend(Curves.of_accuracy(mean)).drop("trial_id"))
+    found = found.hstack(_likely(curves, num_seeds))
+    found = found.hstack(
+        late_trend(Curves.of_accuracy(mean, lr=curves.lr[::num_seeds])).drop("trial_id")
+    )
     return found.with_columns(pl.lit(num_seeds).alias("num_seeds"))
+
+
+def _likely(curves: Curves, num_seeds: int) -> pl.DataFrame:
+    """By the likelihood of noise that all these configurations tell together, as of one sweep."""
+    used = usable_segments(curves)
+    if num_seeds == 1:
+        (falls,) = likely_falls([(curves.val_accuracy, used)])
+    else:
+        shape = (-1, num_seeds, curves.num_epochs)
+        every = used.reshape(shape)
+        labels = np.where((every >= 0).all(axis=1), every[:, 0], -1)
+        (falls,) = likely_falls_of_seeds([(curves.val_accuracy.reshape(shape), labels)])
+    limits = falls.cautious._asdict()
+    return nan_to_null(pl.DataFrame({f"likely_drop_{end}": part for end, part in limits.items()}))
 
 
 def judged(curves: Curves, num_seeds: int) -> pl.DataFrame:

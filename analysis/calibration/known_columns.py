@@ -66,7 +66,7 @@ def plausible(rng: np.random.Generator) -> Scenario:
 
 def known(curves: Curves, fields: set[str]) -> Curves:
     """The curves as if only their accuracy and these fields had been recorded."""
-    given = {name: getattr(curves, name) for name in fields}
+    given = {name: getattr(curves, name) for name in (*fields, "lr")}
     return Curves.of_accuracy(curves.val_accuracy, trial_ids=curves.trial_ids, **given)
 
 

@@ -32,6 +32,7 @@ _READ = {
     "measures.within_run": (
         *("within_drop", "within_drop_low", "within_drop_high", "within_drop_p"),
     ),
+    "measures.likely_fall": ("likely_drop_low", "likely_drop_high", "likely_drop_p"),
     "measures.run_rise": (
         *("run_loss_rise", "run_loss_rise_low", "run_loss_rise_high", "run_loss_rise_p"),
     ),
@@ -79,8 +80,15 @@ def measured(frame: pl.DataFrame) -> pl.DataFrame:
         "loss_rise_high": "run_loss_rise_high",
         "loss_harm_p": "run_loss_rise_p",
     }
-    return rows.with_columns(
+    rows = rows.with_columns(
         pl.when(sharper).then(of_run[name]).otherwise(name).alias(name) for name in of_run
+    )
+    # By the likelihood of the noise first; the cut-offs of the worst noise are far on the safe side
+    # of it, and tell alone where there is no likelihood.
+    return rows.with_columns(
+        pl.min_horizontal("harm_p", "likely_drop_p").alias("harm_p"),
+        pl.max_horizontal("drop_low", "likely_drop_low").alias("drop_low"),
+        pl.min_horizontal("drop_high", "likely_drop_high").alias("drop_high"),
     )
 
 
