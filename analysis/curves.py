@@ -9,7 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# The columns of the epochs that matrices are made of; the last two may be missing.
+# The columns of the epochs that matrices are made of; the sums of losses over blocks and what was
+# accumulated in train mode may be missing.
 COLUMNS = [
     "trial_id",
     "epoch",
@@ -21,6 +22,8 @@ COLUMNS = [
     "train_eval_n",
     "train_eval_accuracy",
     "train_eval_loss",
+    "train_accuracy",
+    "train_loss",
     "flip_to_wrong",
     "flip_to_right",
     "val_block_n",
@@ -49,6 +52,8 @@ class Curves:
     refined_loss: Floats  # (N, T), the mean loss at the temperature fitted to each epoch
     train_accuracy: Floats  # (N, T), eval mode
     train_loss: Floats  # (N, T), eval mode, a mean
+    running_accuracy: Floats  # (N, T), on the training set, as accumulated in train mode
+    running_loss: Floats  # (N, T), the same of the loss
     train_n: Floats  # (N,), examples in the fixed training subset; NaN if not known
     val_n: Floats  # (N,), the same of the validation set
     to_wrong: Floats  # (N, T), examples that are wrong now and were right the epoch before
@@ -84,6 +89,8 @@ class Curves:
             "refined_loss": missing,
             "train_accuracy": missing,
             "train_loss": missing,
+            "running_accuracy": missing,
+            "running_loss": missing,
             "train_n": none,
             "val_n": none,
             "to_wrong": missing,
@@ -139,6 +146,9 @@ def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curv
         out[place] = values.cast(pl.Float64).to_numpy()
         return out.reshape(shape)
 
+    def optional(name: str) -> Floats:
+        return matrix(rows[name]) if name in rows.columns else np.full(shape, np.nan)
+
     def constant(name: str) -> Floats:
         # Of any epoch that has it: the validation set and the training subset are fixed.
         values = matrix(rows[name])
@@ -154,6 +164,8 @@ def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curv
         refined_loss=matrix(rows["val_nll_at_temperature"]),
         train_accuracy=matrix(rows["train_eval_accuracy"]),
         train_loss=matrix(rows["train_eval_loss"]),
+        running_accuracy=optional("train_accuracy"),
+        running_loss=optional("train_loss"),
         train_n=constant("train_eval_n"),
         val_n=constant("val_n"),
         to_wrong=matrix(rows["flip_to_wrong"]),

@@ -25,22 +25,36 @@ class Status(StrEnum):
 
 
 class Noise(StrEnum):
-    """What moves validation accuracy from epoch to epoch by more than the margin."""
+    """What moves validation accuracy from epoch to epoch, and by how much."""
 
-    OPTIMIZER = "optimizer"  # the network itself
-    VALIDATION_SET = "validation set"
+    OPTIMIZER = "optimizer"  # the network itself, by more than the margin
+    VALIDATION_SET = "validation set"  # by itself, by more than the margin
     BOTH = "both"
     SLOW_WANDER = "slow wander"
-    NONE = "no"
+    NONE = "no"  # neither from epoch to epoch nor over the plateau
+    NO_JITTER = "no jitter"  # not from epoch to epoch; slow wander is open
+    SPIKES = "a few spikes"  # a few epochs make it; without them the network's part is not shown
+    SMALL = "small"  # below twice the margin, whoever makes it
+    SOME_OPTIMIZER = "some optimizer"  # the network itself for sure, the margin is open
+    SET_SUFFICES = "set suffices"  # no more than the validation set can make by itself
     UNDETERMINED = "undetermined"
 
 
 class Overfit(StrEnum):
-    """Whether training beyond the best epoch does harm."""
+    """Whether training beyond the best epoch does harm, and how little where it does none."""
 
-    YES = "yes"
-    OVER_CONFIDENT = "over-confident"
-    NO = "no"
+    YES = "yes"  # validation falls, and training is known not to
+    ENDS_WORSE = "ends worse"  # validation falls; of training nothing is known
+    COMES_APART = "comes apart"  # training falls as well, or the network ends at chance
+    NOTHING_LEARNT = "nothing learnt"
+    RUN_FELL = "this run fell"  # these weights for sure; whether another seed's would is open
+    LOSS_RISES = "loss rises"  # what becomes of the accuracy is not known
+    LOSS_ALONE = "loss rises, accuracy holds"
+    OVER_CONFIDENT = "over-confident"  # the same, and the loss at the fitted temperature holds
+    NO = "no"  # neither accuracy nor loss
+    NO_ACCURACY = "no (accuracy)"  # of the loss nothing is known, or not enough
+    LITTLE = "little"  # a fall can't be excluded, a large one can
+    LOSS_HOLDS = "loss holds"  # of the accuracy nothing is known
     UNDETERMINED = "undetermined"
 
 

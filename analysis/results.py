@@ -15,8 +15,10 @@ from analysis.measures.best_epoch import measure_best_epoch
 from analysis.measures.harm import measure_harm, measure_harm_of_seeds
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend, late_trend_of_means
+from analysis.measures.likely_fall import measure_likely_falls, measure_likely_falls_of_seeds
 from analysis.measures.overfitting import measure_overfitting
-from analysis.measures.within_run import measure_within_run
+from analysis.measures.run_rise import measure_run_rise
+from analysis.measures.within_run import measure_within_run, of_several_runs
 from analysis.sources import censoring
 from analysis.sources.axes import Axis, axes_of, points
 from analysis.sources.example_order import order_quality, order_ratio_of
@@ -27,10 +29,15 @@ from analysis.verdicts.rules import COLUMNS, verdict
 from raysweep.errors import InputError
 from raysweep.spec import nested_fields
 from raysweep.store.files import Store
+from raysweep.store.schema import DONE
 
+NO_CHANGE = 0.01  # of the training loss, as a share of where it began: nothing was learnt
 MAX_CLASS_COUNTS = 5_000_000  # classes times epochs of all trials
 # Of the verdict; a sentence for each label, and `reason` with all of them.
-LABELS = ("status", "noise", "overfit", "status_reason", "noise_reason", "overfit_reason", "reason")
+LABELS = (
+    *("status", "noise", "overfit", "noise_among", "overfit_among", "noise_said", "overfit_said"),
+    *("status_reason", "noise_reason", "overfit_reason", "reason"),
+)
 # What may not have been recorded, by a column of the epochs, and what is then not known.
 EVIDENCE = {
     "train_eval_accuracy": ("training accuracy in eval mode", "no gap"),
@@ -126,7 +133,10 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     pairs = completed.select("trial_id", "config_id")
     crossfit, of_seeds = measure_harm_of_seeds(raw, pairs)
     # A row per trial from every module; those of a whole configuration go to _configurations.
-    for measured in (measure_jitter(components).drop("val_n"), *measures, crossfit):
+    nothing = _learnt_nothing(epochs, trials)
+    likely = measure_likely_falls(curves(raw))
+    jitter = measure_jitter(components).drop("val_n")
+    for measured in (jitter, *measures, crossfit, nothing, likely):
         trials = trials.join(measured, on="trial_id", how="left", maintain_order="left")
     trials = trials.with_columns(
         (pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy")
@@ -135,10 +145,17 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),
     )
     trials = censoring.labelled(
-        _judged(trials, diverged=pl.col("outcome") == "diverged", val_n=pl.col("n_val")),
+        _judged(
+            trials,
+            diverged=(pl.col("outcome") == "diverged") & ~pl.col("learnt_nothing"),
+            val_n=pl.col("n_val"),
+        ),
         pl.col("outcome") == censoring.STOPPED,
     )
-    pooled = (of_seeds, late_trend_of_means(raw, pairs))
+    pooled = (
+        *(of_seeds, late_trend_of_means(raw, pairs)),
+        measure_likely_falls_of_seeds(raw, pairs),
+    )
     stores = tuple(part for part in parts if isinstance(part, Store))
     names = [axis.name for axis in axes]
     classes = _class_counts(stores, raw, completed)
@@ -220,6 +237,7 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
             measure_best_epoch(group),
             measure_harm(group),
             late_trend(group),
+            measure_run_rise(group),
             measure_within_run(group),
         ]
 
@@ -253,13 +271,15 @@ def _configurations(
             for word in ("completed", "diverged", "failed", "stopped")
         ],
         pl.col("stopped_early").sum().cast(pl.Int64).alias("num_stopped_early"),
+        pl.col("learnt_nothing").min(),  # all of them
     )
     completed = trials.filter(pl.col("outcome") == "completed")
     config_of = completed.select("trial_id", "config_id")
     jitter = measure_jitter(pool_jitter(components.join(config_of, on="trial_id"), "config_id"))
     table = labels.select("config_id", "point")
     num_seeds = planned.agg(pl.len().cast(pl.Int64).alias("num_seeds"))
-    for measured in (num_seeds, status, jitter, _means(completed), *pooled):
+    runs = completed.group_by("config_id").agg(of_several_runs())
+    for measured in (num_seeds, status, jitter, _means(completed), runs, *pooled):
         table = table.join(measured, on="config_id", how="left", maintain_order="left")
     table = table.with_columns(
         pl.col("^num_(seeds|completed|diverged|failed|stopped|stopped_early)$").fill_null(0)
@@ -267,11 +287,32 @@ def _configurations(
     classes = trials["num_classes"].max() if "num_classes" in trials.columns else None
     judged = _judged(
         table,
-        diverged=(pl.col("num_completed") == 0) & (pl.col("num_diverged") > 0),
+        diverged=(pl.col("num_completed") == 0)
+        & (pl.col("num_diverged") > 0)
+        & ~pl.col("learnt_nothing"),
         num_seeds=pl.col("num_completed"),
         num_classes=pl.lit(classes),
     )
     return censoring.labelled(judged, censoring.whole_configuration())
+
+
+def _learnt_nothing(epochs: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+    """Which trials' eval-mode training loss ended about where it began. A row per trial.
+
+    Such a trial has not diverged, although its loss may have ended a little above its start.
+    """
+    raw = epochs.filter(pl.col("weights_kind") == "raw").sort("epoch")
+    last = raw.group_by("trial_id").agg(pl.col("train_eval_loss").last())
+    ratio = pl.col("train_eval_loss") / pl.col("initial_train_eval_loss")
+    return (
+        trials.filter(pl.col("outcome").is_in(DONE))
+        .select("trial_id", "initial_train_eval_loss")
+        .join(last, on="trial_id", how="left", maintain_order="left")
+        .select(
+            "trial_id",
+            ((ratio - 1).abs() <= NO_CHANGE).fill_null(value=False).alias("learnt_nothing"),
+        )
+    )
 
 
 def _judged(table: pl.DataFrame, **known: pl.Expr) -> pl.DataFrame:
@@ -281,7 +322,9 @@ def _judged(table: pl.DataFrame, **known: pl.Expr) -> pl.DataFrame:
     """
     seen = table.with_columns(**known)
     labels = verdict(seen.select(name for name in COLUMNS if name in seen.columns)).select(LABELS)
-    finished = seen.select(pl.col("final_accuracy").is_not_null() | pl.col("diverged"))
+    finished = seen.select(
+        pl.col("final_accuracy").is_not_null() | pl.col("diverged") | pl.col("learnt_nothing")
+    )
     failed = dict.fromkeys(LABELS) | {"status": "failed", "reason": "No trial finished."}
     judged = labels.select(
         pl.when(finished.to_series()).then(name).otherwise(pl.lit(word)).alias(name)
@@ -305,7 +348,8 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         pl.col("gap_set_df").mean(),
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
-        pl.col("train_drop").mean(),
+        pl.col("train_drop", "running_drop", "train_loss_regained").mean(),
+        pl.when(pl.col("guessing_at").null_count() == 0).then(pl.col("guessing_at").mean()),
     )
     ends: dict[str, Floats] = {}
     for name in names:

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from analysis.calibration.error_page import FIGURE, figure, page, summary
-from analysis.calibration.error_rates import PARTS
+from analysis.calibration.error_rates import PARTS as _CELLS
+from analysis.calibration.false_claims import false_claims
 from analysis.calibration.simulate import ar1
 from analysis.curves import Floats
 from analysis.measures.cutoffs import Cutoffs, of_json
@@ -29,6 +30,7 @@ LENGTHS = (11, 13, 15, 17, 20, 23, 24, 30, 31, 32, 40, 60, 90, 120, 200)
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.9)
 MIXED = tuple((rho, white) for rho in (0.8, 0.9) for white in (0.2, 0.4, 0.6, 0.8))
 P = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
+PARTS = _CELLS | {"false_claims": false_claims}
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -112,6 +114,7 @@ def main(argv: list[str] | None = None) -> None:
     """See the head of this file."""
     parser = argparse.ArgumentParser(prog="python -m analysis.calibration")
     parser.add_argument("--quick", action="store_true", help="few curves: to see that it runs")
+    parser.add_argument("--scale", type=float, default=1.0, help="1: 2,000 configurations a cell")
     parser.add_argument(
         "--only", choices=("cutoffs", *PARTS, "page"), action="append", help="a part of the work"
     )
@@ -128,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
         _write(args.out / "measures" / "cutoffs.json", text)
     for part in PARTS:
         if part in only:
-            measure(part, 0.01 if args.quick else 1.0, args.parts)
+            measure(part, 0.01 if args.quick else args.scale, args.parts)
     if "page" in only:
         rows = {
             part: json.loads((args.parts / f"{part}.json").read_text("utf-8")) for part in PARTS

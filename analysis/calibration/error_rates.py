@@ -13,14 +13,12 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from analysis.calibration.simulate import Scenario, Simulated, ar1, finite_variance, simulate
+from analysis.calibration.judged import measured
+from analysis.calibration.simulate import Scenario, ar1, finite_variance, simulate
 from analysis.curves import Curves
 from analysis.measures.cutoffs import shipped
-from analysis.measures.harm import LEVEL, fall_of_curve, fall_of_seeds, measure_harm
-from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
-from analysis.measures.late import late_trend
+from analysis.measures.harm import LEVEL, fall_of_curve, fall_of_seeds
 from analysis.stats.trend import segments
-from analysis.stats.windows import window_length
 from analysis.verdicts.margins import Margins
 from analysis.verdicts.rules import verdict
 
@@ -29,7 +27,7 @@ LENGTHS = (15, 20, 30, 60, 120)
 CORRELATIONS = (0.0, 0.3, 0.6, 0.9)
 AT_ONCE = 500  # configurations that are simulated at a time
 MARGINS = Margins()
-_OVERFITS = pl.col("overfit") == "yes"
+_OVERFITS = pl.col("overfit").is_in(["yes", "ends worse"])
 _OPTIMIZER = pl.col("noise").is_in(["optimizer", "both"])
 
 
@@ -44,31 +42,6 @@ def rate(hits: int, num: int) -> dict[str, Any]:
     return {"rate": hits / num, "low": interval.low, "high": interval.high, "num": num}
 
 
-def measured(made: Simulated, num_seeds: int) -> pl.DataFrame:
-    """What verdict() reads, one row per configuration."""
-    curves = made.curves
-    parts = jitter_components(curves)
-    num = len(curves.trial_ids) // num_seeds
-    if num_seeds == 1:
-        found = measure_jitter(parts).drop("trial_id")
-        found = found.hstack(measure_harm(curves).drop("trial_id"))
-        mean = curves.val_accuracy
-    else:
-        config = pl.Series("config_id", np.arange(num).repeat(num_seeds))
-        pooled = pool_jitter(parts.with_columns(config), "config_id")
-        found = measure_jitter(pooled).drop("config_id")
-        ends = np.full((num, num_seeds), curves.num_epochs)
-        found = found.hstack(fall_of_seeds(curves, ends, shipped())[0].drop("config_id"))
-        mean = curves.val_accuracy.reshape(num, num_seeds, -1).mean(axis=1)
-    found = found.hstack(late_trend(Curves.of_accuracy(mean)).drop("trial_id"))
-    last = mean[:, -window_length(curves.num_epochs) :].mean(axis=1)
-    return found.with_columns(
-        pl.Series("final_accuracy", last),
-        pl.lit(0.1).alias("majority_rate"),
-        pl.lit(num_seeds).alias("num_seeds"),
-    )
-
-
 def verdicts(
     scenario: Scenario, num_configs: int, key: Sequence[int], *, losses: bool = True
 ) -> pl.DataFrame:
@@ -77,20 +50,15 @@ def verdicts(
     parts = []
     for first in range(0, num_configs, AT_ONCE):
         made = simulate(scenario, min(AT_ONCE, num_configs - first), rng, losses=losses)
-        parts.append(verdict(measured(made, scenario.num_seeds), adjust=False))
+        found = measured(made.curves, scenario.num_seeds)
+        found = found.with_columns(pl.lit(0.1).alias("majority_rate"))
+        parts.append(verdict(found, adjust=False))
     return pl.concat(parts)
 
 
-def _claim_rate(
-    frame: pl.DataFrame, condition: pl.Expr, p_value: str | None = None
-) -> dict[str, Any]:
-    """How often a claim is made, and of what share of the rows it could have been.
-
-    Args: p_value: of the claim; where it is null the row was not judged, and is no true negative.
-    """
-    judged = frame.drop_nulls(p_value) if p_value else frame
-    hits = judged.select(condition.fill_null(value=False).sum()).item()
-    return rate(int(hits), judged.height) | {"judged": judged.height / frame.height}
+def _claim_rate(frame: pl.DataFrame, condition: pl.Expr) -> dict[str, Any]:
+    """How often a claim is made, of all rows."""
+    return rate(int(frame.select(condition.fill_null(value=False).sum()).item()), frame.height)
 
 
 def at_margin(correlation: float) -> float:
@@ -112,7 +80,7 @@ def flat_curves(scale: float) -> Iterator[dict[str, Any]]:
     """Harm of one seed on flat curves with AR(1) noise; on mixed noise as well."""
     kinds = [(rho, 0.0) for rho in CORRELATIONS] + [(0.9, 0.2), (0.9, 0.5), (0.8, 0.8)]
     for num_epochs in (*LENGTHS, 25, 50, 100):
-        used = segments(np.ones((1, num_epochs))) >= 0
+        used = segments(np.ones((1, num_epochs)))
         for rho, white in kinds:
             rng = np.random.default_rng([SEED, 1, num_epochs, int(100 * rho + 10 * white)])
             shape = (int(10_000 * scale), num_epochs)
@@ -142,7 +110,7 @@ def one_seed(scale: float) -> Iterator[dict[str, Any]]:
                 yield {
                     "claim": "optimizer",
                     **cell,
-                    **_claim_rate(found, _OPTIMIZER, "optimizer_p"),
+                    **_claim_rate(found, _OPTIMIZER),
                 }
 
 
@@ -170,7 +138,7 @@ def five_seeds(scale: float) -> Iterator[dict[str, Any]]:
                 yield {
                     "claim": "optimizer",
                     **cell,
-                    **_claim_rate(found, _OPTIMIZER, "optimizer_p"),
+                    **_claim_rate(found, _OPTIMIZER),
                 }
 
 
@@ -219,7 +187,7 @@ def validation_part(scale: float) -> Iterator[dict[str, Any]]:
             key = (4, num_epochs, int(100 * memory))
             found = verdicts(scenario, int(2000 * scale), key, losses=False)
             label = pl.col("noise").is_in(["validation set", "both"])
-            found = _claim_rate(found, label, "validation_set_p")
+            found = _claim_rate(found, label)
             yield {"epochs": num_epochs, "memory": memory, **found}
 
 

@@ -173,6 +173,24 @@ def flip_bounds(
     return np.maximum(most / 2 - hf_var / n, 0), most
 
 
+def set_bound(accuracy: Floats, val_n: Floats, labels: Labels) -> Floats:
+    """The largest v that n independent examples can make, whatever they do.
+
+    Of one example, the contrast (1/2, -1, 1/2) of being right has at most the mean square
+    q_2 + (q_1 + q_3)/2, q being the smaller one of the shares right and wrong in each epoch:
+    it is 1 where the example is alone in the middle, and where it is alone outside of it. At a
+    constant accuracy p that makes v at most (4/3) min(p, 1 - p)/n.
+
+    Args: accuracy: (N, T); val_n: (N,). Returns: (N,).
+    """
+    num = max(accuracy.shape[1] - 2, 0)
+    rarer = np.fmin(accuracy, 1 - accuracy)
+    most = rarer[:, 1 : num + 1] + (rarer[:, :num] + rarer[:, 2:]) / 2
+    valid = valid_contrasts(labels, len(SECOND))
+    n = np.where(val_n > 0, val_n, np.nan)
+    return over_trace(np.where(valid, most, 0.0).sum(axis=1), valid, SECOND) / n
+
+
 def examples_needed(churn: float, min_delta: float, num_errors: float = 2.0) -> int:
     """Validation examples with which `min_delta` is `num_errors` standard errors.
 

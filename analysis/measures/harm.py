@@ -16,6 +16,8 @@ from scipy import stats
 from analysis.curves import ROWS_AT_ONCE, Curves, Floats, nan_to_null, padded
 from analysis.measures.cutoffs import Cutoffs, shipped
 from analysis.stats.intervals import pooled_df
+from analysis.stats.rise import rises_within
+from analysis.stats.segments import Labels, opened
 from analysis.stats.trend import MIN_POINTS, quadratic_residuals, usable_segments
 from analysis.stats.windows import (
     MIN_WINDOW,
@@ -32,6 +34,7 @@ MIN_SEEDS = 3  # for the cross-fitted test
 # this factor on the variance of their mean the test keeps its level for 3 to 10 seeds (simulated).
 LEAVE_ONE_OUT = 2.0
 
+_EXACT = 1e6  # degrees of freedom of a variance that is no estimate
 # What falls: the accuracy, or minus a loss. The name of the effect and of its p-value.
 KINDS = {
     "accuracy": ("drop", "harm_p"),
@@ -60,8 +63,10 @@ def measure_harm(trials: Curves, cutoffs: Cutoffs | None = None) -> pl.DataFrame
     with fewer than two windows, or where the metric is missing in an epoch.
     """
     table = cutoffs or shipped()
-    used = usable_segments(trials) >= 0
-    parts = {kind: fall_of_curve(values, used, table) for kind, values in _falling(trials).items()}
+    labels = usable_segments(trials)
+    parts = {
+        kind: fall_of_curve(values, labels, table) for kind, values in _falling(trials).items()
+    }
     lowest = _lowest(trials, window_length(trials.num_epochs))
     return _frame("trial_id", trials.trial_ids, parts, lowest)
 
@@ -86,14 +91,19 @@ def _largest(means: Floats) -> Floats:
     return np.where(np.isnan(means), -np.inf, means).max(axis=1)
 
 
-def fall_of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> Fall:
+def fall_of_curve(values: Floats, labels: Labels, cutoffs: Cutoffs) -> Fall:
     """The fall of each curve by itself.
 
-    Args: values: (N, T); used: (N, T) epochs that tell the noise.
+    The cut-offs are of curves of one segment, of lengths that have as many windows. Where there are
+    several segments, each has a noise of its own and few epochs that tell it. There, and beyond
+    the longest length, the limits are those of analysis.stats.rise.
+
+    Args: values: (N, T); labels: (N, T), the segment of each epoch that tells the noise, else -1.
     """
     num_epochs = values.shape[1]
     length = window_length(num_epochs)
-    sd, correlation = window_noise(values, used & np.isfinite(values), length)
+    used = np.where(np.isfinite(values), labels, -1)
+    sd, correlation = window_noise(values, used >= 0, length)
     fall = largest_fall(values, length)
     se = sd * np.sqrt(2)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -101,7 +111,17 @@ def fall_of_curve(values: Floats, used: NDArray[np.bool_], cutoffs: Cutoffs) -> 
     p = cutoffs.p_value(z, num_epochs, correlation)
     critical = cutoffs.critical(LEVEL, num_epochs, correlation)
     pair = cutoffs.at(cutoffs.pair, num_epochs, correlation)
-    return Fall(fall, np.maximum(fall - critical * se, 0), fall + pair * se, p)
+    low, high = np.maximum(fall - critical * se, 0), fall + pair * se
+    last = used.max(axis=1, initial=-1)
+    first = np.where(used >= 0, used, last[:, None]).min(axis=1, initial=np.iinfo(np.int64).max)
+    beyond = (first < last) | (num_epochs > cutoffs.lengths[-1])
+    rows = np.flatnonzero(np.isfinite(se) & np.isfinite(fall) & beyond)
+    if len(rows):
+        told = rises_within(-values[rows], opened(used[rows]), used[rows], length)
+        low[rows] = np.minimum(told.low, fall[rows])
+        high[rows] = np.maximum(told.high, fall[rows])
+        p[rows] = told.p
+    return Fall(fall, low, high, p)
 
 
 def largest_fall(values: Floats, length: int) -> Floats:
@@ -197,7 +217,9 @@ def fall_of_seeds(
     C, S = ends.shape
     shortest = int(ends.min())
     length = window_length(shortest)
-    used = usable_segments(trials) >= 0
+    labels = usable_segments(trials).reshape(C, S, -1)[:, :, :shortest]
+    # Of the mean curve: those of the first seed, where the epochs of all seeds tell the noise.
+    in_all = np.where((labels >= 0).all(axis=1), labels[:, 0], -1)
     blocks = {
         "accuracy": trials.block_accuracy,
         "loss": -trials.block_loss,
@@ -209,22 +231,26 @@ def fall_of_seeds(
     for kind, values in _falling(trials).items():
         by_block = blocks[kind]
         mean = values.reshape(C, S, -1)[:, :, :shortest].mean(axis=1)
-        in_all = np.all(used.reshape(C, S, -1)[:, :, :shortest], axis=1)
-        on_mean = fall_of_curve(mean, np.asarray(in_all), cutoffs)
+        on_mean = fall_of_curve(mean, in_all, cutoffs)
         if S < MIN_SEEDS or shortest < 2 * length:
             parts[kind] = on_mean
-        elif by_block.shape[2] > 1:
+            continue
+        per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, length)
+        average, variance, df = _over_seeds(per_seed[..., 0])
+        sd = window_noise(mean, (in_all >= 0) & np.isfinite(mean), length)[0]
+        num_windows = np.maximum((in_all >= 0).sum(axis=1) / length - 1, 1)
+        by_t = _of_t(average, *pooled_df([(variance, df), (2 * sd**2, num_windows)]))
+        found = _both(by_t, on_mean)
+        if kind == "accuracy":
+            of_set = 2 * _largest_set_error(mean, trials.val_n[::S])
+            exact = np.full(C, _EXACT)
+            found = _sharper(_of_t(average, *pooled_df([(variance, df), (of_set, exact)])), found)
+        if by_block.shape[2] > 1:
             falls = _crossfit(by_block.reshape(C, S, -1, by_block.shape[2]), weight, ends, length)
-            parts[kind] = _over_seeds_and_blocks(falls, weight)
+            found = _sharper(_over_seeds_and_blocks(falls, weight), found)
             if kind == "accuracy":
                 crossfit = (falls * weight[:, None]).sum(axis=2)
-        else:
-            per_seed = _crossfit(values.reshape(C, S, -1, 1), np.ones((C, 1)), ends, length)
-            average, variance, df = _over_seeds(per_seed[..., 0])
-            sd = window_noise(mean, np.asarray(in_all) & np.isfinite(mean), length)[0]
-            num_windows = np.maximum(np.asarray(in_all).sum(axis=1) / length - 1, 1)
-            by_t = _of_t(average, *pooled_df([(variance, df), (2 * sd**2, num_windows)]))
-            parts[kind] = _both(by_t, on_mean)
+        parts[kind] = found
     lowest = {
         kind: values.reshape(C, S).mean(axis=1) for kind, values in _lowest(trials, length).items()
     }
@@ -293,6 +319,26 @@ def _of_t(mean: Floats, variance: Floats, df: Floats) -> Fall:
 def _both(one: Fall, other: Fall) -> Fall:
     """Harm only where both say so; the upper limit is that of `one`."""
     return Fall(one.fall, np.minimum(one.low, other.low), one.high, np.maximum(one.p, other.p))
+
+
+def _largest_set_error(accuracy: Floats, val_n: Floats) -> Floats:
+    """The variance of a window mean that n examples can make at most; NaN without n. (N,)"""
+    rarer = np.fmin(accuracy, 1 - accuracy)
+    return np.where(val_n > 0, np.nan_to_num(rarer).max(axis=1) / np.maximum(val_n, 1), np.nan)
+
+
+def _sharper(first: Fall, other: Fall) -> Fall:
+    """What either of two tests tells: the estimate is that of the first one, where it has one.
+
+    The other one is far on the safe side, so that the two together keep the level (simulated).
+    """
+    known = np.isfinite(first.p)
+    return Fall(
+        np.where(known, first.fall, other.fall),
+        np.fmax(first.low, other.low),
+        np.fmin(first.high, other.high),
+        np.fmin(first.p, other.p),
+    )
 
 
 def _frame(

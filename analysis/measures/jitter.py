@@ -14,16 +14,29 @@ from analysis.measures.decomposition import (
     block_gram,
     flip_bounds,
     population_interval,
+    set_bound,
     split_of_blocks,
 )
 from analysis.measures.wander import plateau, plateau_interval
 from analysis.stats.intervals import variance_factors
-from analysis.stats.trend import MIN_POINTS, THIRD, Labels, Mask, contrast_variance, usable_segments
+from analysis.stats.trend import (
+    MIN_POINTS,
+    SECOND,
+    THIRD,
+    Labels,
+    Mask,
+    contrast_variance,
+    contrasts,
+    usable_segments,
+    valid_contrasts,
+)
 
+SPIKES = 0.05  # share of the epochs that may be spikes
 # What measure_jitter() alone reads: the arguments of plateau_interval, and variances.
 _WHOLE = ("plateau_var", "plateau_hf_var", "plateau_points")
 _LATE = ("late_plateau_var", "late_hf_var", "late_plateau_points")
-_INTERNAL = ("third_var", "finite_var_least", "finite_var_most", *_WHOLE, *_LATE)
+_BOUNDS = ("finite_var_least", "finite_var_most", "set_var_most")
+_INTERNAL = ("third_var", "spikeless_var", *_BOUNDS, *_WHOLE, *_LATE)
 _LISTS = ("block_gram", "block_weight")
 # The columns that pool_jitter() averages with weights hf_df, and those that it adds up.
 _AVERAGED = ("hf_var", "finite_var", *_INTERNAL)
@@ -54,8 +67,10 @@ def jitter_components(trials: Curves) -> pl.DataFrame:
         "hf_df": hf_df,
         "finite_var": finite_var,
         "third_var": contrast_variance(accuracy, labels, THIRD)[0],
+        "spikeless_var": without_spikes(accuracy, labels),
         "finite_var_least": least,
         "finite_var_most": most,
+        "set_var_most": set_bound(accuracy, trials.val_n, labels),
         **dict(zip(_WHOLE, whole, strict=True)),
         **dict(zip(_LATE, late, strict=True)),
     }
@@ -76,6 +91,24 @@ def jitter_components(trials: Curves) -> pl.DataFrame:
     if not has_blocks:
         frame = frame.with_columns(pl.lit(None, frame.schema[name]).alias(name) for name in _LISTS)
     return nan_to_null(frame)
+
+
+def without_spikes(values: Floats, labels: Labels) -> Floats:
+    """contrast_variance() of each curve without the SPIKES of its epochs that stand out most.
+
+    An epoch stands out by its contrast with the mean of its two neighbours. Where a few spikes make
+    the jitter, it is much smaller without them; a jitter of normal noise loses a little.
+
+    Args: values, labels: (N, T). Returns: (N,); NaN without a contrast.
+    """
+    num = max(values.shape[1] - 2, 0)
+    valid = valid_contrasts(labels, len(SECOND))
+    size = np.where(valid, np.abs(contrasts(values, SECOND)), -1.0)
+    left_out = np.ceil(SPIKES * valid.sum(axis=1)).astype(int)
+    rank = np.argsort(np.argsort(-size, axis=1, kind="stable"), axis=1, kind="stable")
+    kept = labels.copy()
+    kept[:, 1 : num + 1][rank < left_out[:, None]] = -1
+    return contrast_variance(values, kept)[0]
 
 
 def _lists(values: Floats, known: Mask) -> pl.Series:
@@ -141,9 +174,11 @@ def measure_jitter(parts: pl.DataFrame) -> pl.DataFrame:
 
     hf_sd, plateau_sd, fin_sd, finite_share and pop_var (signed) have 95 % confidence intervals,
     `_low` and `_high`. late_hf_sd and late_plateau_sd_low are of the second half of training
-    alone. finite_df and pop_df are the degrees of freedom of v, and of s^2 as a measure of the
-    population's part. fin_sd_least and fin_sd_most are bounds from flips, and no interval. The
-    columns of the finite set are null below MIN_EXAMPLES or MIN_FLIPS.
+    alone; spikeless_sd is hf_sd without the few epochs that stand out most. finite_df and pop_df
+    are the degrees of freedom of v, and of s^2 as a measure of the population's part. fin_sd_least
+    and fin_sd_most are bounds from flips, and no interval; set_sd_most is the most that so many
+    examples can make, whatever they do. The columns of the finite set are null below MIN_EXAMPLES
+    or MIN_FLIPS.
 
     Args: parts: rows of jitter_components() or pool_jitter().
     """
@@ -172,6 +207,8 @@ def measure_jitter(parts: pl.DataFrame) -> pl.DataFrame:
             "late_plateau_sd_low": np.sqrt(late[0]),
             "fin_sd_least": np.sqrt(_numbers(parts, "finite_var_least")),
             "fin_sd_most": np.sqrt(_numbers(parts, "finite_var_most")),
+            "spikeless_sd": np.sqrt(_numbers(parts, "spikeless_var")),
+            "set_sd_most": np.sqrt(_numbers(parts, "set_var_most")),
         }
         of_the_set = {
             "fin_sd": np.sqrt(v),

@@ -7,14 +7,23 @@ from analysis.curves import Curves, Floats, nan_to_null
 from analysis.stats.intervals import mean_interval, pooled_df
 from analysis.stats.windows import block_variance, variance_of_mean, window_length, window_means
 
+# Where neither the number of classes nor that of examples is known.
+_PLAUSIBLE_CLASSES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 50, 100, 101, 200, 1000)
+_UNKNOWN_SIZE = 1000
+_ERRORS_FROM_CHANCE = 3.5  # standard errors: the largest of some hundred epochs
+_GUESSING = 0.97  # of the loss of guessing
+
 
 def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
-    """One row per trial.
+    """One row per trial; accuracies are fractions.
 
     gap, best_naive, peak_epoch, last_accuracy, final_accuracy (mean of the last window) and
     final_loss. `train_drop`: the naive fall of the training accuracy; where it is large, training
-    came apart. `gap_set_var` (with gap_set_df): the part of the gap's variance that trials with the
-    same validation set share. Accuracies are fractions.
+    came apart. `running_drop`: the same of the one that is accumulated in train mode.
+    `train_loss_regained`: how much of its fall the training loss gives back, as a share.
+    `guessing_at`: 1/k where the accuracy never leaves that of guessing among k classes, or falls
+    back to it, k being a plausible number of them. `gap_set_var` (with gap_set_df): the part of the
+    gap's variance that trials with the same validation set share.
 
     Args: num_train: (N,) size of the training set that the training subset was drawn from; NaN
         where it is not known, which leaves the gap without an interval.
@@ -23,7 +32,10 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
     accuracy = window_means(trials.val_accuracy, length)
     final_loss = window_means(trials.val_loss, length)[:, -1]
     trained = window_means(trials.train_accuracy, length)
+    running = window_means(trials.running_accuracy, length)
     long = trials.num_epochs >= 2 * length
+    known = np.isfinite(trials.train_loss).all(axis=1, keepdims=True)
+    train_loss = np.where(known, trials.train_loss, trials.running_loss)
     best = np.nanargmax(np.nan_to_num(trials.val_accuracy, nan=-1.0), axis=1)
     rows = np.arange(len(best))
     frame = pl.DataFrame(
@@ -35,10 +47,46 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "final_accuracy": accuracy[:, -1],
             "final_loss": final_loss,
             "train_drop": np.where(long, (trained - trained[:, -1:]).max(axis=1), np.nan),
+            "running_drop": np.where(long, (running - running[:, -1:]).max(axis=1), np.nan),
+            "train_loss_regained": np.where(long, _regained(train_loss, length), np.nan),
+            "guessing_at": _guessing_at(trials, accuracy),
             **_gap(trials, num_train),
         }
     )
     return nan_to_null(frame)
+
+
+def _regained(loss: Floats, length: int) -> Floats:
+    """(N, T) -> (N,): the rise from the smallest window mean as a share of the fall to there."""
+    means = window_means(loss, length)
+    smallest = means.min(axis=1)
+    fall = loss[:, 0] - smallest
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(fall > 0, (means[:, -1] - smallest) / fall, np.nan)
+
+
+def _guessing_at(trials: Curves, means: Floats) -> Floats:
+    """1/k where every epoch lies within the error of guessing among k classes, or those of the last
+    window do after more than half of the accuracy was lost; else NaN. (N,)
+
+    A loss that falls clearly below that of guessing, log k, says that something was learnt.
+
+    Args: means: (N, W), window means of the accuracy.
+    """
+    length = trials.num_epochs - means.shape[1] + 1
+    n = np.where(trials.val_n > 0, trials.val_n, _UNKNOWN_SIZE)[:, None]
+    known = np.isfinite(trials.val_accuracy)
+    collapsed = means[:, -1] < np.nan_to_num(means).max(axis=1) / 2
+    lowest_loss = np.where(np.isfinite(trials.val_loss), trials.val_loss, np.inf).min(axis=1)
+    guessing = np.full(len(means), np.nan)
+    for num_classes in _PLAUSIBLE_CLASSES:
+        chance = 1 / num_classes
+        error = _ERRORS_FROM_CHANCE * np.sqrt(chance * (1 - chance) / n)
+        near = (np.abs(trials.val_accuracy - chance) <= error) | ~known
+        stuck = near.all(axis=1) & (lowest_loss >= _GUESSING * np.log(num_classes))
+        found = (stuck | (collapsed & near[:, -length:].all(axis=1))) & known[:, -1]
+        guessing = np.where(found, chance, guessing)
+    return guessing
 
 
 def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:

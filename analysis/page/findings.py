@@ -26,8 +26,17 @@ _WHOSE = {
         "it is the small validation set that moves",
     ),
     Noise.BOTH: ("for both in {}", "the network itself and the small validation set both move"),
+    Noise.SET_SUFFICES: (
+        "by no more than the validation set can make in {}",
+        "the validation set alone can make as much",
+    ),
+    Noise.SOME_OPTIMIZER: ("in part by the network itself in {}", "the network moves, too"),
+    Noise.SPIKES: ("in a few spikes in {}", "a few epochs stand out"),
+    Noise.SMALL: ("by little in {}", "by little"),
     Noise.UNDETERMINED: ("why is not settled in {}", "whose noise it is, is not settled"),
 }
+_QUIET = {Noise.NONE, Noise.NO_JITTER}
+_SPARED = {Overfit.NO, Overfit.NO_ACCURACY, Overfit.OVER_CONFIDENT, Overfit.LOSS_ALONE}
 
 Row = dict[str, Any]
 
@@ -39,17 +48,15 @@ def answer(analysis: Analysis) -> str:
         return "No trial completed: all that finished diverged."
     if not table["hf_sd"].count():
         return "Too few epochs to tell noise from overfitting: 11 are needed, 40 are better."
-    num_jumpy, num_fallen = _jumpy(table).height, table.filter(overfit=Overfit.YES).height
+    harmed = pl.col("overfit_among").is_in([Overfit.YES, Overfit.ENDS_WORSE])
+    num_jumpy, num_fallen = _jumpy(table).height, table.filter(harmed).height
     heading = "Neither noise nor overfitting is clear."
     if num_jumpy and num_fallen:
         heading = "Both."
     elif num_jumpy or num_fallen:
         first = ("Noise", "overfitting") if num_jumpy else ("Overfitting", "noise")
         heading = f"{first[0]} more than {first[1]}."
-    elif set(table["noise"]) == {Noise.NONE} and set(table["overfit"]) <= {
-        Overfit.NO,
-        Overfit.OVER_CONFIDENT,
-    }:
+    elif set(table["noise"]) <= _QUIET and set(table["overfit"]) <= _SPARED:
         heading = "Neither noise nor overfitting."
     return f"{heading} {_noise_counts(table)}. {_harm_counts(table)}."
 
@@ -72,7 +79,7 @@ def _noise_counts(table: pl.DataFrame) -> str:
     counts = [
         words.format(number)
         for label, (words, _) in _WHOSE.items()
-        if (number := jumpy.filter(noise=label).height)
+        if (number := jumpy.filter(noise_among=label).height)
     ]
     return (
         f"In {jumpy.height} of {table.height} configurations validation accuracy clearly {how}: "
@@ -80,25 +87,39 @@ def _noise_counts(table: pl.DataFrame) -> str:
     )
 
 
+# Overfitting, label by label: of one configuration, and of several.
+_HARM = {
+    Overfit.YES: ("It overfits", "overfit for sure"),
+    Overfit.ENDS_WORSE: ("It ends worse than it was", "for sure end worse than they were"),
+    Overfit.COMES_APART: ("Its training comes apart", "come apart"),
+    Overfit.NOTHING_LEARNT: ("It learns nothing", "learn nothing"),
+    Overfit.OVER_CONFIDENT: (
+        "It grows over-confident, but loses no accuracy",
+        "grow over-confident without losing accuracy",
+    ),
+    Overfit.LOSS_ALONE: (
+        "Its loss rises, its accuracy holds",
+        "lose no accuracy as the loss rises",
+    ),
+    Overfit.RUN_FELL: ("This run fell", "fell in this run"),
+    Overfit.LOSS_RISES: ("Its loss rises", "have a rising loss, their accuracy is not settled"),
+    Overfit.NO: ("It does not overfit", "for sure do not"),
+    Overfit.NO_ACCURACY: ("It loses no accuracy", "lose no accuracy"),
+    Overfit.LITTLE: ("It loses little, if anything", "lose little, if anything"),
+    Overfit.LOSS_HOLDS: ("Its loss holds", "have a loss that holds"),
+    Overfit.UNDETERMINED: ("Whether it overfits is not settled", "are not settled"),
+}
+
+
 def _harm_counts(table: pl.DataFrame) -> str:
-    counts = {label: table.filter(overfit=label).height for label in Overfit}
-    fallen, spared = counts[Overfit.YES], counts[Overfit.NO]
-    confident, rest = counts[Overfit.OVER_CONFIDENT], counts[Overfit.UNDETERMINED]
+    counts = {label: table.filter(overfit_among=label).height for label in Overfit}
     if table.height == 1:
-        if fallen:
-            return "It overfits"
-        if confident:
-            return "It grows over-confident, but loses no accuracy"
-        return "It does not overfit" if spared else "Whether it overfits is not settled"
-    parts = [f"{fallen or 'None'} {'overfits' if fallen < 2 else 'overfit'} for sure"]
-    if confident:
-        verb = "grows" if confident == 1 else "grow"
-        parts.append(f"{confident} {verb} over-confident without losing accuracy")
-    if spared:
-        parts.append(f"{spared} for sure {'does' if spared == 1 else 'do'} not")
-    if rest:
-        parts.append(f"{rest} {'is' if rest == 1 else 'are'} not settled")
-    return "; ".join(parts)
+        return next((_HARM[label][0] for label, num in counts.items() if num), "It diverged")
+    parts = [f"{counts[Overfit.YES] or 'none'} {_HARM[Overfit.YES][1]}"]
+    parts += [
+        f"{num} {_HARM[label][1]}" for label, num in counts.items() if num and label != Overfit.YES
+    ]
+    return f"Of {table.height}: {'; '.join(parts)}"
 
 
 def summary(analysis: Analysis) -> list[tuple[str, str]]:
@@ -165,7 +186,7 @@ def overfitting_sentences(table: pl.DataFrame) -> list[str]:
             f"median, {_gap(gaps['gap'][-1])} at most ({gaps['point'][-1]}); a gap alone is no "
             "harm."
         )
-    fallen = table.filter(overfit=Overfit.YES)
+    fallen = table.filter(pl.col("overfit").is_in([Overfit.YES, Overfit.ENDS_WORSE]))
     if fallen.height:
         worst = fallen.sort("drop", maintain_order=True).row(-1, named=True)
         reason = worst["overfit_reason"]

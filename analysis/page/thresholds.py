@@ -54,13 +54,14 @@ def _cutoffs(num_epochs: int, level: float) -> str:
 
 
 def _false_claims() -> str:
+    num = max(row["num"] for row in _error_rates()["claims"])
     parts = [
         f"“{row['claim']}” although {row['truth']}: {pp(row['rate'], 1)}"
         f"{between(row['low'], row['high'], 1)} %"
         for row in _error_rates()["claims"]
     ]
     return (
-        "False claims on simulated trials, the worst of all settings tried (2,000 each; 95 % "
+        f"False claims on simulated trials, the worst of all settings tried ({num:,} each; 95 % "
         f"limits): {'; '.join(parts)}."
     )
 

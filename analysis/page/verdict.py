@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 _OPEN = "nothing yet: each one's reason, below, says what would settle it"
 _MAX_NAMED = 3  # configurations of a group that are named; the table has them all
-_OVERFITTING = "overfitting"
+_OVERFITTING, _WORSE = "overfitting", "ending worse than they were"
 _RISING = "rising"  # in the map: still learning, and no other label yet
 
 
@@ -40,6 +40,15 @@ NOISE = {
     ),
     Noise.SLOW_WANDER: Words("it wanders slowly", "wander", "wandering slowly"),
     Noise.NONE: Words("it stands still", "quiet", "standing still"),
+    Noise.NO_JITTER: Words("it does not jitter", "no jitter", "not jittering"),
+    Noise.SPIKES: Words("a few spikes", "spikes", "with a few spikes"),
+    Noise.SMALL: Words("it moves little", "little", "moving little"),
+    Noise.SOME_OPTIMIZER: Words("the network moves too", "net. too", "moved by the network too"),
+    Noise.SET_SUFFICES: Words(
+        "it moves no more than the validation set can make it",
+        "set can",
+        "moving no more than the validation set can make them",
+    ),
     Noise.UNDETERMINED: Words(
         "whose noise it is, is not settled",
         "open",
@@ -49,7 +58,16 @@ NOISE = {
 OVERFIT = {
     Overfit.YES: Words("it overfits", "overfits"),
     Overfit.OVER_CONFIDENT: Words("over-confident, but no worse", "confident"),
+    Overfit.ENDS_WORSE: Words("it ends worse than it was", "worse"),
+    Overfit.COMES_APART: Words("training comes apart", "unlearns"),
+    Overfit.NOTHING_LEARNT: Words("nothing was learnt", "at chance"),
+    Overfit.RUN_FELL: Words("this run fell", "run fell"),
+    Overfit.LOSS_RISES: Words("the loss rises", "loss up"),
+    Overfit.LOSS_ALONE: Words("the loss rises, accuracy holds", "loss up"),
     Overfit.NO: Words("it does not overfit", "no harm"),
+    Overfit.NO_ACCURACY: Words("no accuracy is lost", "no harm"),
+    Overfit.LITTLE: Words("little is lost, if anything", "little"),
+    Overfit.LOSS_HOLDS: Words("the loss holds", "loss holds"),
     Overfit.UNDETERMINED: Words("overfitting not settled", "open"),
 }
 # Where nothing more is told of a configuration than that.
@@ -71,8 +89,10 @@ def verdict_figure(analysis: Analysis) -> Figure | None:
     maps, data = _maps(analysis) if len(analysis.axes) > 1 else ([], {})
     columns = {
         "point": "configuration",
-        "noise": "noise",
-        "overfit": "overfits",
+        "noise_said": "noise",
+        "overfit_said": "overfitting",
+        "noise": "its label",
+        "overfit": "and its label",
         "status": "status",
         "reason": "why, and what would settle it",
     }
@@ -99,9 +119,8 @@ def _not_settled(analysis: Analysis, rows: list[Row]) -> list[str]:
         return []
     return [
         f"Not settled: the noise of {noise or 'none'} and the overfitting of "
-        f"{overfit or 'none'} of {len(rows)}. A claim is only made beyond its margin; each "
-        "one's reason, below, says what stands in the way and what would settle it. For all of "
-        f"them, more seeds narrow the limits: {more_seeds(analysis)}."
+        f"{overfit or 'none'} of {len(rows)}: each one's reason, below, says what would settle "
+        f"it. More seeds narrow all limits but those of the validation set: {more_seeds(analysis)}."
     ]
 
 
@@ -133,16 +152,23 @@ def in_words(row: Row) -> str:
     """Say a verdict: `Still learning; it stands still; it does not overfit`."""
     if alone := _alone(row):
         return alone.sentence
-    words = f"{NOISE[row['noise']].sentence}; {OVERFIT[row['overfit']].sentence}"
+    words = f"{_told(row, 'noise', NOISE)}; {_told(row, 'overfit', OVERFIT)}"
     is_rising = row["status"] == Status.STILL_LEARNING
     return f"Still learning; {words}" if is_rising else capitalized(words)
+
+
+def _told(row: Row, label: str, words: dict[Any, Words]) -> str:
+    """A label's sentence; where chance alone can make one such row among so many, that is said."""
+    sentence = words[row[label]].sentence
+    doubted = row.get(f"{label}_among", row[label]) != row[label]
+    return f"{sentence} (judged by itself)" if doubted else sentence
 
 
 def _alone(row: Row) -> Words | None:
     """The words of a configuration of which nothing else is told."""
     if row["status"] in _ALONE:
         return _ALONE[row["status"]]
-    return _COLLAPSED if collapses(row) else None
+    return _COLLAPSED if row["overfit"] == Overfit.COMES_APART or collapses(row) else None
 
 
 def _finding(rows: list[Row]) -> str:
@@ -157,8 +183,8 @@ def _finding(rows: list[Row]) -> str:
 def _kind(row: Row) -> str:
     if alone := _alone(row):
         return alone.kind
-    if row["overfit"] == Overfit.YES:
-        return _OVERFITTING
+    if row["overfit"] in (Overfit.YES, Overfit.ENDS_WORSE):
+        return _OVERFITTING if row["overfit"] == Overfit.YES else _WORSE
     if row["status"] == Status.STILL_LEARNING:
         return Status.STILL_LEARNING
     return NOISE[row["noise"]].kind

@@ -1,60 +1,28 @@
-"""Which epochs of a curve count, and the contrasts that leave its trend out."""
+"""The contrasts of a curve that leave its trend out, and the variance that they show."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.curves import Curves, Floats
+from analysis.stats.segments import Labels, settled
+from analysis.stats.segments import segments as segments_of
 
-Labels = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 # Contrast rows. A quadratic trend leaves little in the first and nothing in the second.
 SECOND = (0.5, -1.0, 0.5)  # Gasser, Sroka, Jennen-Steinmetz 1986, Biometrika 73
 THIRD = (1.0, -3.0, 3.0, -1.0)
 MIN_POINTS = 8  # usable epochs; with fewer, a fluctuation is not estimable
-_JUMP = math.log(1.25)  # change of the learning rate in one epoch that starts a new segment
-_AFTER_JUMP = 3  # epochs left out after it
 
 
 def segments(lr: Floats) -> Labels:
-    """Which stretch of constant conditions an epoch belongs to; -1 where it is not usable.
+    """Which stretch of the same conditions an epoch belongs to, of a schedule by itself.
 
-    Left out are warm-up, the first max(3, 15 %) epochs of the first segment, and 3 epochs after a
-    jump of the learning rate. Smooth schedules are cut into thirds of training.
-
-    Args: lr: (N, T). Returns: (N, T).
+    Args: lr: (N, T). Returns: (N, T); -1 where training has not settled.
     """
-    filled = np.where(np.isfinite(lr) & (lr > 0), lr, np.nan)
-    steps = np.diff(np.log(filled), axis=1)
-    steps = np.round(np.nan_to_num(steps), 9)
-    distinct, inverse = np.unique(steps, axis=0, return_inverse=True)
-    labels = [_segments_of_one(row) for row in distinct]
-    return np.reshape(labels, (-1, lr.shape[1])).astype(np.int64)[inverse.reshape(-1)]
-
-
-def _segments_of_one(steps: Floats) -> Labels:
-    """Args: steps: (T - 1,) changes of log lr. Returns: (T,)."""
-    num_epochs = len(steps) + 1
-    rising = steps > 0
-    warmup = int(np.argmin(rising)) if not rising.all() else 0
-    after = steps[warmup:]
-    labels = np.zeros(num_epochs, np.int64)
-    if len(after) and np.mean(after != 0) > 1 / 3:
-        labels = np.arange(num_epochs) * 3 // num_epochs
-        burn_in = max(3, math.ceil(0.15 * (num_epochs - warmup)))
-    else:
-        jumps = warmup + 1 + np.flatnonzero(np.abs(after) > _JUMP)
-        first = int(jumps[0]) if len(jumps) else num_epochs
-        burn_in = max(3, math.ceil(0.15 * (first - warmup)))
-        for jump in jumps:
-            labels[jump:] += 1
-        for jump in jumps:
-            labels[jump : jump + _AFTER_JUMP] = -1
-    labels[: warmup + burn_in] = -1
-    return labels
+    return settled(segments_of(np.zeros(lr.shape), lr), lr)
 
 
 def planned_df(lr: Sequence[float], *, num_seeds: int = 1) -> float:
@@ -132,5 +100,9 @@ def quadratic_residuals(values: Floats, used: Mask) -> Floats:
 
 
 def usable_segments(trials: Curves) -> Labels:
-    """segments() with the epochs that are missing left out."""
-    return np.where(np.isnan(trials.val_accuracy), -1, segments(trials.lr))
+    """The segments of the accuracy, or of the loss where no accuracy is known; -1 where an epoch
+    is missing or training has not settled. Returns: (N, T)."""
+    accuracy = trials.val_accuracy
+    no_accuracy = np.isnan(accuracy).all(axis=1, keepdims=True)
+    values = np.where(no_accuracy, trials.val_loss, accuracy)
+    return settled(segments_of(values, trials.lr), trials.lr)

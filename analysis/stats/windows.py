@@ -1,4 +1,4 @@
-"""Means over windows of epochs, slopes over them, and the errors of both."""
+"""Means over windows of epochs with their errors, and slopes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from analysis.curves import Floats
 
 MIN_WINDOW = 3
+_MAX_WINDOW = 25
 MIN_SLOPE = 5  # epochs; a slope of fewer says nothing
 _SLOWEST = 0.9  # lag-1 autocorrelation that is believed at most
 
@@ -13,9 +14,10 @@ _SLOWEST = 0.9  # lag-1 autocorrelation that is believed at most
 def window_length(num_epochs: int) -> int:
     """Epochs in a window mean: the last one is the final accuracy.
 
-    With fewer than two windows that don't overlap there is no fall and no rise to speak of.
+    An eighth of training; but a long window would level out the peak of a long training. With
+    fewer than two windows that don't overlap there is no fall and no rise to speak of.
     """
-    return min(num_epochs, max(MIN_WINDOW, num_epochs // 8))
+    return min(num_epochs, max(MIN_WINDOW, num_epochs // 8), _MAX_WINDOW)
 
 
 def window_means(values: Floats, length: int) -> Floats:
@@ -23,24 +25,17 @@ def window_means(values: Floats, length: int) -> Floats:
     return np.lib.stride_tricks.sliding_window_view(values, length, axis=1).mean(axis=-1)
 
 
-def theil_sen(values: Floats) -> tuple[Floats, Floats, int]:
-    """Median slope of all pairs, its standard error and degrees of freedom.
+def theil_sen(values: Floats) -> Floats:
+    """Median slope of all pairs; NaN with fewer than MIN_SLOPE columns, or where one is missing.
 
-    The error is that of a least-squares slope, inflated for lag-1 autocorrelation. NaN with fewer
-    than MIN_SLOPE columns, or where one is missing. Args: (N, T). Returns: (N,), (N,), one number.
+    Args: values: (N, T). Returns: (N,).
     Source: Theil 1950; Sen 1968, JASA 63 (not read by us).
     """
     num = values.shape[1]
     if num < MIN_SLOPE:
-        missing = np.full(len(values), np.nan)
-        return missing, missing, 0
-    time = np.arange(num) - (num - 1) / 2
+        return np.full(len(values), np.nan)
     first, second = np.triu_indices(num, 1)
-    slope = np.median((values[:, second] - values[:, first]) / (second - first), axis=1)
-    residual = values - values.mean(axis=1, keepdims=True) - slope[:, None] * time
-    excess = inflation(np.nan_to_num(residual), np.full(len(values), num), 2)
-    variance = (residual**2).sum(axis=1) / (num - 2) * excess / (time @ time)
-    return slope, np.sqrt(variance), num - 2
+    return np.median((values[:, second] - values[:, first]) / (second - first), axis=1)
 
 
 def variance_of_mean(values: Floats) -> Floats:

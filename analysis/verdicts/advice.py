@@ -22,6 +22,16 @@ _WANDER = "decay the learning rate, and judge by the mean of many epochs instead
 _OVER_CONFIDENT = (
     "nothing for accuracy; if probabilities matter, fit a temperature, smooth labels or stop sooner"
 )
+_RUN_FELL = "keep the weights of the best window instead of the last ones"
+_LOSS_RISES = (
+    "judge by the accuracy where that is what counts; stop sooner where probabilities count"
+)
+_SET_SUFFICES = (
+    "before training is changed, validate on more examples: those at hand can make such a jitter"
+)
+_SPIKES = "look at the epochs that stand out: clip gradients, or find what their batches hold"
+_QUIET = (Noise.NONE, Noise.NO_JITTER)
+_SPARED = (Overfit.NO, Overfit.NO_ACCURACY)
 _NOTHING = "nothing: neither noise nor overfitting stands in the way"
 
 
@@ -34,13 +44,14 @@ def advice(row: Row, num_val: int) -> list[str]:
     status, noise, overfit = row["status"], row["noise"], row["overfit"]
     if status in (Status.FAILED, Status.DIVERGED):
         return [_BY_STATUS[status]]
-    if collapses(row):
+    if overfit == Overfit.COMES_APART or collapses(row):
         return [_COLLAPSED]
     if status == Status.AT_CHANCE:
         return [_BY_STATUS[status]]
-    if status == Status.OK and noise == Noise.NONE and overfit == Overfit.NO:
+    if status == Status.OK and noise in _QUIET and overfit in _SPARED:
         return [_NOTHING]
     moves = noise in (Noise.OPTIMIZER, Noise.BOTH)
+    harmed = overfit in (Overfit.YES, Overfit.ENDS_WORSE)
     clauses: list[str] = []
     if status == Status.STILL_LEARNING:
         faster = "" if moves else " or raise the learning rate"
@@ -55,11 +66,19 @@ def advice(row: Row, num_val: int) -> list[str]:
         )
     if noise == Noise.SLOW_WANDER:
         clauses.append(_WANDER)
-    if overfit == Overfit.YES:
+    if noise == Noise.SPIKES:
+        clauses.append(_SPIKES)
+    if noise == Noise.SET_SUFFICES:
+        clauses.append(_SET_SUFFICES)
+    if overfit == Overfit.RUN_FELL:
+        clauses.append(_RUN_FELL)
+    if harmed:
         near = f" near epoch {row['peak_epoch']:.0f}" if row["peak_epoch"] else " sooner"
         clauses.append(f"stop{near}, or regularise more: weight decay, dropout, augmentation")
-    if overfit == Overfit.OVER_CONFIDENT:
+    if overfit in (Overfit.OVER_CONFIDENT, Overfit.LOSS_ALONE):
         clauses.append(_OVER_CONFIDENT)
+    if overfit == Overfit.LOSS_RISES:
+        clauses.append(_LOSS_RISES)
     return clauses
 
 

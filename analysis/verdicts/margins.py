@@ -12,7 +12,13 @@ class Margins:
     loss_rise: float = 0.03  # of the refined loss, and of the loss
     gain: float = 0.02  # of accuracy, that as many epochs again promise
     collapse: float = 0.05  # of training accuracy: a fall that it shares is no overfitting
+    regained: float = 0.1  # of the fall of the training loss: with so much of it, likewise
     level: float = 0.05  # of each test and of each one-sided limit
+    spikes: float = 2.25  # so much larger is the jitter's variance with them than without
+    # An upper limit that is no larger is worth telling, although the margin is not excluded.
+    useful_noise: float = 0.008
+    useful_drop: float = 0.02
+    useful_loss_rise: float = 0.1
 
     def in_words(self) -> str:
         """The margins in one sentence."""

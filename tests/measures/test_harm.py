@@ -21,7 +21,7 @@ def flat(num, num_epochs, correlation, seed):
 
 
 def used(values):
-    return np.broadcast_to(segments(np.ones((1, values.shape[1]))) >= 0, values.shape)
+    return np.broadcast_to(segments(np.ones((1, values.shape[1]))), values.shape)
 
 
 def test_a_hand_made_fall_is_the_largest_window_mean_minus_the_last():
@@ -200,3 +200,45 @@ def test_falls_of_six_times_the_margin_are_found_in_one_seed_and_of_two_in_five(
         found, _ = fall_of_seeds(made.curves, np.full((150, num_seeds), 60), shipped())
         assert (found["harm_p"] <= 0.05).mean() > 0.8  # pyright: ignore[reportOperatorIssue]
         assert (found["drop_high"] < made.fall).mean() < 0.1  # pyright: ignore[reportOperatorIssue]
+
+
+def test_the_peak_of_a_long_run_is_not_levelled_out():
+    """4,800 epochs: a peak of a hundred epochs, then 8 pp less."""
+    time = np.arange(4800)
+    level = 0.74 + 0.08 * np.exp(-(((time - 1500) / 100) ** 2))
+    values = level + 0.005 * np.random.default_rng(9).standard_normal((3, 4800))
+    found = measure_harm(Curves.of_accuracy(values))
+    assert (found["drop"] > 0.075).all()
+    assert (found["drop_low"] > 0).all()
+    assert (found["drop_high"] > 0.08).all()
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_a_still_end_after_a_step_of_the_rate_has_a_narrow_limit(logged):
+    """The noise and the bend of the first segment do not widen it."""
+    time = np.arange(100)
+    rate = np.where(time < 50, 1.0, 0.1)
+    level = 0.92 - 0.3 * np.exp(-time / 5) - 0.06 * (time < 50)
+    noise = np.where(time < 50, 0.01, 0.001) * np.random.default_rng(10).standard_normal((50, 100))
+    lr = np.tile(rate if logged else np.nan, (50, 100 if not logged else 1))
+    found = measure_harm(Curves.of_accuracy(level + noise, lr=lr))
+    assert np.median(found["drop_high"].to_numpy()) < 0.006
+    assert (found["harm_p"].to_numpy() <= 0.05).mean() <= 0.1
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6, 0.9])
+@pytest.mark.parametrize("name", ["step", "two steps", "cosine", "long"])
+def test_flat_curves_of_several_segments_or_of_great_length_seldom_fall(
+    name, correlation, simulation
+):
+    num_epochs = 500 if name == "long" else 90
+    part = np.arange(num_epochs) / num_epochs
+    rate = {
+        "step": np.where(part < 0.5, 1, 0.1),
+        "two steps": np.select([part < 0.5, part < 0.75], [1.0, 0.1], 0.01),
+        "cosine": 1.001 + np.cos(np.pi * part),
+        "long": np.ones(num_epochs),
+    }[name]
+    noise = ar1(simulation([11, num_epochs]), (500, num_epochs), correlation).astype(float)
+    found = measure_harm(Curves.of_accuracy(0.9 + 0.01 * noise, lr=np.tile(rate, (500, 1))))
+    assert (found["harm_p"] <= 0.05).sum() <= stats.binom.isf(1e-3, 500, 0.05)

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from analysis import analyze
-from analysis.calibration.simulate import Scenario, ar1, simulate
+from analysis.calibration.simulate import Scenario, simulate
 from analysis.curves import Curves, curves
 from analysis.measures.cutoffs import shipped
 from analysis.measures.harm import fall_of_seeds, measure_harm
@@ -13,8 +13,7 @@ from analysis.measures.overfitting import measure_overfitting
 from analysis.page.findings import overfitting_sentences
 from analysis.results import _means
 from analysis.sources.store import derive
-from analysis.stats.intervals import mean_interval
-from analysis.stats.windows import theil_sen, window_length
+from analysis.stats.windows import window_length
 from tests.support.simulated import Curve, Sweep, early_stopping_like, spec
 
 
@@ -198,25 +197,6 @@ def test_one_seed_has_its_own_limits(tmp_path):
     assert row["drop_low"] <= row["drop"] <= row["drop_high"]
     assert row["gap_low"] < row["gap"] < row["gap_high"]
     assert row["final_accuracy_low"] is None  # one seed says nothing about others
-
-
-def test_the_slope_of_a_straight_line_is_found_and_five_epochs_are_needed():
-    line = np.linspace(0.8, 0.818, 10)[None]
-    slope, error, df = theil_sen(line)
-    assert slope[0] == pytest.approx(0.002)
-    assert error[0] == pytest.approx(0, abs=1e-12)
-    assert df == 8
-    assert np.isnan(theil_sen(line[:, :4])[0]).all()
-
-
-@pytest.mark.parametrize("correlation", [0.0, 0.3])
-@pytest.mark.parametrize("num_epochs", [6, 20])
-def test_the_interval_of_a_slope_covers_it(num_epochs, correlation):
-    noise = 0.01 * ar1(np.random.default_rng(0), (1500, num_epochs), correlation).astype(float)
-    slope, error, df = theil_sen(0.001 * np.arange(num_epochs) - noise)
-    low, high = mean_interval(slope, error, df)
-    assert slope.mean() == pytest.approx(0.001, abs=3e-4)
-    assert 0.91 < np.mean((low <= 0.001) & (high >= 0.001)) < 0.99
 
 
 def test_a_rise_of_the_loss_is_told_apart_from_that_of_the_refined_loss():

@@ -73,6 +73,8 @@ def test_a_store_and_the_tidy_frame_of_it_give_the_same_estimates(tmp_path):
         pl.col("train_eval_accuracy").alias("train_accuracy"),
         pl.col("train_eval_loss").alias("train_loss"),
         pl.col("train_eval_n").alias("num_train_eval"),
+        pl.col("train_accuracy").alias("train_accuracy_running"),
+        pl.col("train_loss").alias("train_loss_running"),
     )
     found = analyze(curves.sample(fraction=1.0, shuffle=True, seed=3))
     made = [name for name in estimates() if found.trials.schema.get(name, pl.String).is_numeric()]

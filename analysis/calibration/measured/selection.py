@@ -20,8 +20,6 @@ from analysis.causes.replay import BASELINE, Policy, replay
 from analysis.curves import Curves, Floats
 from analysis.measures.best_epoch import measure_best_epoch
 from analysis.stats.best_set import block_deviations, tied_with_best
-from analysis.stats.intervals import mean_interval
-from analysis.stats.windows import theil_sen
 
 SEED = 20260201
 NUM_BLOCKS = 20
@@ -225,25 +223,6 @@ def tied_configurations(rng: np.random.Generator) -> Table:
     return "Configurations tied with the best, n = 1,000", head, rows
 
 
-def slopes(rng: np.random.Generator) -> Table:
-    """The slope of a line that rises by 0.1 pp an epoch, over its last third."""
-    rows = []
-    for T in (15, 20, 30, 60, 120):
-        for correlation in (-0.3, 0.0, 0.3, 0.6, 0.9):
-            noise = 0.01 * ar1(rng, (4000, T), correlation).astype(float)
-            trained = np.broadcast_to(0.9 + 0.001 * np.arange(T), noise.shape)
-            gap = (trained - (0.9 + noise))[:, T - T // 3 :]
-            slope, error, df = theil_sen(gap)
-            low, high = mean_interval(slope, error, df)
-            covered = np.mean((low <= 0.001) & (high >= 0.001))
-            rows.append(
-                f"{T} | {T // 3} | {correlation} | {bias(slope - 0.001)} | "
-                f"{slope.std() / PP:.3f} | {np.median(high - low) / 2 / PP:.3f} | {covered:.3f}"
-            )
-    head = "T | epochs used | AR | bias, pp an epoch | SD | median half width | coverage"
-    return "Slope over the last third, jitter of 1 pp", head, rows
-
-
 def regrets(rng: np.random.Generator) -> Table:
     """Regret of stopping rules against its truth."""
     rules = [
@@ -319,5 +298,5 @@ def _kept(made: Curves, rule: Policy) -> NDArray[np.int64]:
 
 
 if __name__ == "__main__":
-    tables = {0: best, 1: tied_sets, 2: winners, 3: tied_configurations, 4: slopes, 6: regrets}
+    tables = {0: best, 1: tied_sets, 2: winners, 3: tied_configurations, 6: regrets}
     write_all(tables, SEED)
