@@ -21,6 +21,7 @@ from analysis.measures.run_rise import measure_run_rise
 from analysis.measures.within_run import measure_within_run, of_several_runs
 from analysis.sources import censoring
 from analysis.sources.axes import Axis, axes_of, points
+from analysis.sources.example_order import order_quality, order_ratio_of
 from analysis.sources.frames import Source, open_sources, read_sources
 from analysis.sources.store import class_counts
 from analysis.stats.intervals import mean_interval, pooled_df
@@ -126,6 +127,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     completed = trials.filter(pl.col("outcome") == "completed")
     used = pl.col("trial_id").is_in(completed["trial_id"].implode())
     raw = epochs.filter((pl.col("weights_kind") == "raw") & used)
+    ratio = order_ratio_of(parts, completed["trial_id"].to_list())
+    trials = trials.with_columns(pl.lit(ratio, pl.Float64).alias("order_ratio"))
     components, *measures = _per_trial(raw, completed)
     pairs = completed.select("trial_id", "config_id")
     crossfit, of_seeds = measure_harm_of_seeds(raw, pairs)
@@ -168,7 +171,13 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         epochs=ordered("epochs", epochs),
         effects=paired_effects(paired, configurations, labels, axes),
         causes=causes(record, compared, epochs, raw, labels, names, classes),
-        quality=pl.concat([quality, _not_recorded(epochs)]),
+        quality=pl.concat(
+            [
+                quality,
+                _checks(order_quality(ratio, completed.height)),
+                _not_recorded(epochs),
+            ]
+        ),
         stores=stores,
     )
 
@@ -201,15 +210,18 @@ def _not_recorded(epochs: pl.DataFrame) -> pl.DataFrame:
     raw = told.filter(pl.col("weights_kind") == "raw")
     without = raw.group_by("trial_id").agg(pl.col(list(EVIDENCE)).null_count() == pl.len())
     counts = without.select(pl.col(list(EVIDENCE)).sum()).row(0)
-    return pl.DataFrame(
+    return _checks(
         [
             (f"trials without {words}", count, loss)
             for (words, loss), count in zip(EVIDENCE.values(), counts, strict=True)
             if count
-        ],
-        schema={"check": pl.String, "count": pl.Int64, "detail": pl.String},
-        orient="row",
+        ]
     )
+
+
+def _checks(rows: list[tuple[str, int, str]]) -> pl.DataFrame:
+    names = {"check": pl.String, "count": pl.Int64, "detail": pl.String}
+    return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]:

@@ -4,6 +4,7 @@ On a full factorial the functional analysis of variance is exact. Where cells ar
 a regression instead (causes/unbalanced.py) beside the largest full sub-grid, and both say so.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ Row = dict[str, Any]
 _TAIL = (1 - LEVEL) / 2
 _MAX_NAMED = 5
 _NUM_NODES = 200  # values of the noise that limits are averaged over
+_MAX_CELLS = 5  # for each trial; a grid of more is not what was searched
 
 ANOVA = "anova"
 TOP_AS_ERROR = "anova, highest interaction as error"
@@ -62,6 +64,8 @@ def attribute(table: pl.DataFrame, axes: Sequence[str], response: str) -> pl.Dat
     names = list(levels)
     if not names:
         return _null(response, "no axis has two levels")
+    if too_many := _too_many_cells(table, levels):
+        return _null(response, too_many)
     Y, seeds, crossed = _array(table, levels, response)
     if not np.isfinite(Y).any():
         return _null(response, "no trial has a value")
@@ -98,6 +102,19 @@ def _null(response: str, reason: str) -> pl.DataFrame:
 def _remark(rows: pl.DataFrame, words: str, method: str = "") -> pl.DataFrame:
     reason = pl.concat_str(pl.lit(words), "reason", separator="; ", ignore_nulls=True)
     return rows.with_columns(reason.alias("reason"), (pl.col("method") + method).alias("method"))
+
+
+def _too_many_cells(table: pl.DataFrame, levels: dict[str, list[Any]]) -> str | None:
+    """Why a random search has no shares: nearly all cells of its grid are empty."""
+    num_cells = math.prod(len(of_axis) for of_axis in levels.values())
+    if num_cells <= _MAX_CELLS * table.height:
+        return None
+    most = sorted(levels, key=lambda name: len(levels[name]), reverse=True)
+    words = first_few([f"{name} has {len(levels[name])} levels" for name in most], 3)
+    return (
+        f"{table.height} trials are too few for a grid of {num_cells:,} cells ({words}): shares "
+        f"need fewer levels, or a trial in at least every {_MAX_CELLS}th cell"
+    )
 
 
 def _missing(Y: Floats, levels: dict[str, list[Any]]) -> str:

@@ -1,7 +1,9 @@
 """What each knob did: the paired difference of every level of an axis against its first level.
 
 Trials are paired over the seed and over all other axes. They share one validation set, whose error
-therefore cancels in a difference and is not added to it.
+therefore cancels in a difference and is not added to it. One seed's differences in several slices
+are much alike, so the limits rest on the spread between seeds: a slice more is no new evidence of
+what another seed would give.
 """
 
 from collections.abc import Sequence
@@ -100,25 +102,33 @@ def _given(by: Sequence[str]) -> pl.Expr:
 
 
 def _differences(pairs: pl.DataFrame, others: list[str], by: list[str]) -> pl.DataFrame:
-    """Mean paired differences with Student's limits."""
+    """Mean paired differences with Student's limits, whose error is clustered by seed."""
     change = [(pl.col(name) - pl.col(f"{name}_0")).cast(pl.Float64) for name in DIFFERENCES]
-    long = pairs.select(*by, _given(others).alias("slice"), *change).unpivot(
-        index=[*by, "slice"], variable_name="response", value_name="difference"
+    long = pairs.select(*by, "seed", _given(others).alias("slice"), *change).unpivot(
+        index=[*by, "seed", "slice"], variable_name="response", value_name="difference"
     )
-    stats = (
+    of_seeds = (
         long.drop_nulls("difference")
-        .group_by(*by, "response", maintain_order=True)
-        .agg(
-            pl.col("difference").mean().alias("estimate"),
-            (pl.col("difference").std() / pl.len().sqrt()).alias("se"),
-            pl.len().cast(pl.Int64).alias("num_pairs"),
-            pl.col("slice").n_unique().cast(pl.Int64).alias("num_slices"),
-        )
+        .group_by(*by, "response", "seed", maintain_order=True)
+        .agg(pl.col("difference").sum().alias("total"), pl.len().alias("num"), pl.col("slice"))
     )
-    # Pairs that agree to the last example tell nothing about their spread: no limits then.
+    num, estimate = pl.col("num").sum(), pl.col("total").sum() / pl.col("num").sum()
+    apart = (pl.col("total") - pl.col("num") * estimate).pow(2).sum()
+    # Seeds with more pairs than others count as fewer seeds.
+    effective = num.cast(pl.Float64).pow(2) / pl.col("num").cast(pl.Float64).pow(2).sum()
+    stats = of_seeds.group_by(*by, "response", maintain_order=True).agg(
+        estimate.alias("estimate"),
+        pl.when(pl.len() > 1)
+        .then((apart * pl.len() / (pl.len().cast(pl.Int64) - 1)).sqrt() / num)
+        .alias("se"),
+        (effective - 1).clip(1).alias("df"),
+        num.cast(pl.Int64).alias("num_pairs"),
+        pl.col("slice").explode().n_unique().cast(pl.Int64).alias("num_slices"),
+    )
+    # Seeds that agree to the last example tell nothing about their spread: no limits then.
     stats = stats.with_columns(pl.when(pl.col("se") > 1e-12).then(pl.col("se")))
     low, high = mean_interval(
-        stats["estimate"].to_numpy(), stats["se"].to_numpy(), stats["num_pairs"].to_numpy() - 1
+        stats["estimate"].to_numpy(), stats["se"].to_numpy(), stats["df"].to_numpy()
     )
     return (
         stats.with_columns(

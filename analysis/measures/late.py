@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.curves import Curves, Floats, nan_to_null
 from analysis.stats.memory import KINDS, NODES, correlation, critical, fit, shares
-from analysis.stats.segments import rate_falls
+from analysis.stats.segments import distinct_rows, rate_falls
 from analysis.stats.trend import usable_segments
 from analysis.stats.windows import MIN_SLOPE, theil_sen, window_length
 
@@ -33,9 +33,9 @@ def late_trend(trials: Curves) -> pl.DataFrame:
     labels = usable_segments(trials)
     num, num_epochs = labels.shape
     found = np.full((3, num), np.nan)
-    distinct, which = np.unique(labels, axis=0, return_inverse=True)
+    distinct, which = distinct_rows(labels)
     for place, row in enumerate(distinct):
-        rows = np.flatnonzero(which.reshape(-1) == place)
+        rows = np.flatnonzero(which == place)
         found[:, rows] = _late(trials.val_accuracy[rows], row)
     slope, low, gain = found
     known = np.isfinite(trials.lr).any(axis=1)

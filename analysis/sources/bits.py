@@ -27,7 +27,7 @@ def dealt(curves: pl.DataFrame) -> pl.DataFrame:
     rest = curves.drop(COLUMN)
     if "val_block_n" in rest.columns or not {"trial_id", "epoch"} <= set(rest.columns):
         return rest
-    right = _matrix(curves)
+    right = matrix(curves)
     num = right.shape[1]
     order = np.random.default_rng(0).permutation(num)
     blocks = [order[first::NUM_BLOCKS] for first in range(min(NUM_BLOCKS, num))]
@@ -42,8 +42,8 @@ def dealt(curves: pl.DataFrame) -> pl.DataFrame:
     return rest.with_columns(column for column in made if column.name not in rest.columns)
 
 
-def _matrix(curves: pl.DataFrame) -> NDArray[np.bool_]:
-    """(rows, n)."""
+def matrix(curves: pl.DataFrame) -> NDArray[np.bool_]:
+    """Which examples were right in every row, (rows, n). Raises: InputError as `dealt`."""
     lists = curves[COLUMN]
     if lists.dtype == pl.String:  # a list in a CSV file
         lists = lists.str.json_decode(pl.List(pl.Int64))

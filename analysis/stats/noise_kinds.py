@@ -162,11 +162,9 @@ def simulated(num: int, num_epochs: int, kind: int, seed: int) -> NDArray[np.flo
     if not r:
         return fresh
     fresh[:, 1:] *= np.float32(np.sqrt(1 - r**2))
-    slow = np.asarray(lfilter([1.0], [1.0, -r], fresh, axis=1), np.float32)
-    if not white:
-        return slow
+    slow = np.asarray(lfilter([1.0], [1.0, -r], fresh, axis=1))
     beside = rng.standard_normal((num, num_epochs), dtype=np.float32)
-    return np.float32(np.sqrt(1 - white)) * slow + np.float32(np.sqrt(white)) * beside
+    return (np.sqrt(1 - white) * slow + np.sqrt(white) * beside).astype(np.float32)
 
 
 def _backfilled(labels: Labels) -> Labels:

@@ -31,7 +31,7 @@ from analysis.stats.memory import (
     shares,
     simulated,
 )
-from analysis.stats.segments import Labels, segments, settled
+from analysis.stats.segments import Labels, distinct_rows, segments, settled
 from analysis.stats.windows import window_means
 
 LEVEL = 0.05  # of the test and of each one-sided limit
@@ -125,9 +125,9 @@ def rises_within(values: Floats, segment: Labels, used: Labels, length: int | No
     """
     out = Rise(*(np.full(len(values), np.nan) for _ in Rise._fields))
     designs = np.concatenate([segment, used], axis=1)
-    distinct, which = np.unique(designs, axis=0, return_inverse=True)
+    distinct, which = distinct_rows(designs)
     for number, design in enumerate(distinct):
-        rows = np.flatnonzero(which.reshape(-1) == number)
+        rows = np.flatnonzero(which == number)
         of_segment, of_used = np.split(design, 2)
         known = np.flatnonzero(of_segment >= 0)
         step = max(-(-len(known) // _MAX_POINTS), 1)
@@ -191,20 +191,32 @@ def _rises(values: Floats, segment: Labels, stretches: list[Labels], length: int
 
 
 def _level_of_best(means: Floats, whole: NDArray[np.bool_], length: int) -> Floats:
-    """The mean of the window beside which the means are smallest. (N, W) -> (N,)."""
-    num = means.shape[1]
-    places = np.arange(num)
-    total, known = np.zeros_like(means), np.zeros(num)
+    """The mean of the window that is best by what lies beside it. (N, W) -> (N,).
+
+    That is the mean of both neighbours. A window with one of them is as good as a line through the
+    next two has it, but no better than it is itself: it may be the end of a steep slope.
+    """
+    sides, lines = [], []
     for shift in (-length, length):
-        other = np.clip(places + shift, 0, num - 1)
-        # Within one segment: both windows and all between them are whole.
-        inside = (other == places + shift) & whole & whole[other] & whole[(places + other) // 2]
-        total += np.where(inside, means[:, other], 0.0)
-        known += inside
-    beside = np.where(known > 0, total / np.maximum(known, 1), means)
-    # What has a neighbour on one side alone may be steep: it is no better than it is itself.
-    score = np.where(whole, np.where(known == 2, beside, np.maximum(beside, means)), np.inf)
-    return means[np.arange(len(means)), score.argmin(axis=1)]
+        near, there = _beside(means, whole, shift)
+        far, as_well = _beside(means, whole, 2 * shift)
+        sides.append(np.where(there, near, np.nan))
+        lines.append(np.where(there & as_well, np.maximum(2 * near - far, means), np.nan))
+    both = (sides[0] + sides[1]) / 2
+    one = np.where(np.isnan(sides[0]), lines[1], lines[0])
+    score = np.where(np.isnan(both), np.where(np.isnan(one), means, one), both)
+    best = np.where(whole, score, np.inf).argmin(axis=1)
+    return means[np.arange(len(means)), best]
+
+
+def _beside(
+    means: Floats, whole: NDArray[np.bool_], shift: int
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """The means of other windows, and whether they lie in the same segment. (N, W), (W,)."""
+    places = np.arange(means.shape[1])
+    other = np.clip(places + shift, 0, len(places) - 1)
+    between = whole[(places + other) // 2]
+    return means[:, other], (other == places + shift) & whole & whole[other] & between
 
 
 # --- what noise alone does

@@ -1,6 +1,9 @@
 """Variance shares: exact by hand, adding up, covering, and plain about what is missing."""
 
 import itertools
+import subprocess
+import sys
+import time
 
 import numpy as np
 import polars as pl
@@ -186,6 +189,48 @@ def test_replicates_of_their_own_in_each_cell_are_not_taken_for_shared_seeds():
     found = attribute(rows, AXES[:2], "y")
     assert found.filter(kind="seed").is_empty()
     assert row(found, "noise")["df"] == 18
+
+
+@pytest.mark.parametrize(("num_trials", "num_axes"), [(30, 5), (100, 5), (400, 2), (60, 12)])
+def test_a_random_search_is_refused_with_its_reason_in_no_time(num_trials, num_axes):
+    rng = np.random.default_rng(6)
+    axes = [f"axis_{number}" for number in range(num_axes)]
+    drawn = {name: [f"{value:.6f}" for value in rng.random(num_trials)] for name in axes}
+    rows = pl.DataFrame({**drawn, "seed": 0, "y": rng.normal(size=num_trials)})
+    started = time.process_time()
+    (found,) = attribute(rows, axes, "y").iter_rows(named=True)
+    assert time.process_time() - started < 1
+    assert found["share"] is None
+    assert f"{num_trials} trials are too few for a grid of" in found["reason"]
+    assert f"axis_0 has {num_trials} levels" in found["reason"]
+
+
+def test_analyzing_a_random_search_takes_seconds_and_little_memory():
+    """100 trials, 5 hyperparameters of their own each: below 10 s and 1 GB."""
+    program = """
+import resource
+import numpy as np
+import polars as pl
+from analysis import analyze
+
+rng, T = np.random.default_rng(0), 40
+trials = [
+    pl.DataFrame({"trial_id": str(i), "epoch": np.arange(1, T + 1)}).with_columns(
+        pl.Series("val_accuracy", rng.binomial(1000, 0.9, T) / 1000),
+        *[pl.lit(value).alias(f"h{number}") for number, value in enumerate(rng.random(5))],
+        num_val=1000,
+    )
+    for i in range(100)
+]
+found = analyze(pl.concat(trials))
+assert found.attribution["reason"].str.contains("too few for a grid").all()
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / 1e6)
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    seconds, gigabytes = map(float, done.stdout.split())
+    assert seconds < 10
+    assert gigabytes < 1
 
 
 @pytest.mark.parametrize("missing", [False, True])

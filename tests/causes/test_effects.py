@@ -84,6 +84,41 @@ def test_the_interval_of_a_paired_difference_covers():
     assert abs(covered - 0.95) < 2.5 * np.sqrt(0.05 * 0.95 / 100)
 
 
+@pytest.mark.parametrize("alike", [0.45, 0.97])
+@pytest.mark.parametrize(("num_seeds", "num_slices"), [(3, 12), (5, 4)])
+def test_limits_cover_where_a_seed_does_alike_in_all_slices(
+    alike, num_seeds, num_slices, simulation
+):
+    """The differences of one seed in different slices correlate. At each of 400 learning rates
+    the batch size does the same: 2."""
+    rates = [str(rate) for rate in range(400)]
+    axes = [
+        axis("batch_size", "32", "512"),
+        axis("learning_rate", *rates),
+        axis("width", *map(str, range(num_slices))),
+    ]
+    rng = simulation([21, num_seeds])
+    of_seed = np.sqrt(alike) * rng.normal(size=(400, num_seeds))
+    own = np.sqrt(1 - alike) * rng.normal(size=(400, num_seeds, num_slices))
+
+    def value(point, seed):
+        if point["batch_size"] == "32":
+            return 0.0
+        rate = int(point["learning_rate"])
+        return 2.0 + of_seed[rate, seed] + own[rate, seed, int(point["width"])]
+
+    trials, jitter, labels = table(axes, num_seeds, value)
+    # The other axes' effects are not asked for: they have one level each.
+    asked = [axes[0], *(Axis(other.name, other.levels[:1], other.labels[:1]) for other in axes[1:])]
+    found = paired_effects(trials, jitter, labels, asked)
+    found = of(found, response="final_accuracy", scope="pooled")
+    assert found.height == 400
+    assert set(found["num_pairs"]) == {num_seeds * num_slices}
+    covered = found.filter(pl.col("low") < 2, pl.col("high") > 2).height / 400
+    # 0.93 to 0.98, and three standard errors.
+    assert 0.93 - 3 * np.sqrt(0.07 * 0.93 / 400) < covered < 0.98 + 3 * np.sqrt(0.02 * 0.98 / 400)
+
+
 def test_batch_size_is_never_a_marginal_effect():
     axes = [
         axis("batch_size", "32", "512"),

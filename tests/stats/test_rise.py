@@ -153,3 +153,23 @@ def test_the_section_of_the_page_has_every_schedule_with_its_worst_cell(simulati
     of_flat = [row for row in rows if row["schedule"] == "flat" and row["claim"].startswith("low")]
     worst = max(row["rate"] for row in of_flat)
     assert f"| flat | lower limit above the truth | {len(of_flat)} | {100 * worst:.1f}" in text
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_estimate_is_near_the_true_rise_on_average(schedule):
+    for rise in (0.0, 0.1, 0.3):
+        loss, rates, true = history(
+            np.random.default_rng(10), 60, 100, schedule, noise=0.01, correlation=0.5, rise=rise
+        )
+        assert loss_rises(loss, rates).rise.mean() == pytest.approx(true, abs=0.015)
+
+
+def test_a_loss_that_is_best_at_its_beginning_rises_from_there():
+    rng = np.random.default_rng(11)
+    loss = (4 + 1.2 * (1 - np.exp(-np.arange(50) / 10))) * (
+        1 + 0.01 * rng.standard_normal((50, 50))
+    )
+    found = loss_rises(loss)
+    true = 5.2 / (4 + 1.2 * (1 - np.exp(-0.05)))
+    assert found.rise.mean() == pytest.approx(true - 1, abs=0.02)
+    assert (found.low > 0.05).mean() >= 0.9

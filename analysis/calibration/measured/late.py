@@ -12,7 +12,7 @@ from analysis.measures.late import late_trend
 from analysis.verdicts.margins import Margins
 
 SEED = 20260404
-_NUM = 2000  # curves a cell
+_NUM = 500  # curves a cell
 _CORRELATIONS = (0.0, 0.6, 0.9)
 
 # What a curve does after it has learnt, and its learning rate, by the part of training.

@@ -67,9 +67,9 @@ def rates(num_epochs: int, sweep: int) -> Callable[[np.random.Generator], Table]
 
     def table(rng: np.random.Generator) -> Table:
         time = np.arange(1, num_epochs + 1)
-        past = np.clip((time - 0.3 * num_epochs) / (0.7 * num_epochs), 0, 1)
+        past: Floats = np.clip((time - 0.3 * num_epochs) / (0.7 * num_epochs), 0, 1).astype(float)
         means = window_means(past[None], window_length(num_epochs))[0]
-        past = past / (means[-1] - means.min())
+        past = past / float(means[-1] - means.min())
         labels = np.where(time <= max(3, np.ceil(0.15 * num_epochs)), -1, 0)
         num = NUM_CURVES if sweep > 1 else NUM_CURVES // 2
         rows: list[str] = []

@@ -136,7 +136,7 @@ def paired(rng: np.random.Generator) -> Table:
     labels = labels.with_row_index("config_id").with_columns(pl.col("config_id").cast(pl.String))
     spread = labels.select("config_id", pl.lit(1.0).alias("hf_var"), pl.lit(30.0).alias("hf_df"))
     rows = []
-    for of_seed, of_slice in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)):
+    for of_seed, of_slice in ((0.0, 0.0), (1.0, 0.0), (4.0, 0.0), (0.0, 1.0)):
         noise = rng.standard_normal((2, len(held), len(slices), 3))
         noise += of_seed * rng.standard_normal((2, len(held), 1, 3))
         of_slices = of_slice * rng.standard_normal((2, 1, len(slices), 1))
