@@ -292,6 +292,7 @@ def _configurations(
         & ~pl.col("learnt_nothing"),
         num_seeds=pl.col("num_completed"),
         num_classes=pl.lit(classes),
+        order_ratio=pl.lit(trials["order_ratio"].max(), pl.Float64),
     )
     return censoring.labelled(judged, censoring.whole_configuration())
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.measures.harm import MIN_SEEDS
+from analysis.stats.example_order import MOST
 from analysis.verdicts.margins import Margins
 
 Floats = NDArray[np.float64]
@@ -33,6 +34,8 @@ _READ = {
     "measures.within_run": (
         *("within_drop", "within_drop_low", "within_drop_high", "within_drop_p"),
     ),
+    # Above MOST, examples that lie beside each other move together: they are not independent.
+    "sources.example_order": ("order_ratio",),
     "measures.likely_fall": ("likely_drop_low", "likely_drop_high", "likely_drop_p"),
     "measures.run_rise": (
         *("run_loss_rise", "run_loss_rise_low", "run_loss_rise_high", "run_loss_rise_p"),
@@ -160,6 +163,12 @@ def with_claims(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
             "set_most": the_set.most,
         }
     rows = rows.with_columns(pl.Series(name, x).fill_nan(None) for name, x in columns.items())
+    # What rests on independent examples is not claimed where they move together.
+    together = (pl.col("order_ratio") > MOST).fill_null(value=False)
+    rows = rows.with_columns(
+        pl.when(~together).then(name).alias(name)
+        for name in ("optimizer_p", "some_optimizer_p", "calm_p", "set_most", "within_drop_p")
+    )
     spiky = pl.col("hf_var") > m.spikes * pl.col("spikeless_sd") ** 2
     spiky &= pl.col("hf_df") >= _MIN_SPIKY_DF
     rows = rows.with_columns(

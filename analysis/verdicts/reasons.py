@@ -7,6 +7,7 @@ import polars as pl
 from scipy import stats
 
 from analysis.labels import Noise, Overfit, Status
+from analysis.stats.example_order import MOST
 from analysis.stats.trend import MIN_POINTS
 from analysis.verdicts.margins import Margins
 from analysis.verdicts.templates import Rule, first
@@ -225,6 +226,12 @@ def _noise_rules(m: Margins) -> list[Rule]:
         (
             label == Noise.SOME_OPTIMIZER,
             f"The network itself moves: {_JITTER}; {_CAN}, so {own}; {blocks}.",
+        ),
+        (
+            suffices & (pl.col("order_ratio") > MOST),
+            f"No evidence that the network moves by itself: {_JITTER}; validation examples that "
+            "lie beside each other move together, so the set holds fewer independent ones than "
+            "its {val_n:count}, and can make more than these would.",
         ),
         (
             suffices & pl.col("set_most").is_not_null(),

@@ -128,7 +128,7 @@ def _noise(m: Margins, used: str) -> pl.Expr:
         & (pl.col("status") != Status.STILL_LEARNING)
     )
     # No evidence that the network moves by itself: the set alone makes, or can make, all of it.
-    of_the_set = (pl.col("pop_high") < square) | pl.col("set_most").is_not_null()
+    of_the_set = (pl.col("pop_high") < square) | pl.col("set_sd_most").is_not_null()
     return _first(
         (optimizer & validation_set, Noise.BOTH),
         (optimizer, Noise.OPTIMIZER),

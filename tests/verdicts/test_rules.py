@@ -135,6 +135,7 @@ def test_a_quiet_trial_is_ok_does_not_overfit_and_has_no_noise():
         ({"hf_var": 0.01**2, **NO_BLOCKS}, "noise", "undetermined"),
         ({"hf_var": 0.01**2, "set_sd_most": 0.011, **NO_BLOCKS}, "noise", "set suffices"),
         ({"hf_var": 0.01**2, "set_sd_most": 0.002, **NO_BLOCKS}, "noise", "optimizer"),
+        ({"hf_var": 0.01**2, "set_sd_most": 0.002, "order_ratio": 2.0}, "noise", "set suffices"),
         ({"hf_var": 0.01**2, "set_sd_most": 0.008, **NO_BLOCKS}, "noise", "some optimizer"),
         ({"hf_var": 0.01**2, "fin_sd_most": 0.002, **NO_BLOCKS}, "noise", "optimizer"),
         ({"hf_var": 0.01**2, "fin_sd_least": 0.008, **NO_BLOCKS}, "noise", "validation set"),
