@@ -136,7 +136,8 @@ def main(argv: list[str] | None = None) -> None:
         rows = {
             part: json.loads((args.parts / f"{part}.json").read_text("utf-8")) for part in PARTS
         }
-        _write(args.page, page(rows))
+        scale = "" if args.scale == 1 else f" --scale {args.scale:g}"
+        _write(args.page, page(rows, f"python -m analysis.calibration{scale}"))
         told = json.dumps(summary(rows), indent=1, ensure_ascii=False) + "\n"
         _write(args.out / "page" / "error_rates.json", told)
         figure(rows["power"]).save(args.page.with_name(FIGURE))
