@@ -15,7 +15,7 @@ from analysis.stats.likely_falls import LEVEL, likely_falls
 from analysis.stats.windows import window_length, window_means
 
 SEED = 20261102
-NUM_CURVES = 1000
+NUM_CURVES = 400
 SD = 0.006  # of the noise of an epoch
 FALLS = (0.0, 0.011, 0.018, 0.028)  # between window means
 Noise: TypeAlias = Callable[[np.random.Generator, tuple[int, int]], Floats]
@@ -71,7 +71,7 @@ def rates(num_epochs: int, sweep: int) -> Callable[[np.random.Generator], Table]
         means = window_means(past[None], window_length(num_epochs))[0]
         past = past / float(means[-1] - means.min())
         labels = np.where(time <= max(3, np.ceil(0.15 * num_epochs)), -1, 0)
-        num = NUM_CURVES if sweep > 1 else NUM_CURVES // 2
+        num = NUM_CURVES if sweep > 1 else NUM_CURVES // 4
         rows: list[str] = []
         for name, noise in NOISES.items():
             told: list[str] = []
@@ -96,5 +96,5 @@ def rates(num_epochs: int, sweep: int) -> Callable[[np.random.Generator], Table]
 
 
 if __name__ == "__main__":
-    cells = [(60, 1), (60, 20), (60, 500), (30, 20), (120, 20)]
+    cells = [(60, 20), (60, 400), (120, 20), (30, 20), (60, 1)]
     write_all({number: rates(*cell) for number, cell in enumerate(cells)}, SEED)
