@@ -113,6 +113,7 @@ def _train_trial(
 ) -> None:
     if sender is not None:
         sender.start(trial.trial_id)
+    asking = False
     try:
         checkpointer = _checkpointer(trial, resumable, given.checkpoints, group, sender)
 
@@ -120,6 +121,7 @@ def _train_trial(
             return {"seconds": checkpointer.seconds, "node": platform.node()}
 
         def between(row: dict[str, Any]) -> None:
+            nonlocal asking
             if sender is not None and ask is not None:
                 sender.hand_over()  # a trial that is stopped sends nothing any more
                 measured = {
@@ -127,7 +129,9 @@ def _train_trial(
                     "val_accuracy": row["val_correct"] / row["val_n"],
                     "val_loss": row["val_loss_sum"] / row["val_n"],
                 }
+                asking = True
                 ask(trial.trial_id, measured | spent())
+                asking = False
 
         data, placed = _placed(given.data.hex(), given.data, group.device)
         outcome = train(
@@ -145,7 +149,9 @@ def _train_trial(
             sender.emit if sender else lambda row: None,
             between,
         )
-    except Exception as error:
+    except BaseException as error:  # a model may call sys.exit
+        if asking and isinstance(error, SystemExit):
+            raise  # Tune ends the thread of a trial that it has stopped
         if is_transient(error):
             raise  # the recorder counts a claimed trial that did not end as one more attempt
         rank = f"rank {group.rank} on " if group.world_size > 1 else "on "
@@ -154,8 +160,9 @@ def _train_trial(
         if group.world_size > 1 or broke_the_gpu(error):
             # The others may wait for this one inside a collective operation, so the whole group
             # starts again without the trial; so does a process whose GPU would fail every trial
-            # that follows. Otherwise a worker that is alone goes on with the next.
-            raise
+            # that follows. Otherwise a worker that is alone goes on with the next. The line goes
+            # instead of the error: Ray sends it, and could not send every error.
+            raise RuntimeError(line) from error
         return
     if sender is not None:
         columns = outcome._asdict()

@@ -42,6 +42,29 @@ class Faulty(Unlucky):
         return super().forward(x)
 
 
+class Leave(BaseException):
+    """No `Exception`, and one that can't be unpickled."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+class Quitting(Unlucky):
+    """Leaves as a script does: by its words at width 11, with 0 at 12, as at Ctrl-C at 14, and by
+    an error of its own at 15."""
+
+    def forward(self, x):
+        ways = {
+            11: SystemExit("no such configuration"),
+            12: SystemExit(0),
+            14: KeyboardInterrupt("stop"),
+            15: Leave("this", "that"),
+        }
+        if self.training and self.width in ways:
+            raise ways[self.width]
+        return self.layer(x)
+
+
 class Asserting(Unlucky):
     """Fails an assert on its GPU at width 13, in earnest."""
 
@@ -174,6 +197,7 @@ def load_broken(folder):
 
 unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
 faulty = Task(load_odd, lambda trial, data: Faulty(trial.width))
+quitting = Task(load, lambda trial, data: Quitting(trial.width))
 asserting = Task(load, lambda trial, data: Asserting(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
 patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
