@@ -1,7 +1,6 @@
 """What a sweep will do, said before anything starts: where, in which packs, for how long."""
 
-from raysweep.cluster import capacity, preflight
-from raysweep.cluster import connect as cluster
+from raysweep.cluster import capacity, connect, preflight
 from raysweep.planning import packs
 from raysweep.planning.budget import Budget
 from raysweep.planning.grid import Trial
@@ -23,12 +22,12 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
     lines.append(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
     lines.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
 
-    running = cluster.running_address(address)
+    running = connect.running_address(address)
     if running:
-        with cluster.connect(address) as connected:
-            nodes, growing = connected.nodes, cluster.autoscaled()
+        with connect.connect(address) as connected:
+            nodes, growing = connected.nodes, connect.autoscaled()
     else:
-        nodes, growing = (cluster.local_node(),), False
+        nodes, growing = (connect.local_node(),), False
     slots = capacity.slots(spec.resources, nodes, growing=growing)
     where = f"cluster at {running}" if running else "a Ray that the sweep starts on this machine"
     lines.append(f"{where}:")

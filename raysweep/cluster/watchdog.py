@@ -7,8 +7,7 @@ from typing import Any
 
 import ray
 
-from raysweep.cluster import capacity, preflight, ray_internals
-from raysweep.cluster import connect as cluster
+from raysweep.cluster import capacity, connect, preflight, ray_internals
 from raysweep.errors import RaysweepError
 from raysweep.recording.state import Progress
 from raysweep.spec import Resources
@@ -74,7 +73,7 @@ class Watchdog:
         self._looked_at = now
         for group in ray_internals.orphaned_groups():
             ray_internals.remove_group(group)
-        nodes = cluster.nodes()
+        nodes = connect.nodes()
         self.slots = capacity.slots(self._resources, nodes, growing=True)
         self._check_new_nodes()
         seen = (progress.done, progress.running, len(progress.failures), progress.num_rows)

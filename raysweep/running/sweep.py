@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import importlib
-import os
 import shutil
 import tempfile
 import threading
@@ -17,8 +16,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysweep.cluster import capacity, preflight
-from raysweep.cluster import connect as cluster
+from raysweep.cluster import capacity, connect, preflight
 from raysweep.cluster.ray_internals import remove_group
 from raysweep.cluster.watchdog import StuckSweepError, Watchdog
 from raysweep.errors import InputError, RaysweepError, StorageError, one_line
@@ -112,19 +110,20 @@ def run_sweep(
     """
     began, budget = time.monotonic(), Budget(max_hours, max_trials)
     budget.check()
-    store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
-    _check_writable(store)
+    if not isinstance(store, Store):
+        store = Store(Path("results") / spec.name if store is None else store)
+    store.check_writable(exclusive=True)
     wait_until_free(store.folder, tell=tell)
     plan = plan or make_plan(spec, store)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
-        record = sweep_record(plan, (cluster.local_node(),), command, started)
+        record = sweep_record(plan, (connect.local_node(),), command, started)
         Recorder(store.folder.uri, listed(record, plan.trials), plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     preflight.check_room(plan, store.folder)
-    if cluster.running_address(address) is None:
-        capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
+    if connect.running_address(address) is None:
+        capacity.slots(spec.resources, (connect.local_node(),))  # refused before Ray is started
     with taken_over(store) as signals:
         deadline = began + budget.seconds
         asked = _Invoked(plan, store, address, budget, deadline, show, command, started, signals)
@@ -143,11 +142,11 @@ def _train(asked: _Invoked) -> Result:
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "raysweep.running.tuning")
-        with cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected:
+        with connect.connect(asked.address, modules, groups=resources.workers > 1) as connected:
             asked.signals.take()
             with asked.signals.raised():
                 nodes = connected.nodes
-                growing = not connected.started_here and cluster.autoscaled()
+                growing = not connected.started_here and connect.autoscaled()
                 slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
                 module, _, _ = plan.source.reference.partition(":")
                 if len(nodes) > 1:
@@ -308,18 +307,6 @@ def _in_words(error: RayError) -> RaysweepError:
             "memory), so the sweep has stopped. The store is whole, and the same command goes on"
         )
     return RaysweepError(one_line(cause or error, "in Ray; the store is whole"))
-
-
-def _check_writable(store: Store) -> None:
-    """Raises: InputError when the store could not be made or written; nothing is made here."""
-    root = store.folder.local
-    if root is None:
-        store.folder.check(exclusive=True)
-        return
-    there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        reason = "may not be written" if there.is_dir() else "is no folder"
-        raise InputError(f"the store {root} can't be written: {there} {reason}")
 
 
 def recorder_arguments(

@@ -171,11 +171,10 @@ def test_main_in_the_checkout_alone_and_the_command_do_the_same(shared_ray, tmp_
 
 
 def test_main_without_arguments_runs_the_default_recipe(tmp_path):
-    # A file where the results folder would be made: it gets as far as planning the recipe.
+    # A file where the results folder would be made.
     (tmp_path / "results").touch()
     done = subprocess.run(
         [sys.executable, str(MAIN)], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert "digits: batch_size (3)" in done.stdout
     assert done.returncode == 2
-    assert "results" in done.stderr
+    assert "the store results/digits can't be written" in done.stderr
