@@ -25,6 +25,12 @@ class StorageError(RaysweepError):
     leaves_threads = True
 
 
+class RayDiedError(RaysweepError):
+    """Ray itself has died under a sweep, and calls of it may wait for ever; the store is whole."""
+
+    leaves_threads = True
+
+
 def shown(value: object, most: int = 120) -> str:
     """Write a value as an error quotes it: on one line, of a bounded length."""
     try:

@@ -37,6 +37,8 @@ class Signals:
         self.received: list[int] = []
         self._connecting = True
         self._raising = False
+        # While Ray starts, what is written to standard error goes to a log; this does not.
+        self._stderr = os.dup(2)
         # What is ignored when a sweep starts stays so: `nohup` means it.
         self._numbers = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
@@ -46,6 +48,10 @@ class Signals:
             for number in self._numbers:
                 signal.signal(number, self.note)
 
+    def close(self) -> None:
+        """Give back what `note` writes with."""
+        os.close(self._stderr)
+
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self._connecting and number in self.received:
@@ -53,7 +59,10 @@ class Signals:
             signal.raise_signal(number)
         self.received.append(number)
         if self._connecting:
-            os.write(2, b"raysweep: stops as soon as Ray has started; once more ends it at once\n")
+            os.write(
+                self._stderr,
+                b"raysweep: stops as soon as Ray has started; once more ends it at once\n",
+            )
         elif self._raising and not _imports(frame):
             self.stop()
 
@@ -96,7 +105,10 @@ def taken_over(store: Store) -> Iterator[Signals]:
     """Takes SIGNALS over; only the main thread may."""
     signals = Signals(store)
     if threading.current_thread() is not threading.main_thread():
-        yield signals
+        try:
+            yield signals
+        finally:
+            signals.close()
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signals.take()
@@ -106,3 +118,4 @@ def taken_over(store: Store) -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signals.close()

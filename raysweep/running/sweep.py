@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysweep.cluster import capacity, connect, preflight
+from raysweep.cluster.life import Life
 from raysweep.cluster.ray_internals import remove_group
 from raysweep.cluster.watchdog import StuckSweepError, Watchdog
-from raysweep.errors import InputError, RaysweepError, StorageError, one_line
+from raysweep.errors import InputError, RayDiedError, RaysweepError, StorageError, one_line
 from raysweep.planning import packs
 from raysweep.planning.budget import Budget, by_seed
 from raysweep.planning.grid import Trial, listed
@@ -29,7 +30,7 @@ from raysweep.recording.recorder import Recorder, SweepRecorder
 from raysweep.recording.state import Failure, Progress
 from raysweep.running.gate import Turnstile
 from raysweep.running.record import sweep_record
-from raysweep.running.signals import Signals, taken_over
+from raysweep.running.signals import InterruptedSweepError, Signals, taken_over
 from raysweep.running.worker import Assignment
 from raysweep.spec import Resources, SweepSpec
 from raysweep.store.files import Store
@@ -49,6 +50,7 @@ RECORDER_RESTARTS = 20
 NAME_S = 10.0  # for Ray to end the recorder of a driver that died
 # On a cluster that grows, packs are small enough for this many at the same time.
 GROWN_SLOTS = 16
+_A = TypeVar("_A")
 
 
 class Result(NamedTuple):
@@ -161,13 +163,20 @@ def _train(asked: _Invoked) -> Result:
                     growing=growing,
                 )
                 watchdog = Watchdog(resources, nodes, module, growing=growing)
+                life = Life(connected, store.root)
                 invocation = Invocation.begin()
             # Held from here to the end by this process, whatever becomes of the recorder's.
             with asked.signals.raised():
                 lease = Lease.take(store.folder, invocation, store.live_record)
             with lease:
-                recorder = _start_recorder(plan, store, asked.record(nodes), invocation)
-                return _run(asked, planned, recorder, watchdog)
+                try:
+                    recorder = _start_recorder(plan, store, asked.record(nodes), invocation)
+                    return _run(asked, planned, recorder, watchdog, life)
+                except (InputError, InterruptedSweepError, StorageError):
+                    raise
+                except (RayError, RaysweepError):
+                    life.check()  # what died last is not what died first
+                    raise
     finally:
         beside.shutdown(wait=False, cancel_futures=True)
 
@@ -204,7 +213,11 @@ def plan_packs(
 
 
 def _run(
-    asked: _Invoked, planned: list[list[Trial]], recorder: RecorderHandle, watchdog: Watchdog
+    asked: _Invoked,
+    planned: list[list[Trial]],
+    recorder: RecorderHandle,
+    watchdog: Watchdog,
+    life: Life,
 ) -> Result:
     """Let Tune train until all is done, or something says stop."""
     from raysweep.running.tuning import Schedule
@@ -228,35 +241,42 @@ def _run(
     thread = threading.Thread(
         target=schedule.run, args=(scratch, plan.spec.retries), name="(schedule)", daemon=True
     )
+    notice, lost = None, False
     try:
         thread.start()
         while thread.is_alive() and not signals.received and time.monotonic() < asked.deadline:
             thread.join(min(POLL_S, max(0.0, asked.deadline - time.monotonic())))
-            if (seen := _progress(recorder, signals)) is None:
+            if (seen := _progress(recorder, signals, life)) is None:
                 continue
             if seen.storage_error is not None:
                 asked.show(seen)
                 raise StorageError(seen.storage_error)
             if seen.abandoned is not None:
                 raise StuckSweepError(seen.abandoned)
-            notice = watchdog.look(seen)
-            schedule.set_slots(watchdog.slots)
+            if life.answers():
+                notice = watchdog.look(seen)
+                schedule.set_slots(watchdog.slots)
             asked.show(seen._replace(notice=notice))
         out_of_time = thread.is_alive()
         signals.check()
         _halt(schedule, thread, recorder)
-        ray.get(recorder.close.remote())
-        progress: Progress = ray.get(recorder.progress.remote())
+        _answer(recorder.close.remote(), life)
+        progress: Progress = _answer(recorder.progress.remote(), life)
+    except RayDiedError:
+        lost = True
+        raise
     finally:
         # The one way of stopping, for signals, budgets and errors; nothing to do at an end. What
         # does not get into a segment in time is in the log, for the next run to find.
+        # Where Ray itself died, nothing is left to be told anything.
         with contextlib.suppress(RayError, RaysweepError):
-            if thread.is_alive():
+            if thread.is_alive() and not lost:
                 ray.get(recorder.flush.remote(), timeout=FLUSH_S)
         with contextlib.suppress(RayError):
-            _halt(schedule, thread, recorder)
+            if not lost:
+                _halt(schedule, thread, recorder)
         shutil.rmtree(scratch, ignore_errors=True)
-        actors: list[Any] = [recorder, turnstile]
+        actors: list[Any] = [] if lost else [recorder, turnstile]
         for actor in filter(None, actors):
             ray.kill(actor)
     left = progress.planned - progress.done - len(progress.failures)
@@ -283,14 +303,22 @@ def _halt(schedule: "Schedule", thread: threading.Thread, recorder: RecorderHand
             remove_group(group)
 
 
-def _progress(recorder: RecorderHandle, signals: Signals) -> Progress | None:
+def _progress(recorder: RecorderHandle, signals: Signals, life: Life) -> Progress | None:
     """Where the sweep stands, or None once a signal has come: a recorder that Ray starts again
     answers late."""
     answer = recorder.progress.remote()
     while not signals.received:
         if ray.wait([answer], timeout=POLL_S)[0]:
             return ray.get(answer)
+        life.answers()
     return None
+
+
+def _answer(reference: "ray.ObjectRef[_A]", life: Life) -> _A:
+    """What an actor answers. Raises: RayDiedError instead of waiting for ever."""
+    while not ray.wait([reference], timeout=POLL_S)[0]:
+        life.answers()
+    return ray.get(reference)
 
 
 def _in_words(error: RayError) -> RaysweepError:

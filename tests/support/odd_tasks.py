@@ -191,6 +191,10 @@ def build_batch_norm(trial, data):
     return nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
 
 
+def build_and_tell(trial, data):
+    raise ValueError(f"RAY_ADDRESS is {os.environ.get('RAY_ADDRESS')}")
+
+
 def load_broken(folder):
     return Data(Arrays(np.zeros((4, 2)), np.array([0, 1, 2, 9])), Arrays(*[np.zeros(1)] * 2), 3)
 
@@ -209,4 +213,5 @@ odd = Task(load_odd, build)
 batch_norm = Task(load_odd, build_batch_norm)
 jittered = Task(load_jittered, build_batch_norm)
 restless = Task(load_odd, lambda trial, data: Restless(64, 10))
+telling = Task(load, build_and_tell)
 broken = Task(load_broken, build)

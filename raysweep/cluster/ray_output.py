@@ -1,0 +1,78 @@
+"""What Ray prints goes to a log instead of the terminal; people are told where that is."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+class RayLog:
+    """A file that takes what Ray prints. It exists from the first word on."""
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self._path = Path()
+
+    def write(self, text: str) -> None:
+        """Add a line."""
+        with contextlib.suppress(OSError):
+            if self._opened():
+                os.write(self._opened().fileno(), text.encode(errors="replace") + b"\n")
+
+    @contextlib.contextmanager
+    def takes_stderr(self) -> Iterator[None]:
+        """Take all that this process writes to its standard error, Ray's C++ included."""
+        try:
+            file = self._opened()
+        except OSError:  # no room for a log
+            yield
+            return
+        _flush()
+        saved = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            _flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+
+    def where(self) -> str:
+        """End a sentence: say where the log is, if there is anything in it."""
+        with contextlib.suppress(OSError):
+            if self._file is not None and self._path.stat().st_size:
+                return f"; what Ray said: {self._path}"
+        return ""
+
+    def kept(self) -> str:
+        """The same, of a log that stays where it is."""
+        where, self._file = self.where(), None
+        return where
+
+    def show_and_remove(self) -> None:
+        """Print what the log holds, which was no failure's, and remove it."""
+        with contextlib.suppress(OSError):
+            if self._file is not None and (said := self._path.read_bytes()):
+                os.write(2, said)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the log, if there is one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._path.unlink(missing_ok=True)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            descriptor, name = tempfile.mkstemp(prefix="raysweep-ray-", suffix=".log")
+            self._file, self._path = os.fdopen(descriptor, "ab", buffering=0), Path(name)
+        return self._file
+
+
+def _flush() -> None:
+    with contextlib.suppress(Exception):  # there may be no standard error
+        sys.stderr.flush()
