@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import importlib
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +29,7 @@ from raysweep.recording.recorder import Recorder, SweepRecorder
 from raysweep.recording.state import Failure, Progress
 from raysweep.running.gate import Turnstile
 from raysweep.running.record import sweep_record
+from raysweep.running.scratch import make_scratch
 from raysweep.running.signals import InterruptedSweepError, Signals, taken_over
 from raysweep.running.worker import Assignment
 from raysweep.spec import Resources, SweepSpec
@@ -224,7 +224,7 @@ def _run(
 
     plan, store, signals = asked.plan, asked.store, asked.signals
     resources, rule = plan.spec.resources, plan.spec.scheduler
-    scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
+    scratch = make_scratch()
     turnstile = _start_here(Turnstile).remote() if rule and resources.workers > 1 else None
     given = Assignment(
         recorder,
