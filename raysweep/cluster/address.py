@@ -51,7 +51,7 @@ def find(address: str | None) -> Found | None:
     where = f"--address {address}"
     if address in (None, "", "auto"):
         from_environment = os.environ.get("RAY_ADDRESS")
-        if from_environment and from_environment != "auto":
+        if from_environment:
             address, where = from_environment, f"RAY_ADDRESS={from_environment}"
     if address == "local":
         return None

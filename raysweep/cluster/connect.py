@@ -80,7 +80,7 @@ def connect(
         try:
             yield _attach(found, modules, log) if found else _start(modules, log, groups=groups)
         except RayDiedError:
-            # This would wait for what has died. It may have to be left behind.
+            # The end would wait for what has died. It may have to be left behind.
             end = threading.Thread(target=ray.shutdown, daemon=True)
             end.start()
             end.join(_END_S)
@@ -88,8 +88,10 @@ def connect(
         except BaseException:
             ray.shutdown()
             raise
-        ray.shutdown()
-        log.remove()
+        else:
+            ray.shutdown()
+        finally:
+            log.remove()
 
 
 def _attach(found: Found, modules: Sequence[Path], log: RayLog) -> Cluster:

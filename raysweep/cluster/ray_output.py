@@ -2,11 +2,16 @@
 
 import contextlib
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+_LAST_WORDS = """
+read -r word || echo "raysweep: Ray ended this process while it connected; what Ray said: $1" >&2
+"""
 
 
 class RayLog:
@@ -24,21 +29,29 @@ class RayLog:
 
     @contextlib.contextmanager
     def takes_stderr(self) -> Iterator[None]:
-        """Take all that this process writes to its standard error, Ray's C++ included."""
+        """Take all that this process writes to its standard error, Ray's C++ included.
+
+        Ray's C++ may end this process at once. So a small process waits for the end, and says where
+        the log is if that comes without a word.
+        """
         try:
-            file = self._opened()
-        except OSError:  # no room for a log
+            file, saved = self._opened(), os.dup(2)
+        except OSError:  # no room for a log, or no standard error
             yield
             return
         _flush()
-        saved = os.dup(2)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            _flush()
-            os.dup2(saved, 2)
-            os.close(saved)
+        told = ["sh", "-c", _LAST_WORDS, "sh", str(self._path)]
+        with subprocess.Popen(
+            told, stdin=subprocess.PIPE, stdout=saved, stderr=saved, start_new_session=True
+        ) as waiting:
+            os.dup2(file.fileno(), 2)
+            try:
+                yield
+            finally:
+                _flush()
+                os.dup2(saved, 2)
+                os.close(saved)
+                waiting.communicate(b"here\n")
 
     def where(self) -> str:
         """End a sentence: say where the log is, if there is anything in it."""

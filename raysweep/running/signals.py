@@ -38,7 +38,7 @@ class Signals:
         self._connecting = True
         self._raising = False
         # While Ray starts, what is written to standard error goes to a log; this does not.
-        self._stderr = os.dup(2)
+        self._stderr = _standard_error()
         # What is ignored when a sweep starts stays so: `nohup` means it.
         self._numbers = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
@@ -89,6 +89,14 @@ class Signals:
             f"{self._store.root}, and the same command goes on from there",
             self.received[0],
         )
+
+
+def _standard_error() -> int:
+    """A descriptor of its own for it, or for nothing where there is none."""
+    try:
+        return os.dup(2)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
 
 
 def _imports(frame: FrameType | None) -> bool:
