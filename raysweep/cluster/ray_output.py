@@ -62,7 +62,10 @@ class RayLog:
 
     def kept(self) -> str:
         """The same, of a log that stays where it is."""
-        where, self._file = self.where(), None
+        where = self.where()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         return where
 
     def show_and_remove(self) -> None:
