@@ -106,8 +106,9 @@ def _attach(found: Found, modules: Sequence[Path], log: RayLog) -> Cluster:
     address = ray_internals.canonical(found.address)
     environment["env_vars"] = _WORKER_ENVIRONMENT | {"RAY_ADDRESS": address}
     try:
-        # Found by Ray itself, a cluster's token is too; an address switches token auth off.
-        with log.takes_stderr():
+        # Found by Ray itself, a cluster's token is too; an address switches token auth off. Where
+        # the cluster dies later, this process's C++ would write a line of each call in flight.
+        with log.takes_stderr(), _with_default("RAY_BACKEND_LOG_LEVEL", "fatal"):
             _init(found.address if found.named else None, environment)
             cluster = Cluster(ray.get_runtime_context().gcs_address, False, nodes(), log)
     except Exception as error:
@@ -152,6 +153,19 @@ def _init(address: str | None, environment: dict[str, object], **more: object) -
 
 def _environment(modules: Sequence[Path]) -> dict[str, object]:
     return {"py_modules": [str(path) for path in modules]} if modules else {}
+
+
+@contextlib.contextmanager
+def _with_default(name: str, value: str) -> Iterator[None]:
+    """Give this process's environment a variable for a while, unless it has it."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 @contextlib.contextmanager

@@ -61,9 +61,11 @@ class RayLog:
         return ""
 
     def kept(self) -> str:
-        """The same, of a log that stays where it is."""
+        """The same, of a log that stays where it is, unless there is nothing in it."""
         where = self.where()
-        if self._file is not None:
+        if not where:
+            self.remove()
+        elif self._file is not None:
             self._file.close()
             self._file = None
         return where

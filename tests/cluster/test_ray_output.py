@@ -26,6 +26,11 @@ def test_what_is_said_meanwhile_is_in_the_log_and_shown_where_all_went_well(capf
     log.remove()
     assert kept.read_text() == "again\n"
     kept.unlink()
+    with log.takes_stderr():
+        pass
+    empty = log._path
+    assert log.kept() == ""
+    assert not empty.exists()
 
 
 def test_a_process_that_is_ended_from_below_leaves_one_line(tmp_path):
