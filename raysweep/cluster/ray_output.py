@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -9,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+# A line of Ray's C++: [2026-01-31 12:00:00,123 I 77 77] logging.cc:303: ...
+_FROM_RAY = re.compile(
+    rb"^\[\d{4}-\d\d-\d\d [^]]*\] (\([^)]*\) )?\w+\.(cc|h):\d+: .*\n?", re.MULTILINE
+)
 _LAST_WORDS = """
 read -r word || echo "raysweep: Ray ended this process while it connected; what Ray said: $1" >&2
 """
@@ -71,9 +76,9 @@ class RayLog:
         return where
 
     def show_and_remove(self) -> None:
-        """Print what the log holds, which was no failure's, and remove it."""
+        """Print what the log holds, where nothing failed, without Ray's own lines, and remove it."""
         with contextlib.suppress(OSError):
-            if self._file is not None and (said := self._path.read_bytes()):
+            if self._file is not None and (said := _FROM_RAY.sub(b"", self._path.read_bytes())):
                 os.write(2, said)
         self.remove()
 

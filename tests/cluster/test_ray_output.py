@@ -17,6 +17,7 @@ def test_what_is_said_meanwhile_is_in_the_log_and_shown_where_all_went_well(capf
     log.write("later")
     path = Path(log.where().rpartition(": ")[2])
     assert path.read_text() == "from below\nlater\n"
+    log.write("[2026-11-28 12:16:09,325 I 4723 4723] logging.cc:303: Set ray log level")
     log.show_and_remove()
     assert capfd.readouterr().err == "from below\nlater\n"
     assert not path.exists()
