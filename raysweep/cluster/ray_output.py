@@ -76,7 +76,7 @@ class RayLog:
         return where
 
     def show_and_remove(self) -> None:
-        """Print what the log holds, where nothing failed, without Ray's own lines, and remove it."""
+        """Print what the log holds after a success, but Ray's own lines, and remove it."""
         with contextlib.suppress(OSError):
             if self._file is not None and (said := _FROM_RAY.sub(b"", self._path.read_bytes())):
                 os.write(2, said)
