@@ -38,6 +38,7 @@ from raysweep.store.files import Store
 from raysweep.store.lease import Invocation, Lease, wait_until_free
 from raysweep.store.record import SweepRecord
 from raysweep.store.resume import ResumeFolder
+from raysweep.tasks.sources import fingerprints, packed
 
 if TYPE_CHECKING:
     from raysweep.running.tuning import Schedule
@@ -137,23 +138,26 @@ def run_sweep(
 def _train(asked: _Invoked) -> Result:
     """Connect to Ray, look whether it will do, and train."""
     plan, store, resources = asked.plan, asked.store, asked.plan.spec.resources
-    modules = [plan.source.module_path] if plan.source.module_path else []
     beside = ThreadPoolExecutor(1)
     try:
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "raysweep.running.tuning")
-        with cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected:
+        with (
+            packed(plan.source.files or {}) as modules,
+            cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected,
+        ):
             asked.signals.take()
             with asked.signals.raised():
                 nodes = connected.nodes
                 growing = not connected.started_here and cluster.autoscaled()
                 slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
                 module, _, _ = plan.source.reference.partition(":")
-                if len(nodes) > 1:
-                    preflight.check_nodes(module)
-                    if resume := ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder):
-                        preflight.check_shared(resume.folder.uri)
+                if plan.source.files or not connected.started_here:
+                    preflight.check_nodes(module, files=fingerprints(plan.source.files or {}))
+                resume = ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder)
+                if len(nodes) > 1 and resume:
+                    preflight.check_shared(resume.folder.uri)
                 planned = plan_packs(
                     plan,
                     asked.budget,

@@ -15,10 +15,10 @@ from raysweep.tasks import (
     Arrays,
     Task,
     find_task,
-    flops_per_example,
     load_data,
     num_examples,
     traits,
+    tried,
 )
 from raysweep.tasks.fashion_mnist import DEBIAN_FOLDER, FILES
 from raysweep.training.splits import place
@@ -93,8 +93,8 @@ def test_a_cut_or_foreign_idx_file_is_named(idx_folder):
 def test_ones_own_task_is_found_in_the_folder_of_its_sweep():
     source = find_task("odd_tasks:odd", HERE)
     assert source.task is sys.modules["odd_tasks"].odd  # of that folder, by its plain name
-    assert source.module_path == HERE / "odd_tasks.py"
-    assert find_task("digits").module_path is None
+    assert source.files == {"odd_tasks": HERE / "odd_tasks.py"}
+    assert find_task("digits").files is None
 
 
 def test_a_module_that_fails_to_import_is_one_line(tmp_path):
@@ -153,7 +153,7 @@ def test_a_model_is_looked_at_without_being_run(digits):
     task, data, _ = digits
     fields = Hyperparameters(dropout=0.5, width=100, depth=1)
     assert traits(task, data, fields) == (False, False)
-    assert flops_per_example(task, data, fields) == 6 * (64 * 100 + 100 + 100 * 10 + 10)
+    assert tried(task, data, fields).flops_per_example == 6 * (64 * 100 + 100 + 100 * 10 + 10)
     # Bytes of 8 x 8 through a convolution of 3 x 3 and a linear layer, counted by torch: forward,
     # and backward for weights; for the input of the linear layer, too.
     conv = Task(
@@ -162,7 +162,7 @@ def test_a_model_is_looked_at_without_being_run(digits):
             nn.Unflatten(0, (-1, 1)), nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 62, 10)
         ),
     )
-    counted = flops_per_example(conv, data, fields)
+    counted = tried(conv, data, fields).flops_per_example
     assert counted == 2 * (2 * 62 * 4 * 3 + 3 * 4 * 62 * 10)
     assert traits(odd_tasks.batch_norm, data, Hyperparameters()).batch_norm
     assert traits(task, odd_tasks.load_jittered(None), fields).random  # it may draw as it is read
@@ -172,7 +172,7 @@ def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
     _, data, _ = digits
     trial = Hyperparameters()
     raises = Task(odd_tasks.load, lambda trial, data: nn.Conv1d(3, 3, 3))  # wrong shape of input
-    assert flops_per_example(raises, data, trial) == 0.0
+    assert tried(raises, data, trial).flops_per_example == 0.0
     breaks = Task(odd_tasks.load, lambda trial, data: 1 / 0)  # pyright: ignore[reportArgumentType]
     assert traits(breaks, data, trial) == (False, True)
     huge = Task(odd_tasks.load, lambda trial, data: nn.Linear(64, 10**12))
