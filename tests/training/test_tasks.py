@@ -141,6 +141,20 @@ def test_splits_that_do_not_fit_together_are_refused_before_anything_starts(chan
         load_data(source._replace(task=task), None)
 
 
+def test_placed_on_a_cpu_the_inputs_are_not_copied_and_what_leaves_may_be_written(digits):
+    _, data, _ = digits
+    x = data.validation.x.copy()
+    x.setflags(write=False)  # as Ray's object store gives it
+    placed = place(data._replace(validation=Arrays(x, data.validation.y)), torch.device("cpu"))
+    split = placed.validation
+    assert split.x.data_ptr() == x.ctypes.data
+    order = torch.arange(split.n)
+    for batches in (split.in_order(slice(0, 64), 32), split.shuffled(order[:64], [32, 32])):
+        for batch, _ in batches:
+            batch.add_(1)
+    np.testing.assert_array_equal(x, data.validation.x)
+
+
 def test_a_dataset_without_a_digest_is_refused():
     pairs = odd_tasks.pairs
     source = find_task("odd_tasks:pairs", HERE)
