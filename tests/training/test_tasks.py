@@ -21,7 +21,7 @@ from raysweep.tasks import (
     tried,
 )
 from raysweep.tasks.fashion_mnist import DEBIAN_FOLDER, FILES
-from raysweep.training.splits import place
+from raysweep.training.splits import TensorSplit, place
 from raysweep.training.train import Training, train
 from tests.support import odd_tasks
 
@@ -147,6 +147,7 @@ def test_placed_on_a_cpu_the_inputs_are_not_copied_and_what_leaves_may_be_writte
     x.setflags(write=False)  # as Ray's object store gives it
     placed = place(data._replace(validation=Arrays(x, data.validation.y)), torch.device("cpu"))
     split = placed.validation
+    assert isinstance(split, TensorSplit)
     assert split.x.data_ptr() == x.ctypes.data
     order = torch.arange(split.n)
     for batches in (split.in_order(slice(0, 64), 32), split.shuffled(order[:64], [32, 32])):
