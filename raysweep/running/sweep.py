@@ -30,6 +30,7 @@ from raysweep.recording.handle import RecorderHandle
 from raysweep.recording.recorder import Recorder, SweepRecorder
 from raysweep.recording.state import Failure, Progress
 from raysweep.running.gate import Turnstile
+from raysweep.running.handover import Handed, hand_over
 from raysweep.running.record import sweep_record
 from raysweep.running.signals import Signals, taken_over
 from raysweep.running.worker import Assignment
@@ -166,13 +167,14 @@ def _train(asked: _Invoked) -> Result:
                     growing=growing,
                 )
                 watchdog = Watchdog(resources, nodes, module, growing=growing)
+                handed = hand_over(plan.source.task, plan.data)
                 invocation = Invocation.begin()
             # Held from here to the end by this process, whatever becomes of the recorder's.
             with asked.signals.raised():
                 lease = Lease.take(store.folder, invocation, store.live_record)
             with lease:
                 recorder = _start_recorder(plan, store, asked.record(nodes), invocation)
-                return _run(asked, planned, recorder, watchdog)
+                return _run(asked, planned, recorder, watchdog, handed)
     finally:
         beside.shutdown(wait=False, cancel_futures=True)
 
@@ -209,7 +211,11 @@ def plan_packs(
 
 
 def _run(
-    asked: _Invoked, planned: list[list[Trial]], recorder: RecorderHandle, watchdog: Watchdog
+    asked: _Invoked,
+    planned: list[list[Trial]],
+    recorder: RecorderHandle,
+    watchdog: Watchdog,
+    handed: Handed,
 ) -> Result:
     """Let Tune train until all is done, or something says stop."""
     from raysweep.running.tuning import Schedule
@@ -220,8 +226,7 @@ def _run(
     turnstile = _start_here(Turnstile).remote() if rule and resources.workers > 1 else None
     given = Assignment(
         recorder,
-        plan.source.task,
-        ray.put(plan.data),
+        handed,
         resources,
         str(scratch),
         plan.spec.checkpoints,
@@ -269,7 +274,7 @@ def _run(
     if left > beyond_budget and not out_of_time:
         raise RaysweepError(
             f"{left - beyond_budget} of {progress.planned} trials were not trained: "
-            f"{schedule.error or 'see Ray'}"
+            f"{one_line(schedule.error, 'in Ray Tune') if schedule.error else 'see Ray'}"
         )
     trained = progress.done - len(plan.done)
     return Result(store, progress.planned, trained, len(plan.done), progress.failures, left)
