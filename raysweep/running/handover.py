@@ -1,14 +1,13 @@
 """A task and its data on their way to the processes that train: one copy of each on a node."""
 
 import functools
-import pickle
 import platform
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ray
 import torch
-from ray.cloudpickle import dumps as pickled  # pyright: ignore[reportPrivateImportUsage]
+from ray import cloudpickle
 
 from raysweep.errors import InputError, RaysweepError, one_line
 from raysweep.tasks import Data, Task
@@ -32,11 +31,15 @@ def hand_over(task: Task, data: Data) -> Handed:
     held: list[Any] = []
     for name, part in parts.items():
         try:
-            held.append(ray.put(pickled(part) if isinstance(part, Task) else part))
+            held.append(ray.put(_pickled(part) if isinstance(part, Task) else part))
         except Exception as error:
             line = one_line(error, "when it was pickled")
             raise InputError(f"what {name} can't be sent to the workers: {line}") from error
     return Handed(*held)
+
+
+def _pickled(task: Task) -> bytes:
+    return cloudpickle.dumps(task)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _loaded_before(folder: Path | None) -> Data:
@@ -51,7 +54,7 @@ def taken(key: str, handed: Handed, device: torch.device) -> tuple[Task, Data, P
     Raises: RaysweepError when this process can't read the task.
     """
     try:
-        task = pickle.loads(ray.get(handed.task))
+        task = cloudpickle.loads(ray.get(handed.task))
         data: Data = ray.get(handed.data)
     except Exception as error:
         line = one_line(error, f"on {platform.node()}")
