@@ -20,36 +20,34 @@ from raysweep.cluster.life import Life
 from raysweep.cluster.ray_internals import remove_group
 from raysweep.cluster.watchdog import StuckSweepError, Watchdog
 from raysweep.errors import InputError, RayDiedError, RaysweepError, StorageError, one_line
-from raysweep.planning import packs
-from raysweep.planning.budget import Budget, by_seed
+from raysweep.planning.budget import Budget
 from raysweep.planning.grid import Trial, listed
+from raysweep.planning.packing import plan_packs
 from raysweep.planning.plan import Plan, make_plan, speed_of
 from raysweep.recording.handle import RecorderHandle
 from raysweep.recording.recorder import Recorder, SweepRecorder
 from raysweep.recording.state import Failure, Progress
 from raysweep.running.gate import Turnstile
+from raysweep.running.handover import Handed, hand_over
 from raysweep.running.record import sweep_record
 from raysweep.running.scratch import make_scratch
 from raysweep.running.signals import InterruptedSweepError, Signals, taken_over
 from raysweep.running.worker import Assignment
-from raysweep.spec import Resources, SweepSpec
+from raysweep.spec import SweepSpec
 from raysweep.store.files import Store
 from raysweep.store.lease import Invocation, Lease, wait_until_free
 from raysweep.store.record import SweepRecord
 from raysweep.store.resume import ResumeFolder
+from raysweep.tasks.sources import fingerprints, packed
 
 if TYPE_CHECKING:
     from raysweep.running.tuning import Schedule
 
-# What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
-INLINE_START_S, GROUP_START_S = 0.02, 10.0
 POLL_S = 0.5
 FLUSH_S = 5.0  # for the recorder's last rows, when something stops the sweep
 HALT_S = 3.0  # Tune ends within a second when it is told to; a signal must not wait much longer
 RECORDER_RESTARTS = 20
 NAME_S = 10.0  # for Ray to end the recorder of a driver that died
-# On a cluster that grows, packs are small enough for this many at the same time.
-GROWN_SLOTS = 16
 _A = TypeVar("_A")
 
 
@@ -138,23 +136,26 @@ def run_sweep(
 def _train(asked: _Invoked) -> Result:
     """Connect to Ray, look whether it will do, and train."""
     plan, store, resources = asked.plan, asked.store, asked.plan.spec.resources
-    modules = [plan.source.module_path] if plan.source.module_path else []
     beside = ThreadPoolExecutor(1)
     try:
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "raysweep.running.tuning")
-        with connect.connect(asked.address, modules, groups=resources.workers > 1) as connected:
+        with (
+            packed(plan.source.files or {}) as modules,
+            connect.connect(asked.address, modules, groups=resources.workers > 1) as connected,
+        ):
             asked.signals.take()
             with asked.signals.raised():
                 nodes = connected.nodes
                 growing = not connected.started_here and connect.autoscaled()
                 slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
                 module, _, _ = plan.source.reference.partition(":")
-                if len(nodes) > 1:
-                    preflight.check_nodes(module)
-                    if resume := ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder):
-                        preflight.check_shared(resume.folder.uri)
+                if plan.source.files or not connected.started_here:
+                    preflight.check_nodes(module, files=fingerprints(plan.source.files or {}))
+                resume = ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder)
+                if len(nodes) > 1 and resume:
+                    preflight.check_shared(resume.folder.uri)
                 planned = plan_packs(
                     plan,
                     asked.budget,
@@ -164,6 +165,7 @@ def _train(asked: _Invoked) -> Result:
                 )
                 watchdog = Watchdog(resources, nodes, module, growing=growing)
                 life = Life(connected, store.root)
+                handed = hand_over(plan.source.task, plan.data)
                 invocation = Invocation.begin()
             # Held from here to the end by this process, whatever becomes of the recorder's.
             with asked.signals.raised():
@@ -171,7 +173,7 @@ def _train(asked: _Invoked) -> Result:
             with lease:
                 try:
                     recorder = _start_recorder(plan, store, asked.record(nodes), invocation)
-                    return _run(asked, planned, recorder, watchdog, life)
+                    return _run(asked, planned, recorder, watchdog, life, handed)
                 except (InputError, InterruptedSweepError, StorageError):
                     raise
                 except (RayError, RaysweepError):
@@ -181,43 +183,13 @@ def _train(asked: _Invoked) -> Result:
         beside.shutdown(wait=False, cancel_futures=True)
 
 
-def plan_packs(
-    plan: Plan,
-    budget: Budget,
-    seconds: Callable[[Trial], float],
-    slots: int,
-    *,
-    growing: bool,
-) -> list[list[Trial]]:
-    """The packs of one invocation, in the order in which they are to start.
-
-    Args: seconds: that a trial takes; slots, growing: of the cluster.
-    """
-    seeds = plan.spec.seeds
-    if plan.spec.scheduler:
-        # One trial a pack: what Tune stops is a Tune trial.
-        unlimited = budget == Budget()
-        waves = by_seed(plan.left, seeds) if unlimited else budget.waves(plan.left, seeds)
-        return [[trial] for wave in waves for trial in wave]
-    return [
-        pack
-        for wave in budget.waves(plan.left, seeds)
-        for pack in packs.plan(
-            wave,
-            seconds,
-            slots=max(slots, GROWN_SLOTS) if growing else slots,
-            start_s=start_seconds(plan.spec.resources),
-            longest_first=budget == Budget(),
-        )
-    ]
-
-
 def _run(
     asked: _Invoked,
     planned: list[list[Trial]],
     recorder: RecorderHandle,
     watchdog: Watchdog,
     life: Life,
+    handed: Handed,
 ) -> Result:
     """Let Tune train until all is done, or something says stop."""
     from raysweep.running.tuning import Schedule
@@ -228,8 +200,7 @@ def _run(
     turnstile = _start_here(Turnstile).remote() if rule and resources.workers > 1 else None
     given = Assignment(
         recorder,
-        plan.source.task,
-        ray.put(plan.data),
+        handed,
         resources,
         str(scratch),
         plan.spec.checkpoints,
@@ -284,7 +255,7 @@ def _run(
     if left > beyond_budget and not out_of_time:
         raise RaysweepError(
             f"{left - beyond_budget} of {progress.planned} trials were not trained: "
-            f"{schedule.error or 'see Ray'}"
+            f"{one_line(schedule.error, 'in Ray Tune') if schedule.error else 'see Ray'}"
         )
     trained = progress.done - len(plan.done)
     return Result(store, progress.planned, trained, len(plan.done), progress.failures, left)
@@ -391,8 +362,3 @@ def _start_here(kind: Any, **options: Any) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(kind)
     return actor.options(num_cpus=0, scheduling_strategy=here, **options)
-
-
-def start_seconds(resources: Resources) -> float:
-    """What the start of a pack costs."""
-    return INLINE_START_S if resources.workers == 1 else GROUP_START_S

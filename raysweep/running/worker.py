@@ -4,7 +4,6 @@ The only file that knows Ray Train, which takes seconds to import and is not imp
 """
 
 import contextlib
-import functools
 import io
 import logging
 import os
@@ -24,13 +23,12 @@ from raysweep.errors import one_line
 from raysweep.planning.grid import Trial
 from raysweep.recording.client import Sender
 from raysweep.recording.handle import RecorderHandle
+from raysweep.running.handover import Handed, taken
 from raysweep.running.retries import broke_the_gpu, is_transient, ran_out_of_memory
 from raysweep.spec import Checkpoints, Resources
 from raysweep.store.resume import ResumeFolder
-from raysweep.tasks import Data, Task
 from raysweep.training.checkpoints import Checkpointer, UnusableCheckpointError, from_bytes, on_all
 from raysweep.training.group import Group
-from raysweep.training.splits import Placed, place
 from raysweep.training.train import Training, train
 
 # Tells the scheduler what a trial has reached, and returns when it may go on.
@@ -47,8 +45,7 @@ class Assignment(NamedTuple):
     """What every worker of a sweep is given."""
 
     recorder: RecorderHandle
-    task: Task
-    data: Any  # object reference to the task's Data: one copy per node
+    handed: Handed  # the task and its data
     resources: Resources
     scratch: str  # Ray Train's own folder, thrown away after the sweep
     checkpoints: Checkpoints = Checkpoints()
@@ -91,6 +88,7 @@ def _train_trials(
     ask: Ask | None,
 ) -> None:
     torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
+    taken(given.handed.data.hex(), given.handed, group.device)  # no trial's fault if that fails
     nodes = group.gather(ray.get_runtime_context().get_node_id())
     sender = Sender(given.recorder, nodes=nodes, resume=given.resume) if group.rank == 0 else None
     shares_gpu = 0 < given.resources.gpus_per_worker < 1
@@ -133,12 +131,12 @@ def _train_trial(
                 ask(trial.trial_id, measured | spent())
                 asking = False
 
-        data, placed = _placed(given.data.hex(), given.data, group.device)
+        task, data, placed = taken(given.handed.data.hex(), given.handed, group.device)
         outcome = train(
             Training(
                 trial.hyperparameters,
                 trial.seed,
-                given.task,
+                task,
                 data,
                 placed,
                 probes=trial.probes,
@@ -191,13 +189,6 @@ def _checkpointer(
     return Checkpointer(
         rule, identity, group, sender.keep if sender else lambda epoch, body: None, found
     )
-
-
-@functools.lru_cache(maxsize=1)
-def _placed(key: str, reference: Any, device: torch.device) -> tuple[Data, Placed]:
-    """The data of a sweep on this process's device, once for all its trials."""
-    data: Data = ray.get(reference)
-    return data, place(data, device)
 
 
 def _saved(state: dict[str, torch.Tensor]) -> bytes:
