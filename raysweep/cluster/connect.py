@@ -31,6 +31,9 @@ _WORKER_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # A group waits for its nodes as long as it takes: the watchdog says for what, and when to stop.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
+    # Trials train in threads, for each of which glibc keeps an arena of its own; batches, which are
+    # aligned, leave holes there that it never fills again, and the process grows with each epoch.
+    "MALLOC_ARENA_MAX": "1",
 }
 _END_S = 5.0  # for the end of a connection to a Ray that died
 
