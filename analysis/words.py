@@ -1,5 +1,6 @@
 """Numbers and lists as a person reads them: single ones, and columns of a frame."""
 
+import math
 from collections.abc import Sequence
 
 import polars as pl
@@ -19,9 +20,9 @@ def pp(value: float, digits: int = 2) -> str:
 def between(low: float | None, high: float | None, digits: int = 2) -> str:
     """Limits, given as fractions, in percent or percentage points: ` (1.02 to 1.41)`.
 
-    Returns: text that can follow a number; empty where a limit is None.
+    Returns: text that can follow a number; empty where a limit is not known (None or NaN).
     """
-    if low is None or high is None:
+    if low is None or high is None or math.isnan(low + high):
         return ""
     return f" ({pp(low, digits)} to {pp(high, digits)})"
 

@@ -138,7 +138,7 @@ def tiny_sweep(num_trials: int) -> dict[str, Any]:
 def scheduling(sizes: list[int], repeats: int, address: str) -> str:
     """A row per number of trials: the sweep, and what a trial adds to one of two trials."""
     from raysweep import SweepSpec, run_sweep
-    from raysweep.cluster import connect as cluster
+    from raysweep.cluster import connect
 
     def run(num_trials: int) -> float:
         spec = SweepSpec.from_mapping(
@@ -151,7 +151,7 @@ def scheduling(sizes: list[int], repeats: int, address: str) -> str:
             return time.perf_counter() - started
 
     figures: dict[int, list[float]] = {size: [] for size in (*sizes, 2)}
-    with cluster.connect(address, modules=[Path(__file__).resolve()]):
+    with connect.connect(address, modules=[Path(__file__).resolve()]):
         if repeats > 1:
             run(2)  # starts the processes that the next sweeps find warm
         for _ in range(repeats):

@@ -51,7 +51,7 @@ def stages(num_seeds: int, address: str) -> None:
         marks.append((name, time.perf_counter()))
 
     from raysweep import SweepSpec
-    from raysweep.cluster import connect as cluster
+    from raysweep.cluster import connect
     from raysweep.planning.plan import make_plan
     from raysweep.running import sweep
 
@@ -62,7 +62,7 @@ def stages(num_seeds: int, address: str) -> None:
     store = Store("store")
     plan = make_plan(spec, store)
     mark("task, data and plan")
-    with cluster.connect(address):
+    with connect.connect(address):
         mark("start of Ray")
         sweep.POLL_S = 0.05
         seen: list[float] = []

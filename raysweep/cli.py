@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import raysweep
-from raysweep.errors import InputError, RaysweepError
+from raysweep.errors import InputError, RaysweepError, shown
 from raysweep.installed import load_analysis, needs_run
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def run(
     budget = Budget(max_hours, max_trials)
     budget.check()
     spec = recipes.read(target, settings or [], seeds)
-    place = Store(store or Path("results") / spec.name)
+    place = Store(Path("results") / spec.name if store is None else store)
+    place.check_writable(exclusive=not dry_run)  # before a task's code runs
     plan = make_plan(spec, place)
     _say(f"{spec.name}: {_grid_line(spec, plan)}")
     if dry_run:
@@ -166,14 +167,21 @@ def report(
 ) -> None:
     """Write the report of a store's latest sweep again, or of curves that other tools logged."""
     from raysweep.store.files import Store
+    from raysweep.store.local_path import check_readable, local_path
 
     load_analysis()
     from analysis import analyze, write_report
     from analysis.sources import importers
     from analysis.sources.frames import NamedCurves
 
-    curves = [s for s in sources if "://" not in s and importers.is_foreign(Path(s))]
-    if len(curves) < len(sources) and (columns or config or epoch_zero):
+    curves: dict[str, Path] = {}
+    for source in sources:
+        path = local_path(source)
+        if path is not None:
+            check_readable(path, shown(source, 200))
+            if importers.is_foreign(path):
+                curves[source] = path
+    if len(curves) < len(set(sources)) and (columns or config or epoch_zero):
         raise InputError("--column, --config and --epoch-zero are for curves, not for stores")
     if epoch_zero not in (None, "first", "untrained"):
         raise InputError(f"--epoch-zero {epoch_zero!r}: it is first or untrained")
@@ -183,8 +191,8 @@ def report(
         if path not in curves:
             parts.append(Store.existing(path))
             continue
-        found = importers.read_log(Path(path), columns=mapped, epoch_zero=epoch_zero)
-        parts.append(NamedCurves(Path(path).stem, found.curves))
+        found = importers.read_log(curves[path], columns=mapped, epoch_zero=epoch_zero)
+        parts.append(NamedCurves(curves[path].stem, found.curves))
         for note in found.notes:
             _say(f"{path}: {note}")
     found = analyze(parts, config=config.split(",") if config else None)

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_MOST_OF_A_MESSAGE = 500  # characters
+
 
 class RaysweepError(Exception):
     """Something failed while running; the message names the thing and where to look."""
@@ -23,6 +25,12 @@ class StorageError(RaysweepError):
     leaves_threads = True
 
 
+class RayDiedError(RaysweepError):
+    """Ray itself has died under a sweep, and calls of it may wait for ever; the store is whole."""
+
+    leaves_threads = True
+
+
 def shown(value: object, most: int = 120) -> str:
     """Write a value as an error quotes it: on one line, of a bounded length."""
     try:
@@ -38,11 +46,16 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
-def one_line(error: BaseException, where: str) -> str:
-    """Write an error as people read it: its kind, its message, where it happened."""
-    message = " ".join(str(error).split())
-    return (
-        f"{type(error).__name__}: {message} ({where})"
-        if message
-        else f"{type(error).__name__} ({where})"
-    )
+def one_line(error: BaseException, where: str = "") -> str:
+    """Write an error as people read it: its kind, its message, where it happened.
+
+    The line has a bounded length, whatever the error says; a traceback in a log holds the rest.
+    """
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # a user's own error may fail to write itself
+        message = ""
+    if len(message) > _MOST_OF_A_MESSAGE:
+        message = f"{message[:_MOST_OF_A_MESSAGE]}... ({len(message):,} characters)"
+    said = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{said} ({where})" if where else said

@@ -1,15 +1,15 @@
 """What a sweep will do, said before anything starts: where, in which packs, for how long."""
 
-from raysweep.cluster import capacity, preflight
-from raysweep.cluster import connect as cluster
+from raysweep.cluster import capacity, connect, preflight
 from raysweep.planning import packs
 from raysweep.planning.budget import Budget
 from raysweep.planning.grid import Trial
+from raysweep.planning.packing import plan_packs
 from raysweep.planning.plan import Plan, speed_of
 from raysweep.running.progress import duration
-from raysweep.running.sweep import plan_packs
 from raysweep.spec import Scheduler
 from raysweep.store.files import Store
+from raysweep.tasks import data_bytes
 
 
 def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> list[str]:
@@ -23,12 +23,12 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
     lines.append(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
     lines.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
 
-    running = cluster.running_address(address)
+    running = connect.running_address(address)
     if running:
-        with cluster.connect(address) as connected:
-            nodes, growing = connected.nodes, cluster.autoscaled()
+        with connect.connect(address) as connected:
+            nodes, growing = connected.nodes, connect.autoscaled()
     else:
-        nodes, growing = (cluster.local_node(),), False
+        nodes, growing = (connect.local_node(),), False
     slots = capacity.slots(spec.resources, nodes, growing=growing)
     where = f"cluster at {running}" if running else "a Ray that the sweep starts on this machine"
     lines.append(f"{where}:")
@@ -37,6 +37,7 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
     if growing:
         lines.append("  an autoscaler may add nodes, which will be used")
     lines.append(f"disk: {preflight.check_room(plan, store.folder)}")
+    lines.append(_memory_statement(plan, slots))
 
     speed = speed_of(plan)
 
@@ -52,20 +53,34 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
     if planned:
         sizes = f", of {min(map(len, planned))} to {max(map(len, planned))} trials"
     lines.append(f"packs: {len(planned)}{sizes}")
-    estimate = packs.makespan(planned, seconds, slots)
-    lines.append(
-        f"time: about {duration(estimate)} of training, judged by the model's size, "
-        "plus Ray's start and the report"
-    )
+    if speed.problem:
+        lines.append(f"time: not known, because the model could not be tried: {speed.problem}")
+    else:
+        estimate = packs.makespan(planned, seconds, slots)
+        lines.append(
+            f"time: about {duration(estimate)} of training, judged by the model's size, "
+            "plus Ray's start and the report"
+        )
     if budget.max_hours is not None:
         ended = packs.done_within(planned, seconds, slots, budget.seconds)
-        lines.append(
-            f"budget: it stops after {duration(budget.seconds)} (--max-hours), with about "
-            f"{ended} trials trained"
-        )
+        trained = "" if speed.problem else f", with about {ended} trials trained"
+        lines.append(f"budget: it stops after {duration(budget.seconds)} (--max-hours){trained}")
     if spec.scheduler:
         lines.append(_scheduler_statement(spec.scheduler, spec.base.epochs))
     return lines
+
+
+def _memory_statement(plan: Plan, slots: int) -> str:
+    """What the data take while the sweep runs."""
+    held = preflight.size(data_bytes(plan.data))
+    if plan.data.digest is not None and not data_bytes(plan.data):
+        return "memory: what the datasets take in each process that trains is theirs to say"
+    processes = slots * plan.spec.resources.workers
+    where = "on its device" if plan.spec.resources.gpus_per_worker else "of its own"
+    return (
+        f"memory: {held} of data once on every node, in Ray's object store, and about as much "
+        f"{where} in each process that trains, {processes} at the same time"
+    )
 
 
 def _scheduler_statement(rule: Scheduler, epochs: int) -> str:

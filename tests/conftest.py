@@ -113,11 +113,11 @@ def hold(shared_ray):
 @pytest.fixture(scope="session")
 def local_ray(shared_ray):
     """This process, connected to the shared Ray; sweeps in it use the connection."""
-    from raysweep.cluster import connect as cluster
+    from raysweep.cluster import connect
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     modules = [HERE / "odd_tasks.py"]
-    with cluster.connect(shared_ray.address, modules, groups=True) as connected:
+    with connect.connect(shared_ray.address, modules, groups=True) as connected:
         yield connected
 
 

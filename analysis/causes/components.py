@@ -63,7 +63,8 @@ def _trial_levels(trials: Curves) -> pl.DataFrame:
             [quadratic_residuals(parts[:, :, k], used) - residual for k in range(K)], axis=2
         )
         scale = (1 - (w**2).sum(axis=1)) * np.maximum(num - 3, 1)
-        finite = (w[:, None, :] ** 2 * apart**2).sum(axis=(1, 2)) / scale
+        with np.errstate(invalid="ignore", divide="ignore"):  # one block has all: not known
+            finite = (w[:, None, :] ** 2 * apart**2).sum(axis=(1, 2)) / scale
         finite = np.where(trials.val_n >= MIN_EXAMPLES, finite, np.nan)
     frame = pl.DataFrame(
         {

@@ -192,7 +192,8 @@ def _seed_variance(reads: _Reads, means: Floats, num_seeds: Floats) -> tuple[Flo
     per_seed = reads.outer.mean(axis=2) @ w
     below = np.maximum(num_seeds - 1, 1)
     total = np.nansum((per_seed - _mean_over_seeds(per_seed)[:, None]) ** 2, axis=1) / below
-    own = np.nansum(w**2 * rest**2, axis=(1, 2)) / (1 - (w**2).sum()) / below
+    with np.errstate(invalid="ignore", divide="ignore"):  # one block has all examples: not known
+        own = np.nansum(w**2 * rest**2, axis=(1, 2)) / (1 - (w**2).sum()) / below
     return total - own, total
 
 

@@ -214,7 +214,8 @@ def _without_folds(blocks: Floats, weight: Floats) -> Floats:
     """Means over all blocks but those of a fold. (N, T, K), (N, K) -> (N, F, T)."""
     fold = np.arange(weight.shape[1]) % _NUM_FOLDS
     others = [weight * (fold != number) for number in range(_NUM_FOLDS)]
-    shares = np.stack([part / part.sum(axis=1, keepdims=True) for part in others], axis=1)
+    with np.errstate(invalid="ignore"):  # a fold has all examples: nothing is known without it
+        shares = np.stack([part / part.sum(axis=1, keepdims=True) for part in others], axis=1)
     return shares @ blocks.transpose(0, 2, 1)
 
 

@@ -28,7 +28,8 @@ def block_deviations(blocks: Floats, weight: Floats) -> Floats:
     """
     w = weight[:, None, :]
     centre = (w * blocks).sum(axis=2, keepdims=True)
-    return w * (blocks - centre) / np.sqrt(1 - (w**2).sum(axis=2, keepdims=True))
+    with np.errstate(invalid="ignore", divide="ignore"):  # one block has all examples: not known
+        return w * (blocks - centre) / np.sqrt(1 - (w**2).sum(axis=2, keepdims=True))
 
 
 def tied_with_best(scores: Floats, deviations: Floats, seed: int = 0) -> Mask:

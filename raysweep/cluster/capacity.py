@@ -9,6 +9,8 @@ from raysweep.spec import Resources
 # A waiting driver of a multi-worker trial holds this much memory on the head
 # (resident size of the process after importing ray.train.torch, measured with Ray 2.60).
 _DRIVER_BYTES = 500_000_000
+# What a process that trains holds before any data (resident in benchmarks/memory.py: 344 MB).
+_TRAINER_BYTES = 350_000_000
 
 
 class Node(NamedTuple):
@@ -27,8 +29,13 @@ class Node(NamedTuple):
 
 
 def workers_on(node: Node, resources: Resources) -> int:
-    """Count the workers that fit on one node; only equal fractions share a GPU."""
+    """Count the workers that fit on one node; only equal fractions share a GPU.
+
+    However little of a CPU each asks for, its process takes memory.
+    """
     by_cpu = int(node.cpus / resources.cpus_per_worker + 1e-9)
+    if resources.cpus_per_worker < 1:
+        by_cpu = min(by_cpu, max(int(node.cpus), int(node.memory_bytes / _TRAINER_BYTES)))
     wanted = resources.gpus_per_worker
     if wanted == 0:
         return by_cpu

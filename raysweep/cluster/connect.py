@@ -4,16 +4,23 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
+from ray.exceptions import RayError
 from ray.util import get_node_ip_address
 
 from raysweep.cluster import ray_internals
+from raysweep.cluster.address import Found, check_speaks, find, running_address
 from raysweep.cluster.capacity import Node
-from raysweep.errors import InputError
+from raysweep.cluster.ray_output import RayLog
+from raysweep.cluster.refused import in_words, may_pass
+from raysweep.errors import InputError, RayDiedError, RaysweepError, one_line
+
+__all__ = ["Cluster", "autoscaled", "connect", "local_node", "nodes", "running_address"]
 
 # Ray reads these where trials and workers run. Train polls for errors this often, in seconds.
 _WORKER_ENVIRONMENT = {
@@ -24,7 +31,11 @@ _WORKER_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # A group waits for its nodes as long as it takes: the watchdog says for what, and when to stop.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "1000000",
+    # Trials train in threads, for each of which glibc keeps an arena of its own; batches, which are
+    # aligned, leave holes there that it never fills again, and the process grows with each epoch.
+    "MALLOC_ARENA_MAX": "1",
 }
+_END_S = 5.0  # for the end of a connection to a Ray that died
 
 
 class Cluster(NamedTuple):
@@ -33,44 +44,13 @@ class Cluster(NamedTuple):
     address: str
     started_here: bool
     nodes: tuple[Node, ...]
+    log: RayLog
+    """What Ray says meanwhile."""
 
 
 def local_node() -> Node:
     """Look at this machine as a Ray started on it would; nothing is started."""
     return Node(os.uname().nodename, *ray_internals.machine(), is_head=True)
-
-
-def running_address(address: str | None) -> str | None:
-    """Find the cluster that `connect` would attach to; None where it would start one.
-
-    Without an address that is RAY_ADDRESS, or what `ray start` left running on this machine. A
-    Ray that another program started for itself does not count: it ends with that program.
-
-    Raises: InputError when nothing answers at an address that was asked for.
-    """
-    if ray.is_initialized():
-        return ray.get_runtime_context().gcs_address
-    if address == "local":
-        return None
-    found = ray_internals.address_of_running(address)
-    if found is None or _answers(found):
-        return found
-    if address is None and "RAY_ADDRESS" not in os.environ:
-        return None  # a note that a crashed `ray start` left behind
-    # Ray itself would try for minutes.
-    raise InputError(
-        f"no Ray cluster answers at {found}. Start one with `ray start --head`, name another by "
-        "--address HOST:PORT, or use --address local to start one for this sweep alone"
-    )
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=2).close()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 @contextlib.contextmanager
@@ -87,49 +67,119 @@ def connect(
             in RAY_ADDRESS, whether a group's controller lives: without dashboard and address each
             group ends 12 s late, and one whose controller was killed holds its resources for ever.
 
-    Raises: InputError when the cluster can't be reached.
+    Raises: InputError when the cluster can't be reached; RaysweepError when Ray does not start.
     """
     if ray.is_initialized():
-        yield Cluster(ray.get_runtime_context().gcs_address, False, nodes())
+        yield Cluster(ray.get_runtime_context().gcs_address, False, nodes(), RayLog())
         return
     # While a sweep is being stopped, what is left of Tune must fail rather than start Ray again.
     ray_internals.never_start_by_itself()
-    running = running_address(address)
-    environment: dict[str, object] = {}
-    if modules:
-        environment["py_modules"] = [str(path) for path in modules]
-    settings: dict[str, object] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if running:
-        environment["env_vars"] = _WORKER_ENVIRONMENT | {"RAY_ADDRESS": running}
-    else:
-        # The processes of a Ray that starts here inherit these, which saves each the second that
-        # a runtime environment takes; the dashboard takes another, and a share of the cores.
-        os.environ.update(_WORKER_ENVIRONMENT)
-        settings["include_dashboard"] = groups
+    found = find(address)
+    if found:
+        check_speaks(found.address)
+    # What was asked for is settled: nothing that is started or asked here may find another one.
+    log = RayLog()
+    with _without("RAY_ADDRESS"), ray_internals.errors_go_to(log.write):
+        try:
+            yield _attach(found, modules, log) if found else _start(modules, log, groups=groups)
+        except RayDiedError:
+            # The end would wait for what has died. It may have to be left behind.
+            end = threading.Thread(target=ray.shutdown, daemon=True)
+            end.start()
+            end.join(_END_S)
+            raise
+        except BaseException:
+            ray.shutdown()
+            raise
+        else:
+            ray.shutdown()
+        finally:
+            log.remove()
+
+
+def _attach(found: Found, modules: Sequence[Path], log: RayLog) -> Cluster:
+    """Attach to a cluster that runs."""
+    if not ray_internals.has_node_here():
+        raise InputError(
+            f"the Ray cluster at {found.address} has no node on this machine, through which the "
+            f"sweep would attach: run `ray start --address={found.address}` here first, or run the "
+            "sweep on a machine of the cluster"
+        )
+    environment = _environment(modules)
+    address = ray_internals.canonical(found.address)
+    environment["env_vars"] = _WORKER_ENVIRONMENT | {"RAY_ADDRESS": address}
+    try:
+        # Found by Ray itself, a cluster's token is too; an address switches token auth off. Where
+        # the cluster dies later, this process's C++ would write a line of each call in flight.
+        with log.takes_stderr(), _with_default("RAY_BACKEND_LOG_LEVEL", "fatal"):
+            _init(found.address if found.named else None, environment)
+            cluster = Cluster(ray.get_runtime_context().gcs_address, False, nodes(), log)
+    except Exception as error:
+        raise in_words(error, found.address, log.kept()) from error
+    log.show_and_remove()
+    return cluster
+
+
+def _start(modules: Sequence[Path], log: RayLog, *, groups: bool) -> Cluster:
+    """Start a Ray on this machine, once more where the first try may have failed by chance."""
+    # The processes of a Ray that starts here inherit these, which saves each the second that
+    # a runtime environment takes; the dashboard takes another, and a share of the cores.
+    os.environ.update(_WORKER_ENVIRONMENT)
+    environment = _environment(modules)
+    for last_try in (False, True):
         if groups:
             port = _free_port()
             os.environ["RAY_GCS_SERVER_PORT"] = str(port)
             environment["env_vars"] = {"RAY_ADDRESS": f"{get_node_ip_address()}:{port}"}
+        try:
+            with log.takes_stderr():
+                _init("local", environment, include_dashboard=groups)
+                cluster = Cluster(ray.get_runtime_context().gcs_address, True, nodes(), log)
+        except Exception as error:
+            if last_try or not may_pass(error):
+                raise in_words(error, None, log.kept()) from error
+            ray.shutdown()
+        else:
+            log.show_and_remove()
+            return cluster
+        finally:
+            os.environ.pop("RAY_GCS_SERVER_PORT", None)
+    raise AssertionError("the last try returns or raises")
+
+
+def _init(address: str | None, environment: dict[str, object], **more: object) -> None:
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, **more}
     if environment:
         settings["runtime_env"] = environment
+    ray.init(address=address, **settings)
+
+
+def _environment(modules: Sequence[Path]) -> dict[str, object]:
+    return {"py_modules": [str(path) for path in modules]} if modules else {}
+
+
+@contextlib.contextmanager
+def _with_default(name: str, value: str) -> Iterator[None]:
+    """Give this process's environment a variable for a while, unless it has it."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
     try:
-        # Found by Ray itself, a cluster's token is too; an address switches token auth off.
-        found = (address or None) if running else "local"
-        ray.init(address=found, **settings)  # pyright: ignore[reportArgumentType]
-    except ConnectionError as error:
-        raise InputError(
-            f"the Ray cluster at {running} does not let this process in. One with token auth needs "
-            f"RAY_AUTH_MODE=token and its token here: {error}"
-        ) from error
-    except BaseException:
-        ray.shutdown()  # a signal came: leave nothing half started
-        raise
+        yield
     finally:
-        os.environ.pop("RAY_GCS_SERVER_PORT", None)
+        del os.environ[name]
+
+
+@contextlib.contextmanager
+def _without(name: str) -> Iterator[None]:
+    """Take a variable out of this process's environment for a while."""
+    value = os.environ.pop(name, None)
     try:
-        yield Cluster(ray.get_runtime_context().gcs_address, running is None, nodes())
+        yield
     finally:
-        ray.shutdown()
+        if value is not None:
+            os.environ[name] = value
 
 
 def _free_port() -> int:
@@ -155,5 +205,11 @@ def nodes() -> tuple[Node, ...]:
 
 
 def autoscaled() -> bool:
-    """Tell whether an autoscaler manages the cluster: what does not fit now may fit later."""
-    return bool(ray_internals.node_types())
+    """Tell whether an autoscaler manages the cluster: what does not fit now may fit later.
+
+    Raises: RaysweepError when the cluster does not say.
+    """
+    try:
+        return bool(ray_internals.node_types())
+    except RayError as error:
+        raise RaysweepError(f"the Ray cluster does not answer: {one_line(error)}") from error

@@ -3,7 +3,7 @@
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import ray
@@ -31,10 +31,17 @@ class UnlikeNodesError(InputError):
     """A node would train something else, or nothing."""
 
 
-def check_nodes(module: str, node_ids: Collection[str] | None = None) -> None:
+def check_nodes(
+    module: str,
+    node_ids: Collection[str] | None = None,
+    files: Mapping[str, str] | None = None,
+) -> None:
     """Check that every node has this process's raysweep, Ray, torch and Python, and the task.
 
-    Args: module: of the task, imported everywhere; node_ids: Ray's, by default all.
+    Args:
+        module: of the task, imported everywhere.
+        node_ids: Ray's, by default all.
+        files: fingerprints of the task's own modules, which every node must have alike.
 
     Raises: UnlikeNodesError naming the node, both versions and the cure; InputError for one that
         does not answer.
@@ -48,9 +55,10 @@ def check_nodes(module: str, node_ids: Collection[str] | None = None) -> None:
                     f"{package} differs: {host} has {theirs[package]}, this process has {version}. "
                     "Install the same on every node: `ray up` does, from the checkout"
                 )
-    for host, problem in _on_nodes(_import_probe(), module, node_ids=node_ids):
+    for host, problem in _on_nodes(_import_probe(), module, dict(files or {}), node_ids=node_ids):
         if problem:
-            raise UnlikeNodesError(f"task module {module!r} can't be imported on {host}: {problem}")
+            what, why = problem
+            raise UnlikeNodesError(f"task module {module!r} {what} on {host}: {why}")
 
 
 def check_shared(folder: str) -> None:
@@ -208,14 +216,19 @@ def _version_probe() -> Callable[[], dict[str, str]]:
     return versions
 
 
-def _import_probe() -> Callable[[str], str | None]:
-    def problem_with(module: str) -> str | None:
+def _import_probe() -> Callable[[str, Mapping[str, str]], tuple[str, str] | None]:
+    def problem_with(module: str, files: Mapping[str, str]) -> tuple[str, str] | None:
         import importlib
 
         try:
             importlib.import_module(module)
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:
+            return "can't be imported", f"{type(error).__name__}: {' '.join(str(error).split())}"
+        from raysweep.tasks.sources import unlike  # every node has the same, by now
+
+        other = unlike(files)
+        if other is not None:
+            return "would be another one", f"{other} there is not what it is here; copy it again"
         return None
 
     return problem_with

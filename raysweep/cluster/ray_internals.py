@@ -2,15 +2,14 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
 from ray._common.utils import get_system_memory
-from ray._private import auto_init_hook, state, utils
+from ray._private import auto_init_hook, services, state, utils, worker
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager
 from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
-from ray._private.services import get_ray_address_from_environment
 from ray._private.worker import global_worker
 from ray._raylet import PlacementGroupID
 from ray.core.generated import autoscaler_pb2, gcs_pb2
@@ -24,10 +23,27 @@ def machine() -> tuple[float, float, float]:
     return utils.get_num_cpus(), gpus, get_system_memory()
 
 
-def address_of_running(address: str | None) -> str | None:
-    """Find a Ray: at this address, else at RAY_ADDRESS, else one that `ray start` left here."""
-    # Typed as if an address were always given; None asks for what runs here.
-    return get_ray_address_from_environment(address, None)  # pyright: ignore[reportArgumentType]
+def noted_address() -> str | None:
+    """Read the address that the last `ray start` on this machine has noted; it may be dead."""
+    try:
+        return services.find_bootstrap_address(None)
+    except OSError:  # another user's note
+        return None
+
+
+def addresses_here() -> set[str]:
+    """List the addresses of all Rays whose processes run on this machine."""
+    return set(services.find_gcs_addresses())
+
+
+def has_node_here() -> bool:
+    """Tell whether a node of any Ray runs on this machine: a process attaches through one."""
+    return bool(services.find_node_ids())
+
+
+def canonical(address: str) -> str:
+    """Write an address as other machines can use it: a loopback one becomes this machine's own."""
+    return services.canonicalize_bootstrap_address(address) or address
 
 
 def never_start_by_itself() -> None:
@@ -44,6 +60,23 @@ def without_its_signal_handler() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = theirs
+
+
+def raylet_address() -> tuple[str, int] | None:
+    """Find where the process of this machine's node listens, through which this one is attached."""
+    node: Any = global_worker.node
+    return (node.node_ip_address, node.node_manager_port) if node.node_manager_port else None
+
+
+@contextlib.contextmanager
+def errors_go_to(write: Callable[[str], None]) -> Iterator[None]:
+    """Hand over the errors of the cluster that Ray would print meanwhile: text, of many lines."""
+    theirs = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda data, ignore_prefix=False: write("\n".join(data["lines"]))
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = theirs
 
 
 def living_actors() -> list[Mapping[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import ray
 
-from raysweep.cluster import capacity, preflight, ray_internals
-from raysweep.cluster import connect as cluster
+from raysweep.cluster import capacity, connect, preflight, ray_internals
 from raysweep.errors import RaysweepError
+from raysweep.recording.pace import Standing
 from raysweep.recording.state import Progress
 from raysweep.spec import Resources
 
@@ -61,20 +61,33 @@ class Watchdog:
         self._last: tuple[Any, ...] = ()
         self._moved_at = self._looked_at = clock()
         self._notice: str | None = None
+        self._standing: dict[str, str] = {}
 
     def look(self, progress: Progress) -> str | None:
-        """Say what the sweep waits for, or None while it moves.
+        """Say what the sweep waits for, or which trial stands still, or None while it moves.
 
         Raises: StuckSweepError when no node that is left can hold a trial and none will come, or
             when a node joined that runs something else.
         """
+        return self._look(progress) or self._name_standing(progress)
+
+    def _name_standing(self, progress: Progress) -> str | None:
+        """Which trials send nothing any more. Each is said once, as it was when it was found."""
+        ids = {trial.trial_id for trial in progress.standing}
+        self._standing = {key: line for key, line in self._standing.items() if key in ids}
+        for trial in progress.standing:
+            if trial.trial_id not in self._standing:
+                self._standing[trial.trial_id] = _stands_still(trial)
+        return "; ".join(self._standing.values()) or None
+
+    def _look(self, progress: Progress) -> str | None:
         now = self._clock()
         if now - self._looked_at < min(LOOK_S, QUIET_S):
             return self._notice
         self._looked_at = now
         for group in ray_internals.orphaned_groups():
             ray_internals.remove_group(group)
-        nodes = cluster.nodes()
+        nodes = connect.nodes()
         self.slots = capacity.slots(self._resources, nodes, growing=True)
         self._check_new_nodes()
         seen = (progress.done, progress.running, len(progress.failures), progress.num_rows)
@@ -148,6 +161,20 @@ class Watchdog:
             if node.host in left:
                 left.remove(node.host)
         return f"; {len(left)} of {len(self._hosts)} nodes left: {', '.join(left)}" if left else ""
+
+
+def _stands_still(trial: Standing) -> str:
+    since = f"has sent no row for {trial.seconds:.0f} s"
+    if trial.usual_s is None:
+        since += ", and no epoch of this sweep has ended yet"
+    else:
+        since += f"; an epoch takes {trial.usual_s:.2g} s"
+    pid = trial.where.partition(" ")[2].partition(" ")[0]
+    return (
+        f"trial {trial.trial_id} {since}. It trains in {trial.where}: look at it there (py-spy "
+        f"dump --pid {pid}), or end it (kill {pid}), which counts as one of its retries. Nothing "
+        "is ended for you"
+    )
 
 
 def _free() -> list[str]:

@@ -15,6 +15,7 @@ class Speed(NamedTuple):
 
     per_step: float
     per_example: Mapping[tuple[int, int], float]  # by the model's shape
+    problem: str | None = None  # why it is not known of some model, which then counts nothing
 
     def seconds(self, fields: Hyperparameters, n_train: int) -> float:
         """Estimate the seconds that a whole trial takes."""

@@ -15,10 +15,10 @@ from raysweep.tasks import (
     TaskSource,
     data_digest,
     find_task,
-    flops_per_example,
     load_data,
     num_examples,
     traits,
+    tried,
     validation_digest,
 )
 
@@ -86,13 +86,19 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
 
 
 def speed_of(plan: Plan) -> Speed:
-    """Judge how fast the sweep trains, by the size of each model that it builds."""
+    """Judge how fast the sweep trains, by the size of each model that it builds.
+
+    Raises: InputError when a model does not fit the data.
+    """
     resources = plan.spec.resources
     on_gpu = resources.gpus_per_worker > 0
     rate = _GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else _CPU_FLOPS
     rate *= resources.workers * (1 if on_gpu else max(1.0, resources.cpus_per_worker))
-    per_example = {
-        fields.shape: flops_per_example(plan.source.task, plan.data, fields) / rate
-        for fields in shapes(plan.spec)
+    found = {
+        fields.shape: tried(plan.source.task, plan.data, fields) for fields in shapes(plan.spec)
     }
-    return Speed(_GPU_STEP_S if on_gpu else _CPU_STEP_S, per_example)
+    per_example = {shape: model.flops_per_example / rate for shape, model in found.items()}
+    problems = [model.problem for model in found.values() if model.problem]
+    return Speed(
+        _GPU_STEP_S if on_gpu else _CPU_STEP_S, per_example, problems[0] if problems else None
+    )

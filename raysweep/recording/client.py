@@ -1,6 +1,8 @@
 """A worker's line to the recorder: rows, claims, checkpoints and results."""
 
 import math
+import os
+import platform
 import time
 import uuid
 from collections import deque
@@ -49,7 +51,8 @@ class Sender:
         # Its number is first needed with the first row: training need not wait for it.
         token = uuid.uuid4().hex
         self._trial_id = trial_id
-        self._claim = self._recorder.claim.remote(trial_id, self._nodes, token)
+        where = f"pid {os.getpid()} on {platform.node()}"
+        self._claim = self._recorder.claim.remote(trial_id, self._nodes, token, where)
         self._rows, self.start_epoch = [], 1
         self._sent_at = -math.inf  # the first row goes at once
         self._val_accuracy = math.nan

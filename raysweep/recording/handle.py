@@ -23,7 +23,7 @@ class RecorderHandle(Protocol):
     """The methods of recorder.Recorder, as other processes call them."""
 
     todo: Call[[Sequence[str], Collection[str] | None], list[str]]
-    claim: Call[[str, Collection[str], str], int]
+    claim: Call[[str, Collection[str], str, str], int]
     num_attempts: Call[[Sequence[str]], int]
     kept: Call[[Sequence[str]], list[str]]
     checkpoint: Call[[str], tuple[int, bytes] | None]

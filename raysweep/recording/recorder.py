@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from raysweep.errors import StorageError
 from raysweep.planning.grid import Identity, Trial, expand, listed
+from raysweep.recording.pace import Pace
 from raysweep.recording.state import Progress, State
 from raysweep.spec import SweepSpec
 from raysweep.store.done import done_trials, has_epochs, last_attempts
@@ -105,6 +106,7 @@ class Recorder:
         self._state = State(trials, last_attempts(self.store), done)
         for entry in self._log.entries():  # of a recorder of this invocation that has died
             self._state.apply(entry)
+        self._pace = Pace()
         self._groups: dict[str, str] = {}  # which placement group trains which trial
         self._retries = retries
         self._resume_folder = resume or ResumeFolder(self.store.folder, "resume")
@@ -127,6 +129,7 @@ class Recorder:
         Args: columns: of `TRIALS`, besides those that are known here.
         """
         trial = self._state[end.trial_id]
+        self._pace.end(trial.trial_id)
         row = {
             **self._constants,
             **trial.hyperparameters.columns(),
@@ -152,6 +155,7 @@ class Recorder:
         """
         for trial_id in trial_ids:
             if trial_id in self._state.claims:
+                self._pace.end(trial_id)
                 self._note(Entry(trial_id, self._state.claims[trial_id].attempt, "died", {}))
             if self._state.has_ended(trial_id):
                 continue
@@ -168,17 +172,20 @@ class Recorder:
         return [trial_id for trial_id in trial_ids if not self._state.has_ended(trial_id)]
 
     @_writes
-    def claim(self, trial_id: str, nodes: Collection[str] = (), token: str = "") -> int:
+    def claim(
+        self, trial_id: str, nodes: Collection[str] = (), token: str = "", where: str = ""
+    ) -> int:
         """Take a trial before its training starts. Returns: the number of this attempt.
 
         Args: nodes: ids of those that it trains on; token: of the caller's choice; the same claim
-            has the same one when it comes again.
+            has the same one when it comes again; where: the process that trains it, in words.
         """
         before = self._state.claims.get(trial_id)
         if before is not None and token and before.token == token:
             return before.attempt
         attempt = self._state.attempts.get(trial_id, 0) + 1
-        details = {"nodes": sorted(nodes), "token": token}
+        self._pace.begin(trial_id, self._clock())
+        details = {"nodes": sorted(nodes), "token": token, "where": where}
         self._note(Entry(trial_id, attempt, "claimed", details))
         return attempt
 
@@ -244,6 +251,7 @@ class Recorder:
         trial_id, attempt, *place = first.values()
         if not self._state.has_claim(trial_id, attempt):
             return
+        self._pace.hear(trial_id, len(batch.column("epoch").unique()), self._clock())
         # A row is sent once, so its first row tells a batch from all others.
         entry = Entry(trial_id, attempt, f"rows {place}")
         if self._log.note(entry, [Rows("epochs", len(batch), rows)]):
@@ -313,6 +321,10 @@ class Recorder:
             storage_error=self.storage_error,
             abandoned=self._abandoned,
             num_rows=self._num_rows,
+            standing=self._pace.standing(
+                {trial_id: claim.where for trial_id, claim in self._state.claims.items()},
+                self._clock(),
+            ),
         )
 
     @_writes

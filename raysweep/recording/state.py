@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from raysweep.planning.grid import Trial
+from raysweep.recording.pace import Standing
 from raysweep.store.log import Entry
 from raysweep.store.schema import STOPPED
 
@@ -34,6 +35,7 @@ class Progress(NamedTuple):
     storage_error: str | None = None  # why nothing can be recorded any more
     abandoned: str | None = None  # why nothing that is left can be trained
     num_rows: int = 0  # that have arrived
+    standing: tuple[Standing, ...] = ()
     notice: str | None = None  # what a sweep that stands still waits for
 
 
@@ -43,6 +45,7 @@ class Claim(NamedTuple):
     attempt: int
     nodes: frozenset[str]  # that it trains on
     token: str  # the caller's: by it, a claim that comes twice is one
+    where: str = ""  # its process, in words
 
 
 class State:
@@ -80,7 +83,9 @@ class State:
         trial_id, attempt, what, _ = entry
         details = entry.details or {}
         if what == "claimed":
-            self.claims[trial_id] = Claim(attempt, frozenset(details["nodes"]), details["token"])
+            self.claims[trial_id] = Claim(
+                attempt, frozenset(details["nodes"]), details["token"], details.get("where", "")
+            )
             self.attempts[trial_id] = attempt
             return
         claim = self.claims.pop(trial_id, None)

@@ -37,6 +37,8 @@ class Signals:
         self.received: list[int] = []
         self._connecting = True
         self._raising = False
+        # While Ray starts, what is written to standard error goes to a log; this does not.
+        self._stderr = _standard_error()
         # What is ignored when a sweep starts stays so: `nohup` means it.
         self._numbers = [n for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
@@ -46,6 +48,10 @@ class Signals:
             for number in self._numbers:
                 signal.signal(number, self.note)
 
+    def close(self) -> None:
+        """Give back what `note` writes with."""
+        os.close(self._stderr)
+
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self._connecting and number in self.received:
@@ -53,7 +59,10 @@ class Signals:
             signal.raise_signal(number)
         self.received.append(number)
         if self._connecting:
-            os.write(2, b"raysweep: stops as soon as Ray has started; once more ends it at once\n")
+            os.write(
+                self._stderr,
+                b"raysweep: stops as soon as Ray has started; once more ends it at once\n",
+            )
         elif self._raising and not _imports(frame):
             self.stop()
 
@@ -82,6 +91,14 @@ class Signals:
         )
 
 
+def _standard_error() -> int:
+    """A descriptor of its own for it, or for nothing where there is none."""
+    try:
+        return os.dup(2)
+    except OSError:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
 def _imports(frame: FrameType | None) -> bool:
     """Whether this frame, or a caller of it, is Python's import machinery."""
     while frame is not None:
@@ -96,7 +113,10 @@ def taken_over(store: Store) -> Iterator[Signals]:
     """Takes SIGNALS over; only the main thread may."""
     signals = Signals(store)
     if threading.current_thread() is not threading.main_thread():
-        yield signals
+        try:
+            yield signals
+        finally:
+            signals.close()
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signals.take()
@@ -106,3 +126,4 @@ def taken_over(store: Store) -> Iterator[Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signals.close()

@@ -3,54 +3,52 @@
 import contextlib
 import datetime
 import importlib
-import os
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysweep.cluster import capacity, preflight
-from raysweep.cluster import connect as cluster
+from raysweep.cluster import capacity, connect, preflight
+from raysweep.cluster.life import Life
 from raysweep.cluster.ray_internals import remove_group
 from raysweep.cluster.watchdog import StuckSweepError, Watchdog
-from raysweep.errors import InputError, RaysweepError, StorageError, one_line
-from raysweep.planning import packs
-from raysweep.planning.budget import Budget, by_seed
+from raysweep.errors import InputError, RayDiedError, RaysweepError, StorageError, one_line
+from raysweep.planning.budget import Budget
 from raysweep.planning.grid import Trial, listed
+from raysweep.planning.packing import plan_packs
 from raysweep.planning.plan import Plan, make_plan, speed_of
 from raysweep.recording.handle import RecorderHandle
 from raysweep.recording.recorder import Recorder, SweepRecorder
 from raysweep.recording.state import Failure, Progress
 from raysweep.running.gate import Turnstile
+from raysweep.running.handover import Handed, hand_over
 from raysweep.running.record import sweep_record
-from raysweep.running.signals import Signals, taken_over
+from raysweep.running.scratch import make_scratch
+from raysweep.running.signals import InterruptedSweepError, Signals, taken_over
 from raysweep.running.worker import Assignment
-from raysweep.spec import Resources, SweepSpec
+from raysweep.spec import SweepSpec
 from raysweep.store.files import Store
 from raysweep.store.lease import Invocation, Lease, wait_until_free
 from raysweep.store.record import SweepRecord
 from raysweep.store.resume import ResumeFolder
+from raysweep.tasks.sources import fingerprints, packed
 
 if TYPE_CHECKING:
     from raysweep.running.tuning import Schedule
 
-# What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
-INLINE_START_S, GROUP_START_S = 0.02, 10.0
 POLL_S = 0.5
 FLUSH_S = 5.0  # for the recorder's last rows, when something stops the sweep
 HALT_S = 3.0  # Tune ends within a second when it is told to; a signal must not wait much longer
 RECORDER_RESTARTS = 20
 NAME_S = 10.0  # for Ray to end the recorder of a driver that died
-# On a cluster that grows, packs are small enough for this many at the same time.
-GROWN_SLOTS = 16
+_A = TypeVar("_A")
 
 
 class Result(NamedTuple):
@@ -112,19 +110,20 @@ def run_sweep(
     """
     began, budget = time.monotonic(), Budget(max_hours, max_trials)
     budget.check()
-    store = store if isinstance(store, Store) else Store(store or Path("results") / spec.name)
-    _check_writable(store)
+    if not isinstance(store, Store):
+        store = Store(Path("results") / spec.name if store is None else store)
+    store.check_writable(exclusive=True)
     wait_until_free(store.folder, tell=tell)
     plan = plan or make_plan(spec, store)
     started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     if not plan.left:
         # Nothing to train needs no Ray: the invocation is noted, and that is all.
-        record = sweep_record(plan, (cluster.local_node(),), command, started)
+        record = sweep_record(plan, (connect.local_node(),), command, started)
         Recorder(store.folder.uri, listed(record, plan.trials), plan.trials, {}).close()
         return Result(store, len(plan.trials), 0, len(plan.trials), ())
     preflight.check_room(plan, store.folder)
-    if cluster.running_address(address) is None:
-        capacity.slots(spec.resources, (cluster.local_node(),))  # refused before Ray is started
+    if connect.running_address(address) is None:
+        capacity.slots(spec.resources, (connect.local_node(),))  # refused before Ray is started
     with taken_over(store) as signals:
         deadline = began + budget.seconds
         asked = _Invoked(plan, store, address, budget, deadline, show, command, started, signals)
@@ -137,23 +136,26 @@ def run_sweep(
 def _train(asked: _Invoked) -> Result:
     """Connect to Ray, look whether it will do, and train."""
     plan, store, resources = asked.plan, asked.store, asked.plan.spec.resources
-    modules = [plan.source.module_path] if plan.source.module_path else []
     beside = ThreadPoolExecutor(1)
     try:
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "raysweep.running.tuning")
-        with cluster.connect(asked.address, modules, groups=resources.workers > 1) as connected:
+        with (
+            packed(plan.source.files or {}) as modules,
+            connect.connect(asked.address, modules, groups=resources.workers > 1) as connected,
+        ):
             asked.signals.take()
             with asked.signals.raised():
                 nodes = connected.nodes
-                growing = not connected.started_here and cluster.autoscaled()
+                growing = not connected.started_here and connect.autoscaled()
                 slots, speed = capacity.slots(resources, nodes, growing=growing), judged.result()
                 module, _, _ = plan.source.reference.partition(":")
-                if len(nodes) > 1:
-                    preflight.check_nodes(module)
-                    if resume := ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder):
-                        preflight.check_shared(resume.folder.uri)
+                if plan.source.files or not connected.started_here:
+                    preflight.check_nodes(module, files=fingerprints(plan.source.files or {}))
+                resume = ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder)
+                if len(nodes) > 1 and resume:
+                    preflight.check_shared(resume.folder.uri)
                 planned = plan_packs(
                     plan,
                     asked.budget,
@@ -162,62 +164,43 @@ def _train(asked: _Invoked) -> Result:
                     growing=growing,
                 )
                 watchdog = Watchdog(resources, nodes, module, growing=growing)
+                life = Life(connected, store.root)
+                handed = hand_over(plan.source.task, plan.data)
                 invocation = Invocation.begin()
             # Held from here to the end by this process, whatever becomes of the recorder's.
             with asked.signals.raised():
                 lease = Lease.take(store.folder, invocation, store.live_record)
             with lease:
-                recorder = _start_recorder(plan, store, asked.record(nodes), invocation)
-                return _run(asked, planned, recorder, watchdog)
+                try:
+                    recorder = _start_recorder(plan, store, asked.record(nodes), invocation)
+                    return _run(asked, planned, recorder, watchdog, life, handed)
+                except (InputError, InterruptedSweepError, StorageError):
+                    raise
+                except (RayError, RaysweepError):
+                    life.check()  # what died last is not what died first
+                    raise
     finally:
         beside.shutdown(wait=False, cancel_futures=True)
 
 
-def plan_packs(
-    plan: Plan,
-    budget: Budget,
-    seconds: Callable[[Trial], float],
-    slots: int,
-    *,
-    growing: bool,
-) -> list[list[Trial]]:
-    """The packs of one invocation, in the order in which they are to start.
-
-    Args: seconds: that a trial takes; slots, growing: of the cluster.
-    """
-    seeds = plan.spec.seeds
-    if plan.spec.scheduler:
-        # One trial a pack: what Tune stops is a Tune trial.
-        unlimited = budget == Budget()
-        waves = by_seed(plan.left, seeds) if unlimited else budget.waves(plan.left, seeds)
-        return [[trial] for wave in waves for trial in wave]
-    return [
-        pack
-        for wave in budget.waves(plan.left, seeds)
-        for pack in packs.plan(
-            wave,
-            seconds,
-            slots=max(slots, GROWN_SLOTS) if growing else slots,
-            start_s=start_seconds(plan.spec.resources),
-            longest_first=budget == Budget(),
-        )
-    ]
-
-
 def _run(
-    asked: _Invoked, planned: list[list[Trial]], recorder: RecorderHandle, watchdog: Watchdog
+    asked: _Invoked,
+    planned: list[list[Trial]],
+    recorder: RecorderHandle,
+    watchdog: Watchdog,
+    life: Life,
+    handed: Handed,
 ) -> Result:
     """Let Tune train until all is done, or something says stop."""
     from raysweep.running.tuning import Schedule
 
     plan, store, signals = asked.plan, asked.store, asked.signals
     resources, rule = plan.spec.resources, plan.spec.scheduler
-    scratch = Path(tempfile.mkdtemp(prefix="raysweep-"))
+    scratch = make_scratch()
     turnstile = _start_here(Turnstile).remote() if rule and resources.workers > 1 else None
     given = Assignment(
         recorder,
-        plan.source.task,
-        ray.put(plan.data),
+        handed,
         resources,
         str(scratch),
         plan.spec.checkpoints,
@@ -229,35 +212,42 @@ def _run(
     thread = threading.Thread(
         target=schedule.run, args=(scratch, plan.spec.retries), name="(schedule)", daemon=True
     )
+    notice, lost = None, False
     try:
         thread.start()
         while thread.is_alive() and not signals.received and time.monotonic() < asked.deadline:
             thread.join(min(POLL_S, max(0.0, asked.deadline - time.monotonic())))
-            if (seen := _progress(recorder, signals)) is None:
+            if (seen := _progress(recorder, signals, life)) is None:
                 continue
             if seen.storage_error is not None:
                 asked.show(seen)
                 raise StorageError(seen.storage_error)
             if seen.abandoned is not None:
                 raise StuckSweepError(seen.abandoned)
-            notice = watchdog.look(seen)
-            schedule.set_slots(watchdog.slots)
+            if life.answers():
+                notice = watchdog.look(seen)
+                schedule.set_slots(watchdog.slots)
             asked.show(seen._replace(notice=notice))
         out_of_time = thread.is_alive()
         signals.check()
         _halt(schedule, thread, recorder)
-        ray.get(recorder.close.remote())
-        progress: Progress = ray.get(recorder.progress.remote())
+        _answer(recorder.close.remote(), life)
+        progress: Progress = _answer(recorder.progress.remote(), life)
+    except RayDiedError:
+        lost = True
+        raise
     finally:
         # The one way of stopping, for signals, budgets and errors; nothing to do at an end. What
         # does not get into a segment in time is in the log, for the next run to find.
+        # Where Ray itself died, nothing is left to be told anything.
         with contextlib.suppress(RayError, RaysweepError):
-            if thread.is_alive():
+            if thread.is_alive() and not lost:
                 ray.get(recorder.flush.remote(), timeout=FLUSH_S)
         with contextlib.suppress(RayError):
-            _halt(schedule, thread, recorder)
+            if not lost:
+                _halt(schedule, thread, recorder)
         shutil.rmtree(scratch, ignore_errors=True)
-        actors: list[Any] = [recorder, turnstile]
+        actors: list[Any] = [] if lost else [recorder, turnstile]
         for actor in filter(None, actors):
             ray.kill(actor)
     left = progress.planned - progress.done - len(progress.failures)
@@ -265,7 +255,7 @@ def _run(
     if left > beyond_budget and not out_of_time:
         raise RaysweepError(
             f"{left - beyond_budget} of {progress.planned} trials were not trained: "
-            f"{schedule.error or 'see Ray'}"
+            f"{one_line(schedule.error, 'in Ray Tune') if schedule.error else 'see Ray'}"
         )
     trained = progress.done - len(plan.done)
     return Result(store, progress.planned, trained, len(plan.done), progress.failures, left)
@@ -284,14 +274,22 @@ def _halt(schedule: "Schedule", thread: threading.Thread, recorder: RecorderHand
             remove_group(group)
 
 
-def _progress(recorder: RecorderHandle, signals: Signals) -> Progress | None:
+def _progress(recorder: RecorderHandle, signals: Signals, life: Life) -> Progress | None:
     """Where the sweep stands, or None once a signal has come: a recorder that Ray starts again
     answers late."""
     answer = recorder.progress.remote()
     while not signals.received:
         if ray.wait([answer], timeout=POLL_S)[0]:
             return ray.get(answer)
+        life.answers()
     return None
+
+
+def _answer(reference: "ray.ObjectRef[_A]", life: Life) -> _A:
+    """What an actor answers. Raises: RayDiedError instead of waiting for ever."""
+    while not ray.wait([reference], timeout=POLL_S)[0]:
+        life.answers()
+    return ray.get(reference)
 
 
 def _in_words(error: RayError) -> RaysweepError:
@@ -308,18 +306,6 @@ def _in_words(error: RayError) -> RaysweepError:
             "memory), so the sweep has stopped. The store is whole, and the same command goes on"
         )
     return RaysweepError(one_line(cause or error, "in Ray; the store is whole"))
-
-
-def _check_writable(store: Store) -> None:
-    """Raises: InputError when the store could not be made or written; nothing is made here."""
-    root = store.folder.local
-    if root is None:
-        store.folder.check(exclusive=True)
-        return
-    there = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        reason = "may not be written" if there.is_dir() else "is no folder"
-        raise InputError(f"the store {root} can't be written: {there} {reason}")
 
 
 def recorder_arguments(
@@ -376,8 +362,3 @@ def _start_here(kind: Any, **options: Any) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(kind)
     return actor.options(num_cpus=0, scheduling_strategy=here, **options)
-
-
-def start_seconds(resources: Resources) -> float:
-    """What the start of a pack costs."""
-    return INLINE_START_S if resources.workers == 1 else GROUP_START_S

@@ -19,8 +19,10 @@ from raysweep.cluster.ray_internals import remove_group
 from raysweep.planning.grid import Trial
 from raysweep.recording.recorder import MAX_LOST_NODES
 from raysweep.running.retries import ran_out_of_memory
-from raysweep.running.worker import Assignment, train_pack
+from raysweep.running.worker import MAX_IDLE_STARTS, Assignment, train_pack
 from raysweep.spec import Resources, Scheduler
+
+_UNREADABLE = "the task can't be read"  # how such an error begins: Tune keeps its text alone
 
 
 class Schedule:
@@ -150,6 +152,7 @@ class _Ends(tune.Callback):
         self._planned, self._recorder, self._halted = planned, given.recorder, halted
         self._scheduled = scheduled
         self._actors: list[Any] = []
+        self._unreadable = 0
 
     def __reduce__(self) -> Any:
         return tune.Callback, ()
@@ -169,6 +172,12 @@ class _Ends(tune.Callback):
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         # A trial whose process Ray killed for its memory would need as much again.
         said = str(trial.get_error() or "").rpartition("Failure #")[2]
+        if _UNREADABLE in said:
+            self._unreadable += 1
+            if self._unreadable == MAX_IDLE_STARTS:
+                # It would start again as often as its trials may fail.
+                line = said[said.rindex(_UNREADABLE) :].partition("\n")[0]
+                self._recorder.abandon.remote(f"{line}, {MAX_IDLE_STARTS} times")
         if ran_out_of_memory(said):
             ids = [one.trial_id for one in self._planned[trial.config["pack"]]]
             line = "OutOfMemoryError: Ray killed the process, its node was short of memory"

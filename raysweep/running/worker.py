@@ -4,7 +4,6 @@ The only file that knows Ray Train, which takes seconds to import and is not imp
 """
 
 import contextlib
-import functools
 import io
 import logging
 import os
@@ -24,13 +23,12 @@ from raysweep.errors import one_line
 from raysweep.planning.grid import Trial
 from raysweep.recording.client import Sender
 from raysweep.recording.handle import RecorderHandle
+from raysweep.running.handover import Handed, taken
 from raysweep.running.retries import broke_the_gpu, is_transient, ran_out_of_memory
 from raysweep.spec import Checkpoints, Resources
 from raysweep.store.resume import ResumeFolder
-from raysweep.tasks import Data, Task
 from raysweep.training.checkpoints import Checkpointer, UnusableCheckpointError, from_bytes, on_all
 from raysweep.training.group import Group
-from raysweep.training.splits import Placed, place
 from raysweep.training.train import Training, train
 
 # Tells the scheduler what a trial has reached, and returns when it may go on.
@@ -47,8 +45,7 @@ class Assignment(NamedTuple):
     """What every worker of a sweep is given."""
 
     recorder: RecorderHandle
-    task: Task
-    data: Any  # object reference to the task's Data: one copy per node
+    handed: Handed  # the task and its data
     resources: Resources
     scratch: str  # Ray Train's own folder, thrown away after the sweep
     checkpoints: Checkpoints = Checkpoints()
@@ -91,6 +88,7 @@ def _train_trials(
     ask: Ask | None,
 ) -> None:
     torch.set_num_threads(max(1, int(given.resources.cpus_per_worker)))
+    taken(given.handed.data.hex(), given.handed, group.device)  # no trial's fault if that fails
     nodes = group.gather(ray.get_runtime_context().get_node_id())
     sender = Sender(given.recorder, nodes=nodes, resume=given.resume) if group.rank == 0 else None
     shares_gpu = 0 < given.resources.gpus_per_worker < 1
@@ -113,6 +111,7 @@ def _train_trial(
 ) -> None:
     if sender is not None:
         sender.start(trial.trial_id)
+    asking = False
     try:
         checkpointer = _checkpointer(trial, resumable, given.checkpoints, group, sender)
 
@@ -120,6 +119,7 @@ def _train_trial(
             return {"seconds": checkpointer.seconds, "node": platform.node()}
 
         def between(row: dict[str, Any]) -> None:
+            nonlocal asking
             if sender is not None and ask is not None:
                 sender.hand_over()  # a trial that is stopped sends nothing any more
                 measured = {
@@ -127,14 +127,16 @@ def _train_trial(
                     "val_accuracy": row["val_correct"] / row["val_n"],
                     "val_loss": row["val_loss_sum"] / row["val_n"],
                 }
+                asking = True
                 ask(trial.trial_id, measured | spent())
+                asking = False
 
-        data, placed = _placed(given.data.hex(), given.data, group.device)
+        task, data, placed = taken(given.handed.data.hex(), given.handed, group.device)
         outcome = train(
             Training(
                 trial.hyperparameters,
                 trial.seed,
-                given.task,
+                task,
                 data,
                 placed,
                 probes=trial.probes,
@@ -145,7 +147,9 @@ def _train_trial(
             sender.emit if sender else lambda row: None,
             between,
         )
-    except Exception as error:
+    except BaseException as error:  # a model may call sys.exit
+        if asking and isinstance(error, SystemExit):
+            raise  # Tune ends the thread of a trial that it has stopped
         if is_transient(error):
             raise  # the recorder counts a claimed trial that did not end as one more attempt
         rank = f"rank {group.rank} on " if group.world_size > 1 else "on "
@@ -154,8 +158,9 @@ def _train_trial(
         if group.world_size > 1 or broke_the_gpu(error):
             # The others may wait for this one inside a collective operation, so the whole group
             # starts again without the trial; so does a process whose GPU would fail every trial
-            # that follows. Otherwise a worker that is alone goes on with the next.
-            raise
+            # that follows. Otherwise a worker that is alone goes on with the next. The line goes
+            # instead of the error: Ray sends it, and could not send every error.
+            raise RuntimeError(line) from error
         return
     if sender is not None:
         columns = outcome._asdict()
@@ -184,13 +189,6 @@ def _checkpointer(
     return Checkpointer(
         rule, identity, group, sender.keep if sender else lambda epoch, body: None, found
     )
-
-
-@functools.lru_cache(maxsize=1)
-def _placed(key: str, reference: Any, device: torch.device) -> tuple[Data, Placed]:
-    """The data of a sweep on this process's device, once for all its trials."""
-    data: Data = ray.get(reference)
-    return data, place(data, device)
 
 
 def _saved(state: dict[str, torch.Tensor]) -> bytes:

@@ -29,10 +29,11 @@ from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 
-from raysweep.errors import InputError, RaysweepError
+from raysweep.errors import InputError, RaysweepError, shown
 from raysweep.store import segments
 from raysweep.store.folder import Folder, storing
 from raysweep.store.lease import Lease, generations
+from raysweep.store.local_path import check_readable, check_writable, local_path
 from raysweep.store.log import Log, Rows, is_shared
 from raysweep.store.record import SweepRecord
 from raysweep.store.schema import DONE, KEYS, SCHEMAS, TABLES, Table
@@ -64,21 +65,40 @@ class Store:
     def __init__(self, root: Path | str) -> None:
         """Args: root: a folder's path, or a URI as folder.Folder takes it."""
         self.folder = Folder(root)
-        self.root: Path | str = self.folder.local or self.folder.uri  # for display
+        self.root: Path | str = self.folder.shown  # for display
 
     @classmethod
     def existing(cls, root: Path | str) -> Self:
         """Raises: InputError when there is no store at `root`."""
         store = cls(root)
+        if store.folder.local is not None:
+            check_readable(
+                store.folder.local / "sweeps", f"the store {shown(str(root), 200)[1:-1]}"
+            )
         store.folder.check()
         if not store.folder.holds("sweeps"):
             raise InputError(f"no store at {store.root}: it has no folder 'sweeps'")
         return store
 
+    def check_writable(self, *, exclusive: bool = False) -> None:
+        """Try whether this store can be made and written; nothing of that stays.
+
+        Args: exclusive: whether an object store is tried too, by writing to it.
+
+        Raises: InputError, which says what is in the way.
+        """
+        if self.folder.local is not None:
+            check_writable(self.folder.local, f"the store {shown(str(self.root), 200)[1:-1]}")
+        else:
+            self.folder.check(exclusive=exclusive)
+        log = self.log_folder
+        if log.parent != self.folder.local:
+            check_writable(log, f"the folder {log} of the log")
+
     @property
     def report(self) -> Path:
         """Where the report is written by default: in the store, or here if that is no disk."""
-        return (self.folder.local or Path()) / "report.html"
+        return (self.folder.local or self.folder.here) / "report.html"
 
     @property
     def log_folder(self) -> Path:
@@ -89,7 +109,9 @@ class Store:
         """
         if self.folder.local is not None and not is_shared(self.folder.local):
             return self.folder.local / "wal"
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        cache = self.folder.here / (
+            local_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") or ""
+        )
         place = str(self.folder.local.resolve() if self.folder.local else self.folder.uri)
         return cache / "raysweep" / "wal" / _digest(place.encode())
 

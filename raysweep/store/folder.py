@@ -27,6 +27,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore
 
 from raysweep.errors import InputError, StorageError
+from raysweep.store.local_path import local_path
 from raysweep.store.object_store import PATIENT, QUICK, cause, check_uri, connected
 
 AGAIN = "run the same command again; what was recorded before is kept"
@@ -37,20 +38,26 @@ class Folder:
     """Reads and writes files by their POSIX paths relative to it; nothing outside can be named."""
 
     def __init__(self, location: Path | str) -> None:
-        """Raises: InputError for a URI that can't be a folder, or that holds a secret."""
+        """A relative path is seen from the current folder of now, whatever that will be later.
+
+        Raises: InputError for a URI that can't be a folder, or that holds a secret.
+        """
         text = os.fspath(location)
-        if text.startswith("file://"):
-            text = text.removeprefix("file://")
-        self.local: Path | None = None if "://" in text else Path(text)
+        path = local_path(text)
+        self.here = _here()
+        """The folder that relative paths are seen from."""
+        self.local: Path | None = None if path is None else self.here / path
         self.uri = text if self.local is None else str(self.local)
+        self.shown: Path | str = text if path is None else path
+        """What people are told: as it was written."""
         if self.local is None:
             check_uri(text)
-        elif match := re.match(r"([a-z][a-z0-9]+):/", text):
+        elif match := re.match(r"([a-z][a-z0-9]+):/", str(path)):
             scheme = match[1]
             raise InputError(f"{text} is no folder: write {scheme}://..., as text and no Path")
 
     def __str__(self) -> str:
-        return self.uri
+        return str(self.shown)
 
     def __reduce__(self) -> tuple[type["Folder"], tuple[str]]:
         return Folder, (self.uri,)
@@ -102,7 +109,7 @@ class Folder:
     def holds(self, sub: str) -> bool:
         """Whether there is such a folder; in an object store, one with anything in it."""
         if self.local is not None:
-            return self._path(sub).is_dir()
+            return os.path.isdir(self._path(sub))
         return any(self._listed(inside(sub)).values())
 
     def names(self, sub: str) -> list[str]:
@@ -230,6 +237,13 @@ class Folder:
             return connected(self.uri, PATIENT)
         except (OSError, BaseError) as error:
             raise InputError(f"{self} can't be reached: {cause(error)}") from error
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise InputError("the current folder is gone; change to one that exists") from None
 
 
 def inside(path: str) -> str:

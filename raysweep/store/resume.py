@@ -3,10 +3,10 @@
 import hashlib
 import re
 from collections.abc import Collection
-from pathlib import Path
 from typing import Self
 
 from raysweep.store.folder import Folder
+from raysweep.store.local_path import local_path
 
 _NAME = re.compile(r"([0-9a-f]+)-(\d+)-(\d+)\.pt")
 _TORN = re.compile(r"\.[0-9a-f]+-\d+-\d+\.pt\.[0-9a-f]+\.tmp")
@@ -24,7 +24,8 @@ class ResumeFolder:
         """A store's own part of a folder that all nodes share; None where there is none."""
         if folder is None:
             return None
-        place = folder if "://" in folder else Path(folder).expanduser().resolve()
+        path = local_path(folder)
+        place = folder if path is None else (store.here / path).resolve()
         owner = str(store.local.resolve()) if store.local else store.uri
         own = hashlib.blake2b(owner.encode(), digest_size=6).hexdigest()
         return cls(Folder(place), f"raysweep-{own}")

@@ -1,6 +1,7 @@
 """A task's splits where they train: tensors on a device or a DataLoader; validation blocks."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,11 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class TensorSplit(NamedTuple):
-    """Examples as tensors on the device that trains."""
+    """Examples as tensors on the device that trains.
+
+    On a CPU they may lie in memory that all processes of a machine share and that can't be written:
+    whatever leaves here is a copy, which a model may change.
+    """
 
     x: torch.Tensor
     y: torch.Tensor
@@ -43,10 +48,10 @@ class TensorSplit(NamedTuple):
             yield self.x[index], self.y[index]
 
     def in_order(self, part: slice, size: int) -> Iterator[Batch]:
-        """Yield a part of the split, `size` examples at a time, as views."""
+        """Yield a part of the split, `size` examples at a time."""
         for start in range(part.start, part.stop, size):
             stop = min(start + size, part.stop)
-            yield self.x[start:stop], self.y[start:stop]
+            yield self.x[start:stop].clone(), self.y[start:stop]
 
     def subset(self, index: np.ndarray) -> "TensorSplit":
         """Make a split of these examples alone."""
@@ -129,10 +134,13 @@ def place(data: Data, device: torch.device) -> Placed:
 
 def _place(examples: Examples, device: torch.device) -> Split:
     if isinstance(examples, Arrays):
-        # Arrays from Ray's object store are read-only: this is the one copy per process.
-        x = torch.from_numpy(np.array(examples.x))
+        # Arrays from Ray's object store are read-only, of which torch warns. On a CPU they stay
+        # there, one copy a node, and a GPU gets its own.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            x = torch.from_numpy(examples.x).to(device)
         y = torch.from_numpy(np.array(examples.y, dtype=np.int64))  # as the loss wants its classes
-        return TensorSplit(x.to(device), y.to(device))
+        return TensorSplit(x, y.to(device))
     return DatasetSplit(examples, num_examples(examples), device)
 
 

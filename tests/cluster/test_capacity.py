@@ -20,6 +20,7 @@ def resources(workers=1, cpus=1.0, gpus=0.0):
         (resources(), [LAPTOP], 8),
         (resources(cpus=3), [LAPTOP], 2),
         (resources(cpus=0.5), [LAPTOP], 16),
+        (resources(cpus=0.001), [LAPTOP], 49),  # processes of 350 MB in 16 GiB
         (resources(gpus=1), [LAPTOP, GPUS], 4),
         (resources(gpus=3), [GPUS, GPUS], 2),  # a GPU is left on each, and 2 can't be joined
         (resources(workers=3, gpus=1), [GPUS, GPUS], 2),  # workers of a trial may be apart

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from raysweep.cluster import connect as cluster
+from raysweep.cluster import connect
 from raysweep.recording.state import Progress
 from raysweep.running.sweep import run_sweep
 from raysweep.store.files import Store
@@ -39,7 +39,7 @@ main.main(sys.argv[1:])
 @pytest.fixture
 def connected(nodes):
     """This process, connected to that cluster; sweeps in it use the connection."""
-    with cluster.connect(nodes.address, [HERE / "odd_tasks.py"], groups=True):
+    with connect.connect(nodes.address, [HERE / "odd_tasks.py"], groups=True):
         yield
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import ray
 
 from raysweep.cluster import ray_internals, watchdog
+from raysweep.recording.pace import Standing
 from raysweep.recording.state import Progress
 from raysweep.running.sweep import run_sweep
 from raysweep.spec import Resources
@@ -58,6 +59,19 @@ def test_what_a_killed_controller_had_taken_is_free_again(local_ray):
     assert (groups[killed]["state"], groups[living]["state"]) == ("REMOVED", "CREATED")
     ray_internals.remove_group(living)
     ray.kill(controllers[1])
+
+
+def test_a_trial_that_stands_still_is_named_once_with_its_process(local_ray):
+    looking = watchdog.Watchdog(Resources(), local_ray.nodes, "m", growing=False)
+    moving = Progress(2, 0, 2, 0, 0, (), None, 0.0, 0)
+    assert looking.look(moving) is None
+    stands = [Standing("aa", "pid 77 on vm", seconds, 1.5) for seconds in (60.0, 65.0)]
+    said = looking.look(moving._replace(standing=(stands[0],)))
+    assert said is not None
+    assert "trial aa has sent no row for 60 s; an epoch takes 1.5 s. It trains in pid 77" in said
+    assert "kill 77" in said
+    assert looking.look(moving._replace(standing=(stands[1],))) == said
+    assert looking.look(moving) is None
 
 
 def test_a_group_that_never_starts_ends_the_sweep_with_the_reason(nodes, tmp_path):

@@ -32,6 +32,8 @@ def here(tmp_path, monkeypatch):
         (tmp_path / f"empty.{suffix}").touch()
         os.mkfifo(tmp_path / f"pipe.{suffix}")
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to("gone")
+    (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "list.yaml").write_text("- 1\n")
     (tmp_path / "misspelt.csv").write_text(CURVES.replace("val_accuracy", "val_accurcay"))
     (tmp_path / "curves.csv").write_text(CURVES)
@@ -74,6 +76,26 @@ def here(tmp_path, monkeypatch):
         (["run", "a" * 300], ["neither a recipe nor a file"]),
         (["run", "a" * 300 + ".yaml"], ["there is no file"]),
         (["run", "--store", "binary"], ["store binary can't be written", "binary is no folder"]),
+        (["run", "--store", "binary/in/it"], ["binary is no folder"]),
+        (["run", "--dry-run", "--store", "binary"], ["binary is no folder"]),
+        (["run", "--dry-run", "--store", "a" * 300], ["has 300 bytes, and at most 255"]),
+        (["run", "--dry-run", "--store", f"new/{'ä' * 128}"], ["has 256 bytes"]),
+        (["run", "--dry-run", "--store", "/".join(["abcdefg"] * 520)], ["at most 4096"]),
+        (["run", "--dry-run", "--store", "nowhere"], ["nowhere is a link to nothing"]),
+        (["run", "--dry-run", "--store", "circle/a"], ["circle", "symbolic links"]),
+        (["run", "--dry-run", "--store", "/proc/raysweep"], ["can't be written: /proc"]),
+        (["run", "--dry-run", "--store", "file://elsewhere/a"], ["file:///folder"]),
+        (["run", "--dry-run", "--store", "~nobody-here/a"], ["no home folder ~nobody-here"]),
+        (["run", "--dry-run", "--store", ""], ["'' is no folder's name"]),
+        (["run", "--dry-run", "--store", "a\nb"], ["'a\\nb' is no folder's name"]),
+        (["run", "--dry-run", "--store", "a\0b"], ["'a\\x00b' is no folder's name"]),
+        (["run", "--dry-run", "--store", "a\udcffb"], ["is no folder's name"]),
+        (["status", "a" * 300], ["can't be read: File name too long"]),
+        (["status", "circle"], ["can't be read: Too many levels"]),
+        (["status", "a\0b"], ["is no folder's name"]),
+        (["report", "a" * 300], ["can't be read: File name too long"]),
+        (["report", "circle"], ["can't be read: Too many levels"]),
+        (["report", "~nobody-here/a.csv"], ["no home folder ~nobody-here"]),
         (["run", "--address", "ray"], ["no Ray cluster answers"]),
         (["status", "binary"], ["no store at binary"]),
         (["status", "folder"], ["no store at folder"]),

@@ -31,6 +31,7 @@ ON_RAY = {
             *("| start of Ray |", "until both train |", "| shutdown of Ray |"),
         ],
     ),
+    "memory": (["--only", "arrays"], ["| arrays |", "a trainer takes"]),
     "plan_scale": ([], ["| 1,000 trials |", "| 2 trials: start-up |", "| 3 trials |"]),
 }
 ALONE = {

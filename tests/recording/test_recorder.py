@@ -347,3 +347,15 @@ def test_the_handle_names_calls_that_the_recorder_answers():
 def test_an_error_reads_as_one_line():
     assert one_line(ValueError("a\n  b"), "on rank 1") == "ValueError: a b (on rank 1)"
     assert one_line(KeyError(), "here") == "KeyError (here)"
+    assert one_line(OSError("no")) == "OSError: no"
+
+
+def test_an_error_is_a_line_of_a_bounded_length_whatever_it_says():
+    class Mute(Exception):  # noqa: N818
+        def __str__(self):
+            raise AttributeError
+
+    assert one_line(Mute(), "here") == "Mute (here)"
+    said = one_line(ValueError("x\n" * 300_000), "on vm")
+    assert said.endswith("... (599,999 characters) (on vm)")
+    assert len(said) < 600

@@ -85,6 +85,31 @@ def test_a_trial_that_raises_breaks_its_gpu_or_dies_costs_no_other(
         np.testing.assert_allclose(found[name], alone[name], rtol=2e-4, err_msg=name)
 
 
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("workers", [1, 2], ids=["one", "group"])
+def test_a_trial_that_exits_ends_by_its_own_words_and_costs_no_other(make_spec, tmp_path, workers):
+    widths = {1: [8, 11, 12, 14, 15, 16], 2: [8, 11, 15]}[workers]
+    spec = make_spec(
+        task="odd_tasks:quitting",
+        base={"epochs": 2, "batch_size": 20},
+        axes={"width": widths},
+        seeds=1,
+        resources={"workers": workers, "cpus_per_worker": 2 // workers},
+    )
+    result = run_sweep(spec, tmp_path)
+    said = sorted(failure.error.rpartition(" (")[0] for failure in result.failures)
+    words = {
+        11: "SystemExit: no such configuration",
+        12: "SystemExit: 0",
+        14: "KeyboardInterrupt: stop",
+        15: "Leave: this and that",
+    }
+    assert said == sorted(words[width] for width in widths if width in words)
+    assert result.trained == len(widths) - len(said)
+    attempts = Store(tmp_path).read("trials").column("attempt").to_pylist()
+    assert set(attempts) == {1}  # none was tried again
+
+
 def test_what_this_machine_can_never_hold_is_refused_at_once(make_spec, tmp_path):
     spec = make_spec(resources={"workers": 3, "cpus_per_worker": 640})
     with pytest.raises(InputError, match=r"a trial needs 3 x \(640 CPU\).*can never hold"):

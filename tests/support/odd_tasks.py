@@ -42,6 +42,29 @@ class Faulty(Unlucky):
         return super().forward(x)
 
 
+class Leave(BaseException):
+    """No `Exception`, and one that can't be unpickled."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+class Quitting(Unlucky):
+    """Leaves as a script does: by its words at width 11, with 0 at 12, as at Ctrl-C at 14, and by
+    an error of its own at 15."""
+
+    def forward(self, x):
+        ways = {
+            11: SystemExit("no such configuration"),
+            12: SystemExit(0),
+            14: KeyboardInterrupt("stop"),
+            15: Leave("this", "that"),
+        }
+        if self.training and self.width in ways:
+            raise ways[self.width]
+        return self.layer(x)
+
+
 class Asserting(Unlucky):
     """Fails an assert on its GPU at width 13, in earnest."""
 
@@ -168,12 +191,17 @@ def build_batch_norm(trial, data):
     return nn.Sequential(nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 10))
 
 
+def build_and_tell(trial, data):
+    raise ValueError(f"RAY_ADDRESS is {os.environ.get('RAY_ADDRESS')}")
+
+
 def load_broken(folder):
     return Data(Arrays(np.zeros((4, 2)), np.array([0, 1, 2, 9])), Arrays(*[np.zeros(1)] * 2), 3)
 
 
 unlucky = Task(load, lambda trial, data: Unlucky(trial.width))
 faulty = Task(load_odd, lambda trial, data: Faulty(trial.width))
+quitting = Task(load, lambda trial, data: Quitting(trial.width))
 asserting = Task(load, lambda trial, data: Asserting(trial.width))
 slow = Task(load, lambda trial, data: Slow(trial.width))
 patient = Task(load, lambda trial, data: nn.Sequential(Pause(), build(trial, data)))
@@ -185,4 +213,5 @@ odd = Task(load_odd, build)
 batch_norm = Task(load_odd, build_batch_norm)
 jittered = Task(load_jittered, build_batch_norm)
 restless = Task(load_odd, lambda trial, data: Restless(64, 10))
+telling = Task(load, build_and_tell)
 broken = Task(load_broken, build)

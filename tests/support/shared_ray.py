@@ -25,12 +25,15 @@ class SharedRay(NamedTuple):
 
 
 @contextmanager
-def start_ray() -> Iterator[SharedRay]:
-    """`ray start --head` with two CPUs; ended by its own process id."""
+def start_ray(**settings: str) -> Iterator[SharedRay]:
+    """`ray start --head` with two CPUs; ended by its own process id.
+
+    settings: variables of its environment.
+    """
     # Not where other programs look for a Ray that runs here; and sockets want a short path.
     folder = Path(tempfile.mkdtemp(prefix="ray"))
     # Without this Ray asks for a token, where this machine has one.
-    environment = {**os.environ, "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
+    environment = {**os.environ, "RAY_TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"} | settings
     environment["HOLD"] = str(folder / "hold")
     environment.pop("RAY_ADDRESS", None)
     process = _started(folder / "start.log", environment)

@@ -15,13 +15,13 @@ from raysweep.tasks import (
     Arrays,
     Task,
     find_task,
-    flops_per_example,
     load_data,
     num_examples,
     traits,
+    tried,
 )
 from raysweep.tasks.fashion_mnist import DEBIAN_FOLDER, FILES
-from raysweep.training.splits import place
+from raysweep.training.splits import TensorSplit, place
 from raysweep.training.train import Training, train
 from tests.support import odd_tasks
 
@@ -93,8 +93,8 @@ def test_a_cut_or_foreign_idx_file_is_named(idx_folder):
 def test_ones_own_task_is_found_in_the_folder_of_its_sweep():
     source = find_task("odd_tasks:odd", HERE)
     assert source.task is sys.modules["odd_tasks"].odd  # of that folder, by its plain name
-    assert source.module_path == HERE / "odd_tasks.py"
-    assert find_task("digits").module_path is None
+    assert source.files == {"odd_tasks": HERE / "odd_tasks.py"}
+    assert find_task("digits").files is None
 
 
 def test_a_module_that_fails_to_import_is_one_line(tmp_path):
@@ -141,6 +141,21 @@ def test_splits_that_do_not_fit_together_are_refused_before_anything_starts(chan
         load_data(source._replace(task=task), None)
 
 
+def test_placed_on_a_cpu_the_inputs_are_not_copied_and_what_leaves_may_be_written(digits):
+    _, data, _ = digits
+    x = data.validation.x.copy()
+    x.setflags(write=False)  # as Ray's object store gives it
+    placed = place(data._replace(validation=Arrays(x, data.validation.y)), torch.device("cpu"))
+    split = placed.validation
+    assert isinstance(split, TensorSplit)
+    assert split.x.data_ptr() == x.ctypes.data
+    order = torch.arange(split.n)
+    for batches in (split.in_order(slice(0, 64), 32), split.shuffled(order[:64], [32, 32])):
+        for batch, _ in batches:
+            batch.add_(1)
+    np.testing.assert_array_equal(x, data.validation.x)
+
+
 def test_a_dataset_without_a_digest_is_refused():
     pairs = odd_tasks.pairs
     source = find_task("odd_tasks:pairs", HERE)
@@ -153,7 +168,7 @@ def test_a_model_is_looked_at_without_being_run(digits):
     task, data, _ = digits
     fields = Hyperparameters(dropout=0.5, width=100, depth=1)
     assert traits(task, data, fields) == (False, False)
-    assert flops_per_example(task, data, fields) == 6 * (64 * 100 + 100 + 100 * 10 + 10)
+    assert tried(task, data, fields).flops_per_example == 6 * (64 * 100 + 100 + 100 * 10 + 10)
     # Bytes of 8 x 8 through a convolution of 3 x 3 and a linear layer, counted by torch: forward,
     # and backward for weights; for the input of the linear layer, too.
     conv = Task(
@@ -162,7 +177,7 @@ def test_a_model_is_looked_at_without_being_run(digits):
             nn.Unflatten(0, (-1, 1)), nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 62, 10)
         ),
     )
-    counted = flops_per_example(conv, data, fields)
+    counted = tried(conv, data, fields).flops_per_example
     assert counted == 2 * (2 * 62 * 4 * 3 + 3 * 4 * 62 * 10)
     assert traits(odd_tasks.batch_norm, data, Hyperparameters()).batch_norm
     assert traits(task, odd_tasks.load_jittered(None), fields).random  # it may draw as it is read
@@ -172,7 +187,7 @@ def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
     _, data, _ = digits
     trial = Hyperparameters()
     raises = Task(odd_tasks.load, lambda trial, data: nn.Conv1d(3, 3, 3))  # wrong shape of input
-    assert flops_per_example(raises, data, trial) == 0.0
+    assert tried(raises, data, trial).flops_per_example == 0.0
     breaks = Task(odd_tasks.load, lambda trial, data: 1 / 0)  # pyright: ignore[reportArgumentType]
     assert traits(breaks, data, trial) == (False, True)
     huge = Task(odd_tasks.load, lambda trial, data: nn.Linear(64, 10**12))

@@ -1,0 +1,49 @@
+"""The packs of one invocation: what is left to train, within the budget and for these slots."""
+
+from collections.abc import Callable
+
+from raysweep.planning import packs
+from raysweep.planning.budget import Budget, by_seed
+from raysweep.planning.grid import Trial
+from raysweep.planning.plan import Plan
+from raysweep.spec import Resources
+
+# What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
+_INLINE_START_S, _GROUP_START_S = 0.02, 10.0
+# On a cluster that grows, packs are small enough for this many at the same time.
+_GROWN_SLOTS = 16
+
+
+def plan_packs(
+    plan: Plan,
+    budget: Budget,
+    seconds: Callable[[Trial], float],
+    slots: int,
+    *,
+    growing: bool,
+) -> list[list[Trial]]:
+    """The packs of one invocation, in the order in which they are to start.
+
+    Args: seconds: that a trial takes; slots, growing: of the cluster.
+    """
+    seeds = plan.spec.seeds
+    if plan.spec.scheduler:
+        # One trial a pack: what Tune stops is a Tune trial.
+        unlimited = budget == Budget()
+        waves = by_seed(plan.left, seeds) if unlimited else budget.waves(plan.left, seeds)
+        return [[trial] for wave in waves for trial in wave]
+    return [
+        pack
+        for wave in budget.waves(plan.left, seeds)
+        for pack in packs.plan(
+            wave,
+            seconds,
+            slots=max(slots, _GROWN_SLOTS) if growing else slots,
+            start_s=_start_seconds(plan.spec.resources),
+            longest_first=budget == Budget(),
+        )
+    ]
+
+
+def _start_seconds(resources: Resources) -> float:
+    return _INLINE_START_S if resources.workers == 1 else _GROUP_START_S
