@@ -107,7 +107,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     Raises: InputError when there is no such source, no trial of it has finished, or a frame is not
         valid.
     """
-    parts = open_sources(source)
+    parts = open_sources(source, config=config)
     record, trials, epochs, quality = read_sources(parts, config=config)
     trials = trials.rename({"status": "outcome"})  # of training; `status` is the verdict's
     axes = axes_of(record)

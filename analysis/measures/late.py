@@ -16,16 +16,20 @@ def late_trend(trials: Curves) -> pl.DataFrame:
 
     late_slope: Theil-Sen slope, a fraction per epoch; late_slope_low: its one-sided limit of
     1 - LEVEL;
-    projected_gain: what as many epochs again would add if that slope held, which it seldom does.
+    projected_gain: what as many epochs again would add if that slope held, which it seldom does,
+    and at most what is left up to an accuracy of 1.
     Null with fewer than MIN_SLOPE epochs in the last third, or where one of them is missing.
     """
-    slope, se, df = theil_sen(trials.val_accuracy[:, -max(trials.num_epochs // 3, 1) :])
+    late = trials.val_accuracy[:, -max(trials.num_epochs // 3, 1) :]
+    slope, se, df = theil_sen(late)
     frame = pl.DataFrame(
         {
             "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "late_slope": slope,
             "late_slope_low": slope - stats.t.isf(LEVEL, df) * se if df else slope,
-            "projected_gain": slope * trials.num_epochs,
+            "projected_gain": np.minimum(
+                slope * trials.num_epochs, 1 - np.maximum(late.mean(axis=1), late[:, -1])
+            ),
         }
     )
     return nan_to_null(frame)

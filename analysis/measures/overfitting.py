@@ -32,13 +32,21 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "best_naive": trials.val_accuracy[rows, best],
             "peak_epoch": best + 1,
             "last_accuracy": trials.val_accuracy[:, -1],
-            "final_accuracy": accuracy[:, -1],
+            "final_accuracy": _known(accuracy[:, -1], trials.val_accuracy[:, -length:]),
             "final_loss": final_loss,
             "train_drop": np.where(long, (trained - trained[:, -1:]).max(axis=1), np.nan),
             **_gap(trials, num_train),
         }
     )
     return nan_to_null(frame)
+
+
+def _known(mean: Floats, values: Floats) -> Floats:
+    """The mean of a window (N,), and where one of its epochs is missing that of the others."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    of_others = np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+    return np.where(np.isfinite(mean), mean, of_others)
 
 
 def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:

@@ -1,0 +1,71 @@
+"""How many validation examples there are, by the accuracies: each is k / n, within its digits."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MOST = 200_000  # examples
+_FALSE = 1e-3  # how many smaller or equal n would fit by chance at most
+_FEWEST = 4  # different accuracies
+_MOST_VALUES = 60
+_ROUNDED = 7  # decimals up to which a number was rounded when it was written
+# How far numbers with more decimals are from k / n: doubles, floats, sums of floats.
+_ERRORS = (1e-12, 1.2e-7, 1e-6)
+
+
+def proposed(values: Sequence[float]) -> int | None:
+    """The smallest n for which every value times n is whole within its digits.
+
+    Args: values: accuracies as the log has them, fractions or percent.
+    Returns: None where none fits, or where one would fit by chance.
+    """
+    different = _different(values)
+    if len(different) < _FEWEST:
+        return None
+    scale = 100.0 if different.max() > 1.5 else 1.0
+    for error in _ERRORS:
+        halves = np.array([_half_unit(float(value), error * scale) for value in different]) / scale
+        if found := _fitting(different / scale, halves):
+            return found
+        if (halves > error).all():
+            return None  # all are rounded: no other error makes a difference
+    return None
+
+
+def is_averaged(values: Sequence[float]) -> bool:
+    """Whether accuracies with many digits are no k / n of any n up to 200,000: means of batches."""
+    different = _different(values)
+    exact = [value for value in different if _decimals(float(value)) > _ROUNDED]
+    return len(exact) >= 2 * _FEWEST and proposed(values) is None
+
+
+def _fitting(fractions: NDArray[np.float64], halves: NDArray[np.float64]) -> int | None:
+    sizes = np.arange(2, _MOST + 1, dtype=float)
+    for value, half in zip(fractions, halves, strict=True):
+        right = sizes * value
+        sizes = sizes[np.abs(right - np.round(right)) <= sizes * half + 1e-9]
+    if not len(sizes):
+        return None
+    smallest = float(sizes[0])
+    chance = float(np.log(np.minimum(1.0, 2 * smallest * halves)).sum()) + math.log(smallest)
+    return int(smallest) if chance < math.log(_FALSE) else None
+
+
+def _different(values: Sequence[float]) -> NDArray[np.float64]:
+    numbers = np.asarray(values, float)
+    numbers = numbers[np.isfinite(numbers) & (numbers > 0) & (numbers != 1) & (numbers != 100)]
+    return np.unique(numbers)[:_MOST_VALUES]
+
+
+def _half_unit(value: float, error: float) -> float:
+    """Half a unit of the last digit that was printed, or the error of a number in full."""
+    decimals = _decimals(value)
+    return 0.5 * 10.0**-decimals * (1 + 1e-9) if decimals <= _ROUNDED else error
+
+
+def _decimals(value: float) -> int:
+    single = np.float32(value)  # what was rounded before a file of floats took it
+    text = str(single) if float(single) == value else repr(value)
+    return 17 if "e" in text else len(text.partition(".")[2].rstrip("0"))
