@@ -69,7 +69,7 @@ def _without_copies(runs: Sequence[Run], notes: list[str]) -> list[Run]:
         same = run.seed == twin.seed and all(
             run.settings[key] == twin.settings[key] for key in shared
         )
-        if twin is run or not same or len(set(curve)) < _FEWEST_VALUES:
+        if twin.tool == run.tool or not same or len(set(curve)) < _FEWEST_VALUES:
             kept.append(run)
         else:
             notes.append(f"{run.name} ({run.tool}) is a copy of {twin.name}: left out")

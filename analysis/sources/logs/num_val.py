@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 _MOST = 200_000  # examples
 _FALSE = 1e-3  # how many smaller or equal n would fit by chance at most
+_BY_CHANCE = 0.02  # that short decimals share a divisor
 _FEWEST = 4  # different accuracies
 _MOST_VALUES = 60
 _ROUNDED = 7  # decimals up to which a number was rounded when it was written
@@ -30,8 +31,8 @@ def proposed(values: Sequence[float]) -> int | None:
         if found := _fitting(different / scale, halves):
             return found
         if (halves > error).all():
-            return None  # all are rounded: no other error makes a difference
-    return None
+            break  # all are rounded: no other error makes a difference
+    return _of_short_floats(different / scale)
 
 
 def is_averaged(values: Sequence[float]) -> bool:
@@ -51,6 +52,20 @@ def _fitting(fractions: NDArray[np.float64], halves: NDArray[np.float64]) -> int
     smallest = float(sizes[0])
     chance = float(np.log(np.minimum(1.0, 2 * smallest * halves)).sum()) + math.log(smallest)
     return int(smallest) if chance < math.log(_FALSE) else None
+
+
+def _of_short_floats(fractions: NDArray[np.float64]) -> int | None:
+    """The n of floats of 32 bits that are short decimals, as 3516/5000 is 0.7032: nobody rounded
+    them, so n divides a power of ten."""
+    single = fractions.astype(np.float32)
+    if (single != fractions).any() or (fractions.round(7) == fractions).any():
+        return None
+    decimals = max(_decimals(float(value)) for value in fractions)
+    if decimals > _ROUNDED:
+        return None
+    whole = 10**decimals
+    shared = math.gcd(whole, *(round(float(value) * whole) for value in fractions))
+    return whole // shared if shared > 1 and shared ** -len(fractions) < _BY_CHANCE else None
 
 
 def _different(values: Sequence[float]) -> NDArray[np.float64]:

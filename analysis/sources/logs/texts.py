@@ -162,4 +162,4 @@ def _row(line: str) -> tuple[Row, int | None]:
         stage = own or stage
         if value is not None and name not in row:
             row[name] = value
-    return row, num_val if stage != names.TRAIN else None
+    return row, num_val if row and stage != names.TRAIN else None
