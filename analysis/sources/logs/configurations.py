@@ -1,10 +1,12 @@
 """Runs of one log -> those that count, the settings that tell them apart, and their seeds."""
 
+import math
 from collections.abc import Sequence
 
 from analysis.columns import estimates
 from analysis.sources.columns import KNOWN
 from analysis.sources.logs import names
+from analysis.sources.logs.parts import PRINTED
 from analysis.sources.logs.roles import SCORE_ROLE, VALIDATION_ROLES
 from analysis.sources.logs.runs import Options, Run
 from analysis.sources.tidy import RESERVED
@@ -12,6 +14,7 @@ from raysweep.errors import InputError, shown
 
 RUN = "run"  # the axis of runs of which nothing else is known
 _FEWEST_VALUES = 4  # different ones, from which on equal curves are one run
+_ROUNDED = 6e-4  # how far apart values of one curve are that two tools wrote
 _MOST_CONSTANT = 12  # settings that are the same in all runs, kept to be shown
 _KINDS = ("val_accuracy", SCORE_ROLE, "val_loss")
 
@@ -54,26 +57,35 @@ def _of_one_kind(runs: Sequence[Run], options: Options, notes: list[str]) -> lis
 
 
 def _without_copies(runs: Sequence[Run], notes: list[str]) -> list[Run]:
-    """A run that two loggers wrote is one run: the first that was read counts."""
-    seen: dict[tuple[float, ...], Run] = {}
+    """A run that two loggers wrote is one run; what was printed has the fewest digits."""
     kept: list[Run] = []
-    for run in runs:
-        curve = tuple(
-            float(f"{value:.5g}")
-            for one in run.evaluations
-            for role in VALIDATION_ROLES
-            if isinstance(value := one.values.get(role), int | float)
-        )
-        twin = seen.setdefault(curve, run)
-        shared = twin.settings.keys() & run.settings.keys()
-        same = run.seed == twin.seed and all(
-            run.settings[key] == twin.settings[key] for key in shared
-        )
-        if twin.tool == run.tool or not same or len(set(curve)) < _FEWEST_VALUES:
+    for run in sorted(runs, key=lambda one: one.tool == PRINTED):
+        twin = next((other for other in kept if _is_copy(run, other)), None)
+        if twin is None:
             kept.append(run)
         else:
             notes.append(f"{run.name} ({run.tool}) is a copy of {twin.name}: left out")
-    return kept
+    counted_ones = {id(run) for run in kept}
+    return [run for run in runs if id(run) in counted_ones]
+
+
+def _is_copy(run: Run, other: Run) -> bool:
+    """Whether two tools tell the same curve and no other settings of it."""
+    if run.tool == other.tool or len(run.evaluations) != len(other.evaluations):
+        return False
+    shared = other.settings.keys() & run.settings.keys()
+    if run.seed != other.seed or any(run.settings[k] != other.settings[k] for k in shared):
+        return False
+    told = [
+        (one.values[role], two.values[role])
+        for one, two in zip(run.evaluations, other.evaluations, strict=True)
+        for role in VALIDATION_ROLES
+        if role in one.values and role in two.values
+    ]
+    different = {value for value, _ in told}
+    return len(different) >= _FEWEST_VALUES and all(
+        math.isclose(one, two, rel_tol=_ROUNDED, abs_tol=_ROUNDED) for one, two in told
+    )
 
 
 def settle(runs: Sequence[Run], options: Options, notes: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.sources.logs import optuna
-from analysis.sources.logs.parts import Part, Row, flat, plain_value, scalars_only
+from analysis.sources.logs.parts import Part, Row, cell, flat, plain_value, scalars_only
 from analysis.sources.logs.protobuf import fields
 
 _BLOCK = 32_768  # bytes of a block of LevelDB's log
@@ -42,7 +42,8 @@ def _mlflow(database: sqlite3.Connection) -> list[Part]:
         ]
         query = "SELECT key, value FROM params WHERE run_uuid = ? ORDER BY key"
         if rows:
-            settings = scalars_only(database.execute(query, (run,)).fetchall())
+            told = database.execute(query, (run,))
+            settings = {str(key): cell(str(value)) for key, value in told}
             found.append(Part("MLflow", str(name or run), rows, settings))
     return found
 

@@ -50,8 +50,14 @@ def _fitting(fractions: NDArray[np.float64], halves: NDArray[np.float64]) -> int
     if not len(sizes):
         return None
     smallest = float(sizes[0])
-    chance = float(np.log(np.minimum(1.0, 2 * smallest * halves)).sum()) + math.log(smallest)
+    each = float(np.log(np.minimum(1.0, 2 * smallest * halves)).mean())
+    chance = each * _independent(fractions) + math.log(smallest)
     return int(smallest) if chance < math.log(_FALSE) else None
+
+
+def _independent(fractions: NDArray[np.float64]) -> int:
+    """How many of the values are not told by equal steps between others."""
+    return len(np.unique(np.diff(fractions).round(9))) + 1
 
 
 def _of_short_floats(fractions: NDArray[np.float64]) -> int | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 Row: TypeAlias = dict[str, Any]
+PRINTED = "printed output"  # the tool of what nobody wrote for a program to read
 # Keys of a JSON object that hold settings, whatever stands in them.
 _SETTINGS = ("config", "hparams", "params", "hyperparameters", "hyper_parameters", "args")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from analysis.sources.columns import COUNTS, KNOWN, LISTS, REQUIRED
 from analysis.sources.logs import names
 from analysis.sources.logs.names import ACCURACY, ERROR, LOSS, RATE, SCORE, Meaning
-from analysis.sources.logs.parts import Part
+from analysis.sources.logs.parts import PRINTED, Part
 
 STEP, TRIAL, SCORE_ROLE = "step", "trial_id", "val_score"
 VALIDATION_ROLES = ("val_accuracy", "val_loss", SCORE_ROLE)
@@ -108,7 +108,7 @@ class _Metrics:
             self.rows[name] = numbers
             self.said[name] = meaning._replace(stage=meaning.stage or part.stage)
         found.metrics = {*self.said, *(n for n in free if names.meaning(n))}
-        self.is_printed = part.tool == "printed output"
+        self.is_printed = part.tool == PRINTED
 
     def named(self, *quantities: str, stage: str | None = None) -> list[str]:
         """The names of some quantities at one stage, the plainest first."""

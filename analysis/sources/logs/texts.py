@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from analysis.sources.logs import documents, names
-from analysis.sources.logs.parts import Part, Row, flat, number
+from analysis.sources.logs.parts import PRINTED, Part, Row, flat, number
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _EPOCH = re.compile(
@@ -43,6 +43,7 @@ def part_of_text(text: str, name: str) -> Part | None:
     num_val: int | None = None
     keras = False
     header: list[str] = []
+    bar: Row | None = None
     for line in _lines(text):
         if match := _EXAMPLES.search(line):
             num_val = int(match[1])
@@ -65,12 +66,16 @@ def part_of_text(text: str, name: str) -> Part | None:
             row = {"epoch": epoch} | row
         if _BATCH.search(line) and _goes_on(rows, row):
             rows.pop()  # of the batches of one evaluation, the last has the mean of all
+        elif _BAR.search(line):
+            if bar and rows and rows[-1] is bar and _repeats(bar, row):
+                rows.pop()  # a bar that was drawn again, when its validation was done
+            bar = row
         rows.append(row)
     if not rows:
         return None
     # Keras prints validation metrics with `val_` before them, and training metrics plainly.
     stage = names.TRAIN if keras else None
-    return Part("printed output", name, rows, num_val=num_val, stage=stage)
+    return Part(PRINTED, name, rows, num_val=num_val, stage=stage)
 
 
 def _goes_on(rows: list[Row], row: Row) -> bool:
@@ -79,6 +84,11 @@ def _goes_on(rows: list[Row], row: Row) -> bool:
         return False
     stages = {names.stage_of(name) for name in row if names.meaning(name)}
     return bool(stages & {names.VALIDATION, names.TEST})
+
+
+def _repeats(bar: Row, row: Row) -> bool:
+    """Whether a progress bar shows the same epoch as before, and all that it did."""
+    return bar.get("epoch") == row.get("epoch") and bar.keys() <= row.keys()
 
 
 def _header(line: str) -> list[str]:
