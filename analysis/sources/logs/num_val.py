@@ -32,7 +32,12 @@ def proposed(values: Sequence[float]) -> int | None:
             return found
         if (halves > error).all():
             break  # all are rounded: no other error makes a difference
-    return _of_short_floats(different / scale)
+    return _of_short_decimals(different / scale)
+
+
+def is_of_batches(size: int) -> bool:
+    """Whether a mean over batches of 64 and more would fit such a number, too."""
+    return size % 64 == 0
 
 
 def is_averaged(values: Sequence[float]) -> bool:
@@ -60,18 +65,20 @@ def _independent(fractions: NDArray[np.float64]) -> int:
     return len(np.unique(np.diff(fractions).round(9))) + 1
 
 
-def _of_short_floats(fractions: NDArray[np.float64]) -> int | None:
-    """The n of floats of 32 bits that are short decimals, as 3516/5000 is 0.7032: nobody rounded
-    them, so n divides a power of ten."""
+def _of_short_decimals(fractions: NDArray[np.float64]) -> int | None:
+    """The n of decimals that share a divisor: 0.765, 0.72 and 0.805 are k / 200.
+
+    Floats of 32 bits that are short decimals were not rounded by anybody, so less proves it.
+    """
     single = fractions.astype(np.float32)
-    if (single != fractions).any() or (fractions.round(7) == fractions).any():
-        return None
+    unrounded = (single == fractions).all() and (fractions.round(_ROUNDED) != fractions).all()
     decimals = max(_decimals(float(value)) for value in fractions)
     if decimals > _ROUNDED:
         return None
     whole = 10**decimals
     shared = math.gcd(whole, *(round(float(value) * whole) for value in fractions))
-    return whole // shared if shared > 1 and shared ** -len(fractions) < _BY_CHANCE else None
+    likely = shared ** -len(fractions) < (_BY_CHANCE if unrounded else _FALSE)
+    return whole // shared if shared > 1 and likely else None
 
 
 def _different(values: Sequence[float]) -> NDArray[np.float64]:

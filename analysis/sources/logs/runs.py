@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from analysis.sources.logs import names, num_val
 from analysis.sources.logs.clock import Course, Evaluation, courses
-from analysis.sources.logs.parts import Part, Row
+from analysis.sources.logs.parts import Part, Row, cell
 from analysis.sources.logs.roles import SCORE_ROLE, STEP, TRIAL, Roles, assign
 
 EpochZero: TypeAlias = Literal["first", "untrained"]
@@ -253,6 +253,11 @@ def _run(
     values = [v for one in logged_values if (v := _finite(one)) is not None]
     if run.num_val is None and "val_accuracy" not in roles.errors:
         run.proposed_num_val = num_val.proposed(values)
+        if run.proposed_num_val and num_val.is_of_batches(run.proposed_num_val):
+            run.notes.append(
+                f"{run.proposed_num_val} examples would fit, but so does a mean over batches of 64 "
+                "or more: ask the data set"
+            )
         if num_val.is_averaged(values):
             run.notes.append(
                 f"the accuracies are k of n for no n up to 200,000: {roles.of['val_accuracy']!r} "
@@ -269,16 +274,22 @@ def _finite(value: Any) -> float | None:
 def _from_name(name: str) -> dict[str, Any]:
     """Settings that a name spells: `lr=0.1,seed=3`, `net_seed3`; and the rest of the name."""
     found: dict[str, Any] = {}
+    rest = name
     for pattern in (_IN_NAMES, _SHORT):
-        for match in pattern.finditer(name):
-            key = match["key"].strip("_-.")
-            try:
-                found.setdefault(key, float(match["value"]))
-            except ValueError:
-                found.setdefault(key, match["value"])
-        name = pattern.sub("", name)
-    rest = name.strip(" _-,./")
+        for match in pattern.finditer(rest):
+            key = _known_key(match["key"].strip("_-."))
+            found.setdefault(key, cell(match["value"]))
+            rest = rest.replace(f"{key}{match[0][len(match['key']) :]}", "")
+        rest = pattern.sub("", rest) if pattern is _SHORT else rest
+    rest = rest.strip(" _-,./")
     return {**found, "run": rest} if found and rest else found
+
+
+def _known_key(key: str) -> str:
+    """What a key ends with that is known as a setting: `lr` of `net_lr`; else the whole key."""
+    words = key.split("_")
+    ends = ("_".join(words[place:]) for place in range(len(words)))
+    return next((end for end in ends if end.lower() in names.words("setting")), key)
 
 
 def _seed(run: Run, options: Options) -> Any:
