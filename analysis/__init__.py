@@ -3,7 +3,7 @@
     from raysweep import analyze, read_curves, write_report
 
     found = analyze("results/digits")               # a store that `raysweep run` wrote
-    found = analyze(read_curves("wandb.csv"))       # or curves that another tool logged
+    found = analyze(read_curves("runs/"))           # or a log that any tool wrote
     found.configurations                            # Polars frames: .trials, .epochs and more
     write_report(found, "report.html")              # one page that opens offline
 

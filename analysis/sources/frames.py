@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 import polars as pl
 
 from analysis.sources import censoring
-from analysis.sources.logs.opening import STDIN
+from analysis.sources.formats.opening import STDIN
 from analysis.sources.logs.reading import Log, read_curves
 from analysis.sources.store import KEY, Frames, read_store
 from analysis.sources.tidy import read_tidy

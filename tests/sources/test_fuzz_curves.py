@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from analysis import analyze, read_curves
 from analysis.sources.columns import KNOWN
+from analysis.sources.formats import event_files
 from analysis.sources.frames import named, read_sources
-from analysis.sources.logs import event_files
 from analysis.sources.tidy import read_tidy
 from raysweep.errors import InputError, RaysweepError
 from tests.support import dialects

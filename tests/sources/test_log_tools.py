@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from analysis import read_curves
-from analysis.sources.logs.event_files import scalars
+from analysis.sources.formats.event_files import scalars
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # theirs

@@ -1,1 +1,1 @@
-"""Any training log -> runs of evaluations: records, roles, a clock, then runs and settings."""
+"""Rows of names and values -> runs of evaluations: roles, a clock, then runs and settings."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from analysis.sources.logs.parts import Row
+from analysis.sources.formats.parts import Row
 from analysis.sources.logs.roles import STEP, VALIDATION_ROLES, Roles
 
 _TRAINING = ("train_loss_running", "train_accuracy_running", "train_loss", "train_accuracy")

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 
 from analysis.columns import estimates
+from analysis.sources import names
 from analysis.sources.columns import KNOWN
-from analysis.sources.logs import names
-from analysis.sources.logs.parts import PRINTED
+from analysis.sources.formats.parts import PRINTED
 from analysis.sources.logs.roles import SCORE_ROLE, VALIDATION_ROLES
 from analysis.sources.logs.runs import Options, Run
 from analysis.sources.tidy import RESERVED

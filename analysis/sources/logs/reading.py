@@ -9,12 +9,13 @@ import numpy as np
 import polars as pl
 
 from analysis.sources.columns import KNOWN, LISTS, refusals
-from analysis.sources.logs import configurations, opening
-from analysis.sources.logs.names import plain
-from analysis.sources.logs.parts import Part
+from analysis.sources.formats import opening
+from analysis.sources.formats.parts import Part
+from analysis.sources.logs import configurations
 from analysis.sources.logs.roles import ASKABLE, SCORE_ROLE, Roles, Score
 from analysis.sources.logs.runs import EpochZero, Options, Run, runs_of, shaped
 from analysis.sources.logs.understood import Understood, understood
+from analysis.sources.names import plain
 from raysweep.errors import InputError, did_you_mean, shown
 
 

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from analysis.sources import names
 from analysis.sources.columns import COUNTS, KNOWN, LISTS, REQUIRED
-from analysis.sources.logs import names
-from analysis.sources.logs.names import ACCURACY, ERROR, LOSS, RATE, SCORE, Meaning
-from analysis.sources.logs.parts import PRINTED, Part
+from analysis.sources.formats.parts import PRINTED, Part
+from analysis.sources.names import ACCURACY, ERROR, LOSS, RATE, SCORE, Meaning
 
 STEP, TRIAL, SCORE_ROLE = "step", "trial_id", "val_score"
 VALIDATION_ROLES = ("val_accuracy", "val_loss", SCORE_ROLE)

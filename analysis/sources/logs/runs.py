@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-from analysis.sources.logs import names, num_val
+from analysis.sources import names
+from analysis.sources.formats.parts import Part, Row, cell
+from analysis.sources.logs import num_val
 from analysis.sources.logs.clock import Course, Evaluation, courses
-from analysis.sources.logs.parts import Part, Row, cell
 from analysis.sources.logs.roles import SCORE_ROLE, STEP, TRIAL, Roles, assign
 
 EpochZero: TypeAlias = Literal["first", "untrained"]

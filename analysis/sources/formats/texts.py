@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.sources.logs import documents, names
-from analysis.sources.logs.parts import PRINTED, Part, Row, flat, number
+from analysis.sources import names
+from analysis.sources.formats import documents
+from analysis.sources.formats.parts import PRINTED, Part, Row, flat, number
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _EPOCH = re.compile(

@@ -10,8 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from analysis.sources.logs.parts import Part, Row
-from analysis.sources.logs.protobuf import fields, varint
+from analysis.sources.formats.parts import Part, Row
+from analysis.sources.formats.protobuf import fields, varint
 
 _LARGEST = 200  # bytes of a tensor that holds one number
 _TYPES = {1: "<f", 2: "<d", 3: "<i", 9: "<q"}  # of TensorProto

@@ -6,8 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.sources.logs import names, optuna, tables
-from analysis.sources.logs.parts import Part, Row, flat, plain_value, scalars_only, split_settings
+from analysis.sources import names
+from analysis.sources.formats import optuna, tables
+from analysis.sources.formats.parts import (
+    Part,
+    Row,
+    flat,
+    plain_value,
+    scalars_only,
+    split_settings,
+)
 
 _MOST_CHARACTERS = 50_000  # of a line that Python printed: its parser is slow
 

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.sources.logs.parts import Part, Row, plain_value
+from analysis.sources.formats.parts import Part, Row, plain_value
 
 _VALUE = "intermediate value"
 _MINIMIZE = 1  # of StudyDirection

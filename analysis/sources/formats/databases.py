@@ -7,9 +7,9 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from analysis.sources.logs import optuna
-from analysis.sources.logs.parts import Part, Row, cell, flat, plain_value, scalars_only
-from analysis.sources.logs.protobuf import fields
+from analysis.sources.formats import optuna
+from analysis.sources.formats.parts import Part, Row, cell, flat, plain_value, scalars_only
+from analysis.sources.formats.protobuf import fields
 
 _BLOCK = 32_768  # bytes of a block of LevelDB's log
 _OBJECT = 16  # HistoryItem and ConfigItem: the value as JSON

@@ -11,7 +11,7 @@ ACCURACY, LOSS, ERROR, RATE, SCORE = "accuracy", "loss", "error", "learning rate
 
 def _table() -> dict[str, tuple[str, ...]]:
     """words.tsv: the words of each kind."""
-    text = resources.files("analysis.sources.logs").joinpath("words.tsv").read_text("utf-8")
+    text = resources.files("analysis.sources").joinpath("words.tsv").read_text("utf-8")
     lines = [line.split("\t") for line in text.splitlines()[1:]]
     return {kind: tuple(words.split()) for kind, words in lines}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from analysis.sources.logs.parts import Part, Row, cell
+from analysis.sources.formats.parts import Part, Row, cell
 
 _DECIMAL_COMMA = re.compile(r"^\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*%?\s*$")
 _RULE = re.compile(r"\s*\|(\s*:?-+:?\s*\|)+\s*")  # under a Markdown table's header

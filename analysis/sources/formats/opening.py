@@ -14,8 +14,9 @@ from typing import Any
 
 import polars as pl
 
-from analysis.sources.logs import databases, documents, event_files, names, tables, texts
-from analysis.sources.logs.parts import Part, flat, number, scalars_only
+from analysis.sources import names
+from analysis.sources.formats import databases, documents, event_files, tables, texts
+from analysis.sources.formats.parts import Part, flat, number, scalars_only
 from raysweep.errors import InputError, RaysweepError
 from raysweep.plain_yaml import parse_scalars
 
