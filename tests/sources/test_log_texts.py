@@ -179,7 +179,9 @@ def test_a_pasted_text_gives_a_page_from_standard_input(tmp_path, write):
         command, input=write().encode(), cwd=tmp_path, capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert b"standard input: " in done.stdout
+    shown, _, table = done.stdout.partition(b"standard input: ")
+    assert shown == write().encode()  # a pipe is passed on
+    assert b"1 run of 20 evaluations" in table
     assert "noise" in (tmp_path / "page.html").read_text().lower()
 
 

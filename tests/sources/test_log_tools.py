@@ -47,7 +47,6 @@ def keras_logs(tmp_path_factory):
                 *(x, (x[:, 0] > 0).astype("int32")),
                 validation_split=0.25,
                 epochs=6,
-                verbose=1,
                 callbacks=[keras.callbacks.CSVLogger(folder / "training.log")],
             ).history
     (folder / "printed.txt").write_text(printed.getvalue())
@@ -122,7 +121,7 @@ def lightning_logs(tmp_path_factory):
             callbacks=[TQDMProgressBar()],
         )
         loaders = [torch.utils.data.DataLoader(part, batch_size=16) for part in (train, val)]
-        trainer.fit(Model(), *loaders)
+        trainer.fit(Model(), loaders[0], loaders[1])
     (folder / "printed.txt").write_text(printed.getvalue())
     return folder, seen
 

@@ -208,8 +208,7 @@ def test_a_loss_that_is_nan_throughout_is_no_divergence(tmp_path):
     log = read_curves(csv(tmp_path / "c.csv", "epoch,val_acc,val_loss", rows))
     assert "'val_loss' is nan throughout: left out" in str(log)
     assert analyze(log).trials["outcome"].to_list() == ["completed"]
-    rows[5] = (6, 0.1, 3.0)
-    late = csv(tmp_path / "d.csv", "epoch,val_acc,val_loss", rows)
+    late = csv(tmp_path / "d.csv", "epoch,val_acc,val_loss", [*rows[:5], (6, 0.1, 3.0), rows[6]])
     assert analyze(late).trials["outcome"].to_list() == ["diverged"]
 
 

@@ -115,11 +115,15 @@ def test_the_base_class_for_lightning_logs_bits(here):
     x = torch.randn(96, 4)
     data = torch.utils.data.TensorDataset(x, (x[:, 0] > 0).long())
     loaders = [torch.utils.data.DataLoader(data, batch_size=16) for _ in range(2)]
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = lightning.Trainer(
-        max_epochs=4, accelerator="cpu", enable_model_summary=False, **quiet
+        max_epochs=4,
+        accelerator="cpu",
+        enable_model_summary=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
     )
-    trainer.fit(Model(), *loaders)
+    trainer.fit(Model(), loaders[0], loaders[1])
     log = read_curves("bits.jsonl")
     assert log.curves["epoch"].to_list() == [1, 2, 3, 4]
     assert {"val_loss", "val_correct_bits"} <= set(log.curves.columns)

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import re
 import sqlite3
+import stat
 import struct
 import sys
 from collections import Counter
@@ -185,9 +187,18 @@ def _stem(path: Path) -> str:
 
 
 def _typed() -> bytes:
+    """Standard input to its end; what comes through a pipe goes on to standard output as it comes,
+    so that a training can still be watched."""
     if sys.stdin.isatty():
         print("paste the log, then Ctrl-D on a line of its own", file=sys.stderr)  # noqa: T201
-    return sys.stdin.buffer.read()
+    if not stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+        return sys.stdin.buffer.read()
+    read = bytearray()
+    while piece := os.read(sys.stdin.fileno(), 65_536):
+        read += piece
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+    return bytes(read)
 
 
 def _of_folder(folder: Path) -> list[Part]:
