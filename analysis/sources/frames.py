@@ -98,7 +98,13 @@ def read_sources(
                 raise _without_accuracy(part.log)
         if config is None and all(part.config is not None for part in given):
             config = list(dict.fromkeys(name for part in given for name in part.config or ()))
-        return read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
+        try:
+            return read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
+        except InputError as error:
+            for part in given:
+                if part.log is not None:
+                    error.add_note(str(part.log))
+            raise
     if config is not None:
         raise InputError("a store knows its hyperparameters: `config` is for frames of curves")
     return united([read_store(store) for store in stores])

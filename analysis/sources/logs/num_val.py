@@ -83,7 +83,7 @@ def _of_short_decimals(fractions: NDArray[np.float64]) -> int | None:
 
 def _different(values: Sequence[float]) -> NDArray[np.float64]:
     numbers = np.asarray(values, float)
-    numbers = numbers[np.isfinite(numbers) & (numbers > 0) & (numbers != 1) & (numbers != 100)]
+    numbers = numbers[(numbers > 0) & (numbers < 100) & (numbers != 1)]
     return np.unique(numbers)[:_MOST_VALUES]
 
 
