@@ -274,6 +274,42 @@ def test_a_loss_alone_and_several_scores_are_understood(tmp_path):
     ]
 
 
+def test_a_metric_in_a_file_of_its_own_and_stage_is_one_run_with_the_others(tmp_path):
+    metrics = tmp_path / "dvclive" / "plots" / "metrics"
+    for stage, off in (("train", 0.1), ("eval", 0.0)):
+        values = [value + off for value in ACCURACY]
+        curve(metrics / stage / "acc.csv", values, first=0, head="step,acc")
+        tsv = (metrics / stage / "acc.csv").read_text().replace(",", "\t")
+        (metrics / stage / "acc.tsv").write_text(tsv)
+        (metrics / stage / "acc.csv").unlink()
+    (tmp_path / "dvclive" / "metrics.json").write_text(
+        json.dumps({"eval": {"acc": 0.7}, "step": 7})
+    )
+    log = read_curves(tmp_path)
+    assert log.curves["val_accuracy"].to_list() == ACCURACY
+    assert log.curves["train_accuracy_running"].to_list() == pytest.approx(
+        [v + 0.1 for v in ACCURACY]
+    )
+
+
+def test_checkpoints_that_repeat_their_log_are_one_run(tmp_path):
+    rows = []
+    for epoch, accuracy in enumerate(ACCURACY, 1):
+        rows.append({"epoch": float(epoch), "step": 10 * epoch, "eval_accuracy": accuracy})
+        state = tmp_path / f"checkpoint-{10 * epoch}" / "trainer_state.json"
+        state.parent.mkdir()
+        state.write_text(json.dumps({"log_history": rows}))
+    assert read_curves(tmp_path).curves["val_accuracy"].to_list() == ACCURACY
+
+
+def test_columns_without_names_are_numbered(tmp_path):
+    path = csv(tmp_path / "c.csv", "1,0.4", enumerate(ACCURACY, 2))
+    with pytest.raises(InputError, match="Columns: column 1, column 2"):
+        read_curves(path)
+    columns = {"epoch": "column 1", "val_accuracy": "column 2"}
+    assert read_curves(path, columns=columns).curves.height == 9
+
+
 def test_settings_with_a_name_of_ours_do_no_harm(tmp_path):
     head, rows = "run,epoch,val_acc,noise,task", []
     for run, noise in (("a", 0.1), ("b", 0.2)):

@@ -17,6 +17,7 @@ from analysis.sources.formats.parts import (
     split_settings,
 )
 
+STATE = "Hugging Face's trainer state"
 _MOST_CHARACTERS = 50_000  # of a line that Python printed: its parser is slow
 
 
@@ -94,7 +95,7 @@ def _trainer_state(document: Mapping[str, Any], name: str) -> list[Part]:
     if not isinstance(history, list):
         return []
     rows = [dict(flat(row)) for row in history if isinstance(row, Mapping)]
-    return [Part("Hugging Face's trainer state", name, rows)]
+    return [Part(STATE, name, rows)]
 
 
 def _keyed_rows(document: Mapping[str, Any], name: str) -> list[Part]:

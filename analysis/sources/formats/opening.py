@@ -23,6 +23,7 @@ from raysweep.errors import InputError, RaysweepError
 from raysweep.plain_yaml import parse_scalars
 
 STDIN = "-"
+_NAMES_OF_A_METRIC = 3  # in a file of one metric: time, step, value
 _MOST_BYTES = 2_000_000_000
 # What a folder of runs holds beside its logs.
 _SKIPPED, _JUNK = names.words("skipped"), names.words("junk")
@@ -245,6 +246,8 @@ def _by_run(parts: list[Part], root: Path) -> list[Part]:
             kinds.setdefault(part.tool, []).append(part)
         if pieces:
             kinds[pieces[0].tool] = [replace(joined(pieces), name=home.name)]
+        if states := kinds.get(documents.STATE):  # every checkpoint has the log up to it
+            kinds[documents.STATE] = [max(states, key=_evaluations)]
         best = max(kinds.values(), key=lambda some: max(map(_evaluations, some)))
         for part in best:
             part.settings = {**_settings_above(home, root), **part.settings}
@@ -270,6 +273,8 @@ def _home(part: Part, root: Path) -> Path:
     assert part.path is not None
     home = part.path.parent
     inner: list[str] = []
+    if part.tool.startswith(("a table", "CSV")) and "metrics" in home.relative_to(root).parts:
+        part.is_piece = len(part.names()) <= _NAMES_OF_A_METRIC
     while home != root and (_is_inner(home, part) or (part.is_piece and _is_stage(home, part))):
         inner.insert(0, home.name)
         home = home.parent
@@ -283,9 +288,9 @@ def _home(part: Part, root: Path) -> Path:
 
 
 def _is_inner(folder: Path, part: Part) -> bool:
+    if part.tool == documents.STATE and re.fullmatch(r"checkpoint-\d+", folder.name):
+        return True
     inside = folder.name in _INNER or (part.tool == "MLflow" and "metrics" in folder.parts)
-    if inside and part.tool.startswith(("a table", "CSV")):
-        part.is_piece = len(part.names()) <= 3
     return inside and (part.is_piece or folder.name in ("vis_data", "files"))
 
 

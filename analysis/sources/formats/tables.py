@@ -33,8 +33,20 @@ def parts_of_text(text: str, name: str) -> list[Part]:
         if sum(map(len, found)) > sum(map(len, best)):
             best, sign = found, delimiter
     if len(best) < 2 or len(best) < 0.5 * len(lines):
-        return []
+        return _without_header(lines, name)
     return _part(_TOOLS.get(sign, "a table"), name, best)
+
+
+def _without_header(lines: Sequence[str], name: str) -> list[Part]:
+    """Rows of numbers alone, whose columns have numbers for names."""
+    for delimiter in (",", "\t", ";", " "):
+        rows = _fields(lines, delimiter)
+        if len(rows) < 2 or len(rows[0]) < 2 or any(len(row) != len(rows[0]) for row in rows):
+            continue
+        if all(isinstance(cell(one), int | float) for row in rows for one in row):
+            header = [f"column {place}" for place in range(1, len(rows[0]) + 1)]
+            return _part(_TOOLS.get(delimiter, "a table"), name, [header, *rows])
+    return []
 
 
 def parts_of_html(text: str, name: str) -> list[Part]:

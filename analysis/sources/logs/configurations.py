@@ -146,7 +146,8 @@ def _check_seed(runs: Sequence[Run], keys: Sequence[str], options: Options) -> N
 
 
 def _is_setting(key: str) -> bool:
-    if (names.is_machine(key) and key != RUN) or "metric" in names.words_of(key):
+    result = {"metric", "best"} & set(names.words_of(key))
+    if (names.is_machine(key) and key != RUN) or result:
         return False
     said = names.meaning(key)
     return said is None or said.quantity == names.RATE

@@ -133,13 +133,13 @@ class _Metrics:
         ):
             self._validation(role, quantities, test_too=test_too)
         self._scores()
-        for role, quantity in (
-            ("train_accuracy_running", ACCURACY),
-            ("train_loss_running", LOSS),
+        for role, quantities in (
+            ("train_accuracy_running", (ACCURACY, ERROR)),
+            ("train_loss_running", (LOSS,)),
         ):
             mode = role.removesuffix("_running")
             if mode not in self.found.of:
-                _take(role, self.named(quantity, stage=names.TRAIN), self.found)
+                _take(role, self.named(*quantities, stage=names.TRAIN), self.found)
         rates = [name for name in self.said if self.said[name].quantity == RATE]
         rates = [n for n in rates if not set(names.words_of(n)) & names.words("constant")]
         _take("learning_rate", sorted(rates, key=lambda n: self.said[n].extras > 1), self.found)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from analysis.sources.logs.roles import SCORE_ROLE, STEP, TRIAL, Roles
+from analysis.sources.logs.roles import SCORE_ROLE, STEP, TRIAL, VALIDATION_ROLES, Roles
 from analysis.sources.logs.runs import Run
 from raysweep.errors import shown
 
@@ -69,7 +69,7 @@ def understood(
             table.lines.append((_WORDS[role], _told(role, told, runs)))
     for role in ("val_accuracy", "val_loss"):
         unsettled = [name for one in roles for name in one.unsettled.get(role, [])]
-        if unsettled and role not in used:
+        if unsettled and not used.keys() & {*VALIDATION_ROLES}:
             some = ", ".join(dict.fromkeys(map(_quoted, unsettled)))
             table.lines.append((_WORDS[role], f"{some}? --column {role}=NAME says which"))
     if runs:
