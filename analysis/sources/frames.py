@@ -36,7 +36,7 @@ Source: TypeAlias = One | Sequence[One]
 def open_sources(
     source: Source, *, config: Sequence[str] | None = None
 ) -> list[Store | NamedCurves]:
-    """Stores, and tidy frames with what they are called; logs among them are read together.
+    """Open stores, and name tidy frames; logs among the sources are read together.
 
     Args: config: the settings of logs that tell configurations apart.
     Raises: InputError when something is not there.
@@ -50,7 +50,7 @@ def open_sources(
 
 
 def is_log(path: Path | str) -> bool:
-    """Whether a path leads to a log rather than to a store, or would, were it there."""
+    """Tell whether a path leads to a log rather than to a store, or would, were it there."""
     if "://" in str(path):
         return False
     path = Path(path)
@@ -60,7 +60,7 @@ def is_log(path: Path | str) -> bool:
 
 
 def named(log: Log) -> NamedCurves:
-    """A log that was read, as a part of an analysis."""
+    """Make a log that was read a part of an analysis."""
     return NamedCurves(log.name, log.curves, log.config, log)
 
 

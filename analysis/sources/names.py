@@ -82,13 +82,13 @@ class Meaning(NamedTuple):
 
 
 def plain(name: str) -> str:
-    """A name in lower case, with every other sign as one underscore."""
+    """Write a name in lower case, with every other sign as one underscore."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 @cache
 def words_of(name: str) -> tuple[str, ...]:
-    """The words of a name, in lower case: `valAcc`, `Val/Acc@1` and `val_acc1` hold the same."""
+    """Split a name into words in lower case: `valAcc`, `Val/Acc@1` and `val_acc1` hold the same."""
     for odd, even in _ODD_CASE:
         name = name.replace(odd, even)
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
@@ -118,7 +118,7 @@ def _joined(words: list[str]) -> list[str]:
 
 
 def stage_of(name: str) -> str | None:
-    """The stage that the words of a name say: train, val or test; None where they don't."""
+    """Find the stage that a name says: train, val or test. Returns: None where it says none."""
     found = [_STAGES[word] for word in words_of(name) if word in _STAGES]
     kinds = set(found)
     if VALIDATION in kinds:  # `train/val_acc`, `test_eval_acc`: what was evaluated
@@ -127,14 +127,14 @@ def stage_of(name: str) -> str | None:
 
 
 def is_stage(name: str) -> bool:
-    """Whether a name holds a stage and nothing else: a folder `train`, a mode `val`."""
+    """Tell whether a name holds a stage and nothing else: a folder `train`, a mode `val`."""
     words = words_of(name)
     return bool(words) and all(word in _STAGES for word in words)
 
 
 @cache
 def meaning(name: str) -> Meaning | None:
-    """What a metric's name says; None where it is no metric that is known."""
+    """Read a metric's name. Returns: None where it is no metric that is known."""
     words = words_of(name)
     if _WORDS["never"] & set(words):
         return None
@@ -159,47 +159,47 @@ def meaning(name: str) -> Meaning | None:
 
 
 def words(kind: str) -> frozenset[str]:
-    """The words of a kind, as words.tsv has them."""
+    """Look up the words of a kind, as words.tsv has them."""
     return _WORDS[kind]
 
 
 def lower_is_better(word: str) -> bool:
-    """Whether a score is better where it is lower, by the word that names it."""
+    """Tell whether a score is better where it is lower, by the word that names it."""
     return word in _WORDS["lower"]
 
 
 def is_epoch(name: str) -> bool:
-    """Whether a column counts epochs."""
+    """Tell whether a column counts epochs."""
     words = set(words_of(name))
     return bool(words & _WORDS["epoch"]) and words <= _WORDS["epoch"] | _WORDS["clock"]
 
 
 def is_step(name: str) -> bool:
-    """Whether a column counts steps, iterations or rounds."""
+    """Tell whether a column counts steps, iterations or rounds."""
     words = set(words_of(name))
     return bool(words & _WORDS["step"]) and words <= _WORDS["step"] | _WORDS["clock"]
 
 
 def trial_rank(name: str) -> int | None:
-    """How likely a column names the run of a row, 0 first; None where it does not."""
+    """Rank a column that may name the run of a row, 0 first. Returns: None where it does not."""
     return _TRIALS.index(plain(name)) if plain(name) in _TRIALS else None
 
 
 def is_seed(name: str) -> bool:
-    """Whether a setting is a seed."""
+    """Tell whether a setting is a seed."""
     return plain(name) in _WORDS["seed"] or plain(name.rpartition("/")[2]) in _WORDS["seed"]
 
 
 def is_mode(name: str) -> bool:
-    """Whether a column may tell the stage of its row."""
+    """Tell whether a column may tell the stage of its row."""
     return plain(name) in _WORDS["mode"]
 
 
 def is_size(name: str) -> bool:
-    """Whether a column tells how many validation examples there are."""
+    """Tell whether a column tells how many validation examples there are."""
     return plain(name) in _WORDS["size"]
 
 
 def is_machine(name: str) -> bool:
-    """Whether a name describes the machine, a moment or a place, which is never a setting."""
+    """Tell whether a name describes the machine, a moment or a place, which is never a setting."""
     return bool(_WORDS["machine"] & set(words_of(name))) or is_epoch(name) or is_step(name)

@@ -16,7 +16,7 @@ _OBJECT = 16  # HistoryItem and ConfigItem: the value as JSON
 
 
 def parts_of_sqlite(content: bytes, name: str) -> list[Part]:
-    """The trials of Optuna, or the runs of MLflow. Raises: sqlite3.Error, ValueError."""
+    """Read the trials of Optuna, or the runs of MLflow. Raises: sqlite3.Error, ValueError."""
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
         # A file that was written ahead says so in two bytes; the copy has no such log.
         database.deserialize(content[:18] + b"\x01\x01" + content[20:])
@@ -49,7 +49,7 @@ def _mlflow(database: sqlite3.Connection) -> list[Part]:
 
 
 def part_of_wandb(content: bytes, name: str) -> Part:
-    """A run that Weights & Biases kept offline. Raises: IndexError, ValueError, struct.error.
+    """Read a run that Weights & Biases kept offline. Raises: IndexError, ValueError, struct.error.
 
     Record {2: History {1: Item}, 5: Config, 17: Run {1: id, 4: Config, 8: name}}, Config
     {1: Item}, Item {1: key, 2: nested key, 16: JSON}.

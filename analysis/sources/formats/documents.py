@@ -22,7 +22,7 @@ _MOST_CHARACTERS = 50_000  # of a line that Python printed: its parser is slow
 
 
 def parts_of_json(text: str, name: str) -> list[Part] | None:
-    """The runs in a JSON document or in JSON lines; None where the text is neither."""
+    """Read the runs in a JSON document or in JSON lines. Returns: None where the text is neither."""
     try:
         document = json.loads(text)
     except ValueError:
@@ -32,7 +32,7 @@ def parts_of_json(text: str, name: str) -> list[Part] | None:
 
 
 def of_document(document: Any, name: str) -> list[Part]:
-    """The runs in what a JSON document holds."""
+    """Find the runs in what a JSON document holds."""
     if isinstance(document, Mapping):
         for shape in (_trainer_state, _keyed_rows, _lists, _runs):
             if found := shape(document, name):
@@ -50,7 +50,7 @@ def of_document(document: Any, name: str) -> list[Part]:
 
 
 def literal(line: str) -> Any:
-    """What a line says that Python printed: a dict of numbers or lists; None where it is none."""
+    """Read a dict of numbers or lists that Python printed. Returns: None where a line is none."""
     line = line.strip()
     if not line.startswith("{") or not line.endswith("}") or len(line) > _MOST_CHARACTERS:
         return None

@@ -27,7 +27,7 @@ class Scalar(NamedTuple):
 
 
 def part_of_events(content: bytes, name: str) -> Part:
-    """One run's scalars; those of one step that follow each other are one row.
+    """Read the scalars of one run; those of one step that follow each other are one row.
 
     Raises: IndexError, ValueError or struct.error where the bytes are no event file.
     """
@@ -44,7 +44,7 @@ def part_of_events(content: bytes, name: str) -> Part:
 
 
 def scalars(content: bytes, settings: dict[str, Any] | None = None) -> Iterator[Scalar]:
-    """Every scalar up to a torn tail, in the order of writing.
+    """Yield every scalar up to a torn tail, in the order of writing.
 
     Args: settings: takes the hyperparameters that `add_hparams` wrote.
     Raises: IndexError, ValueError or struct.error where the bytes are no event file.

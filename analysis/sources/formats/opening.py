@@ -34,7 +34,7 @@ _INNER = names.words("inner")
 
 
 def parts_of(paths: Sequence[Path | str]) -> list[Part]:
-    """What every file says, in the order of their paths.
+    """Read every file, in the order of the paths.
 
     Args: paths: files and folders; "-" is standard input.
     Raises: InputError naming the path where nothing can be read.
@@ -53,7 +53,7 @@ def parts_of(paths: Sequence[Path | str]) -> list[Part]:
 
 
 def parts_of_bytes(content: bytes, name: str, path: Path | None = None) -> list[Part]:
-    """The runs in the content of a file. Raises: InputError where it holds no records."""
+    """Read the runs in the content of a file. Raises: InputError where it holds no records."""
     where = str(path or name)
     if not content.strip():
         raise InputError(f"{where} is empty: there is no log in it")
@@ -295,7 +295,7 @@ def _is_inner(folder: Path, part: Part) -> bool:
 
 
 def _is_stage(folder: Path, part: Part) -> bool:
-    """Whether a folder is named for a stage, and no name in it speaks of another one."""
+    """Tell whether a folder is named for a stage, and no name in it speaks of another one."""
     stage = names.stage_of(folder.name)
     quantity = names.meaning(folder.name)
     if not stage or not (names.is_stage(folder.name) or quantity):
@@ -304,7 +304,7 @@ def _is_stage(folder: Path, part: Part) -> bool:
 
 
 def joined(pieces: Sequence[Part]) -> Part:
-    """One run of files that hold a metric or a stage each: rows of one step are one row.
+    """Join files of one run that hold a metric or a stage each: rows of one step become one row.
 
     A step that falls starts anew, in every piece alike.
     """

@@ -19,7 +19,7 @@ def _trial(run: str, rows: list[Row], settings: dict[str, Any], *, lower: bool) 
 
 
 def parts_of_tables(database: sqlite3.Connection) -> list[Part]:
-    """The trials in a database."""
+    """Read the trials in a database."""
     studies = dict(database.execute("SELECT study_id, study_name FROM studies"))
     lower = {
         study
@@ -56,7 +56,7 @@ def _parameter(value: Any, distribution: str) -> Any:
 
 
 def parts_of_journal(rows: Sequence[Any]) -> list[Part]:
-    """The trials in a journal of operations.
+    """Read the trials in a journal of operations.
 
     0 makes a study, 4 a trial, 5 sets a parameter, 7 reports a value.
     """

@@ -39,7 +39,7 @@ class Part:
     path: Path | None = None
 
     def names(self) -> list[str]:
-        """The names in the rows, in the order of appearance."""
+        """List the names in the rows, in the order of appearance."""
         return list({name: None for row in self.rows for name in row})
 
 
@@ -63,7 +63,7 @@ def cell(text: str) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """A value of a JSON document, with numbers that are spelt as text as numbers."""
+    """Turn a value of a JSON document that spells a number as text into that number."""
     if isinstance(value, str):
         return _SPELT.get(value.lower(), _writable(value))
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
@@ -77,7 +77,7 @@ def _writable(text: str) -> str:
 
 
 def flat(content: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Names and plain values of nested objects; levels are joined by a slash."""
+    """Yield the names and plain values of nested objects; a slash joins the levels."""
     for key, value in content.items():
         name = _writable(f"{prefix}{key}")
         if isinstance(value, Mapping):
@@ -88,7 +88,7 @@ def flat(content: Mapping[str, Any], prefix: str = "", depth: int = 0) -> Iterat
 
 
 def split_settings(content: Mapping[str, Any]) -> tuple[Row, dict[str, Any]]:
-    """A row's values, and the settings that stand in it as an object of their own."""
+    """Split a row into its values and the settings that stand in it as an object of their own."""
     nested = {k: v for k, v in content.items() if k in _SETTINGS and isinstance(v, Mapping)}
     rest = {k: v for k, v in content.items() if k not in nested}
     settings = dict(one for inner in nested.values() for one in flat(inner))
@@ -96,5 +96,5 @@ def split_settings(content: Mapping[str, Any]) -> tuple[Row, dict[str, Any]]:
 
 
 def scalars_only(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The settings that are plain values."""
+    """Keep the settings that are plain values."""
     return {name: value for name, value in settings if isinstance(value, bool | int | float | str)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Every field of a message; values of a fixed size as their bytes.
+    """Yield every field of a message; values of a fixed size come as their bytes.
 
     Raises: IndexError or ValueError where it is no message.
     """
@@ -30,7 +30,7 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def varint(message: bytes, place: int) -> tuple[int, int]:
-    """A number of variable length at a place, and the place behind it."""
+    """Read a number of variable length at a place. Returns: it, and the place behind it."""
     byte = message[place]
     if byte < 128:
         return byte, place + 1

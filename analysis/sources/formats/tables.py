@@ -21,7 +21,7 @@ _PANEL = re.compile(r"(?P<run>.+?) - (?P<metric>.+?)(?P<edge>__MIN|__MAX)?$")
 
 
 def parts_of_text(text: str, name: str) -> list[Part]:
-    """The table in a text: above all else that is there, or the whole. Returns: none, or one or
+    """Find the table in a text, below whatever stands above it. Returns: none, or one or
     more runs."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if any(_RULE.fullmatch(line) for line in lines):
@@ -50,7 +50,7 @@ def _without_header(lines: Sequence[str], name: str) -> list[Part]:
 
 
 def parts_of_html(text: str, name: str) -> list[Part]:
-    """Every table of a page, as a notebook shows them."""
+    """Read every table of a page, as a notebook shows them."""
     found: list[Part] = []
     for table in re.findall(r"<table.*?</table>", text, re.S | re.I):
         rows = [
@@ -65,7 +65,7 @@ def parts_of_html(text: str, name: str) -> list[Part]:
 
 
 def of_frame(frame: pl.DataFrame, tool: str, name: str) -> list[Part]:
-    """The rows of a Polars frame."""
+    """Take the rows of a Polars frame."""
     return _shaped(tool, name, frame.rename(str.strip, strict=False).to_dicts())
 
 
@@ -166,7 +166,7 @@ def _download(names: list[str], rows: list[Row], name: str) -> list[Part]:
 
 
 def download(pairs: Sequence[tuple[object, object]], name: str) -> Part:
-    """One tag of one run, both named by the file: `run-NAME-tag-TAG`."""
+    """Make a part of one tag of one run, both named by the file: `run-NAME-tag-TAG`."""
     match = _DOWNLOAD.fullmatch(name)
     run, tag = (match["run"], match["tag"]) if match else (name, name)
     rows: list[Row] = [{"step": step, tag: value} for step, value in pairs]
@@ -199,6 +199,6 @@ def _panel(names: list[str], rows: list[Row], name: str) -> list[Part]:
 
 
 def frame_of_parquet(content: bytes) -> pl.DataFrame:
-    """The table in the bytes of a Parquet file."""
+    """Read the table in the bytes of a Parquet file."""
     read: Callable[..., pl.DataFrame] = pl.read_parquet
     return read(io.BytesIO(content))

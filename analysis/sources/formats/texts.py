@@ -38,7 +38,7 @@ _KEEP_WORDS = 3  # of a name of which nothing is known
 
 
 def part_of_text(text: str, name: str) -> Part | None:
-    """The rows of a printed log; None where no line of it has a name and a number."""
+    """Read the rows of a printed log. Returns: None where no line of it has a name and a number."""
     rows: list[Row] = []
     epoch: float | int | None = None
     num_val: int | None = None
@@ -80,7 +80,7 @@ def part_of_text(text: str, name: str) -> Part | None:
 
 
 def _goes_on(rows: list[Row], row: Row) -> bool:
-    """Whether a row is the same evaluation as the last one, some batches later."""
+    """Tell whether a row is the same evaluation as the last one, some batches later."""
     if not rows or rows[-1].keys() != row.keys() or rows[-1].get("epoch") != row.get("epoch"):
         return False
     stages = {names.stage_of(name) for name in row if names.meaning(name)}
@@ -88,7 +88,7 @@ def _goes_on(rows: list[Row], row: Row) -> bool:
 
 
 def _repeats(bar: Row, row: Row) -> bool:
-    """Whether a progress bar shows the same epoch as before, and all that it did."""
+    """Tell whether a progress bar shows the same epoch as before, and all that it did."""
     return bar.get("epoch") == row.get("epoch") and bar.keys() <= row.keys()
 
 

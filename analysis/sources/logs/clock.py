@@ -40,7 +40,7 @@ class Course:
 
 
 def courses(rows: Sequence[Row], roles: Roles) -> list[Course]:
-    """The runs in rows that one file has in the order of writing: a clock that falls back to its
+    """Find the runs in rows that stand in the order of writing: a clock that falls back to its
     beginning starts another run."""
     found = _evaluations(rows, roles)
     found, repeats = _without_repeats(found)
@@ -152,7 +152,7 @@ def _clock(found: Sequence[Evaluation]) -> str:
 
 
 def _crowded(values: Sequence[float]) -> bool:
-    """Whether neighbours are often equal: several evaluations between two ticks of the clock."""
+    """Tell whether neighbours are often equal: several evaluations between two ticks of the clock."""
     equal = sum(a == b for a, b in itertools.pairwise(values))
     return equal > 0.3 * max(len(values) - 1, 1) and len(values) > 2
 

@@ -20,7 +20,7 @@ _KINDS = ("val_accuracy", SCORE_ROLE, "val_loss")
 
 
 def counted(runs: Sequence[Run], options: Options, notes: list[str]) -> list[Run]:
-    """The runs that have the metric that the page is of, each once, with names that differ.
+    """Keep the runs that have the metric that the page is of, each once, with names that differ.
 
     Args: notes: takes what is left out.
     """
@@ -70,7 +70,7 @@ def _without_copies(runs: Sequence[Run], notes: list[str]) -> list[Run]:
 
 
 def _is_copy(run: Run, other: Run) -> bool:
-    """Whether two tools tell the same curve and no other settings of it."""
+    """Tell whether two tools tell the same curve and no other settings of it."""
     if run.tool == other.tool or len(run.evaluations) != len(other.evaluations):
         return False
     shared = other.settings.keys() & run.settings.keys()
@@ -89,7 +89,7 @@ def _is_copy(run: Run, other: Run) -> bool:
 
 
 def settle(runs: Sequence[Run], options: Options, notes: list[str]) -> list[str]:
-    """The settings that tell configurations apart; seeds are written into the runs.
+    """Find the settings that tell configurations apart, and write seeds into the runs.
 
     Runs of which nothing is known are configurations of their own, never seeds of one.
 
@@ -174,7 +174,7 @@ def _renamed(key: str, runs: Sequence[Run]) -> str:
 
 
 def numbered(runs: Sequence[Run]) -> dict[str, int | None]:
-    """Seeds as whole numbers; seeds that are none are numbered in the order of appearance."""
+    """Turn seeds into whole numbers; those that are none are numbered in the order of appearance."""
     told = [run.seed for run in runs if run.seed is not None]
     if all(isinstance(one, int) and not isinstance(one, bool) for one in told):
         return {run.name: run.seed for run in runs}

@@ -17,7 +17,7 @@ _ERRORS = (1e-12, 1.2e-7, 1e-6)
 
 
 def proposed(values: Sequence[float]) -> int | None:
-    """The smallest n for which every value times n is whole within its digits.
+    """Find the smallest n for which every value times n is whole within its digits.
 
     Args: values: accuracies as the log has them, fractions or percent.
     Returns: None where none fits, or where one would fit by chance.
@@ -36,12 +36,12 @@ def proposed(values: Sequence[float]) -> int | None:
 
 
 def is_of_batches(size: int) -> bool:
-    """Whether a mean over batches of 64 and more would fit such a number, too."""
+    """Tell whether a mean over batches of 64 and more would fit such a number, too."""
     return size % 64 == 0
 
 
 def is_averaged(values: Sequence[float]) -> bool:
-    """Whether accuracies with many digits are no k / n of any n up to 200,000: means of batches."""
+    """Tell whether accuracies with many digits are k / n of no n up to 200,000: means of batches."""
     different = _different(values)
     exact = [value for value in different if _decimals(float(value)) > _ROUNDED]
     return len(exact) >= 2 * _FEWEST and proposed(values) is None

@@ -172,7 +172,7 @@ class _Reading:
         return ", ".join(shown(name, 60)[1:-1] for name in self.all_names()[:30]) or "none"
 
     def log(self) -> Log:
-        """What was read. Raises: InputError with the table as its note."""
+        """Say what was read. Raises: InputError with the table as its note."""
         try:
             self._check_names()
             self.runs = configurations.counted(self.runs, self.options, self.notes)

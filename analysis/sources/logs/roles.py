@@ -36,14 +36,14 @@ class Roles:
     metrics: set[str] = field(default_factory=set)  # names that are metrics, used or not
 
     def roles_of(self, name: str) -> list[str]:
-        """The roles that one name has."""
+        """List the roles that one name has."""
         return [role for role, theirs in self.of.items() if theirs == name]
 
 
 def assign(
     part: Part, asked: Mapping[str, str], ignored: Collection[str] = (), score: str | None = None
 ) -> Roles:
-    """The roles of the names in a run's rows.
+    """Give the names in a run's rows their roles.
 
     Args: asked: role -> name, as a person says it; only names that are there. ignored: names that
         are nothing. score: the score that is asked for.
@@ -111,7 +111,7 @@ class _Metrics:
         self.is_printed = part.tool == PRINTED
 
     def named(self, *quantities: str, stage: str | None = None) -> list[str]:
-        """The names of some quantities at one stage, the plainest first."""
+        """List the names of some quantities at one stage, the plainest first."""
         some = [
             name
             for name, said in self.said.items()
@@ -241,5 +241,5 @@ class _Metrics:
 
 
 def is_ours(present: Collection[str]) -> bool:
-    """Whether names are those of a tidy frame, and not Ray Tune's, which has a trial_id, too."""
+    """Tell whether names are those of a tidy frame, and not Ray Tune's, which has a trial_id, too."""
     return set(REQUIRED) <= set(present) and "training_iteration" not in present

@@ -57,17 +57,17 @@ class Run:
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """What was measured, in order."""
+        """Return what was measured, in order."""
         return self.course.evaluations
 
 
 def shaped(part: Part) -> Part:
-    """The part with a name for each metric of each stage, where columns say metric or stage."""
+    """Give each metric of each stage a name, where columns say the metric or the stage."""
     return _staged(_melted(part))
 
 
 def runs_of(part: Part, options: Options) -> tuple[list[Run], Roles]:
-    """The runs in a shaped part, and what its names are, also where there is no run."""
+    """Find the runs in a shaped part, and what its names are, also where there is no run."""
     asked = {role: name for role, name in options.columns.items() if name in part.names()}
     if options.trial in part.names():
         asked[TRIAL] = str(options.trial)
@@ -150,7 +150,7 @@ def _grouped(
 
 
 def _several(groups: Mapping[tuple[Any, ...], Any], place: int) -> bool:
-    """Whether groups share a value at a place of their keys."""
+    """Tell whether groups share a value at a place of their keys."""
     return len({key[place] for key in groups}) < len(groups)
 
 
@@ -356,7 +356,7 @@ def _drop_what_is_empty(run: Run) -> None:
 
 
 def _first_epoch(run: Run, options: Options) -> None:
-    """Whether an evaluation at 0 is of the first epoch, or of the untrained network."""
+    """Tell whether an evaluation at 0 is of the first epoch, or of the untrained network."""
     first, rest = run.evaluations[0], run.evaluations[1:]
     tick = first.epoch if run.course.clock == "epoch" else first.step
     if tick != 0 or run.course.clock == "order":

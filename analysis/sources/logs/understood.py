@@ -56,7 +56,7 @@ def understood(
     config: Sequence[str],
     notes: Sequence[str],
 ) -> Understood:
-    """The table of a log that was read, or could not be.
+    """Make the table of a log that was read, or could not be.
 
     Args: roles: of each part; every_name: all names of the log; config: the settings that tell
         configurations apart.
