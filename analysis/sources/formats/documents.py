@@ -22,7 +22,7 @@ _MOST_CHARACTERS = 50_000  # of a line that Python printed: its parser is slow
 
 
 def parts_of_json(text: str, name: str) -> list[Part] | None:
-    """Read the runs in a JSON document or in JSON lines. Returns: None where the text is neither."""
+    """Read the runs in a JSON document or JSON lines. Returns: None where the text is neither."""
     try:
         document = json.loads(text)
     except ValueError:

@@ -152,7 +152,7 @@ def _clock(found: Sequence[Evaluation]) -> str:
 
 
 def _crowded(values: Sequence[float]) -> bool:
-    """Tell whether neighbours are often equal: several evaluations between two ticks of the clock."""
+    """Whether neighbours are often equal: several evaluations between two ticks of the clock."""
     equal = sum(a == b for a, b in itertools.pairwise(values))
     return equal > 0.3 * max(len(values) - 1, 1) and len(values) > 2
 

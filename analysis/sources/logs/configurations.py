@@ -174,7 +174,7 @@ def _renamed(key: str, runs: Sequence[Run]) -> str:
 
 
 def numbered(runs: Sequence[Run]) -> dict[str, int | None]:
-    """Turn seeds into whole numbers; those that are none are numbered in the order of appearance."""
+    """Turn seeds into whole numbers; those that are none are numbered as they appear."""
     told = [run.seed for run in runs if run.seed is not None]
     if all(isinstance(one, int) and not isinstance(one, bool) for one in told):
         return {run.name: run.seed for run in runs}

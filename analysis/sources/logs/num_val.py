@@ -41,7 +41,7 @@ def is_of_batches(size: int) -> bool:
 
 
 def is_averaged(values: Sequence[float]) -> bool:
-    """Tell whether accuracies with many digits are k / n of no n up to 200,000: means of batches."""
+    """Tell whether accuracies with many digits are k / n of no n: means of batches perhaps."""
     different = _different(values)
     exact = [value for value in different if _decimals(float(value)) > _ROUNDED]
     return len(exact) >= 2 * _FEWEST and proposed(values) is None

@@ -241,5 +241,5 @@ class _Metrics:
 
 
 def is_ours(present: Collection[str]) -> bool:
-    """Tell whether names are those of a tidy frame, and not Ray Tune's, which has a trial_id, too."""
+    """Tell whether names are those of a tidy frame, and not Ray Tune's, with a trial_id, too."""
     return set(REQUIRED) <= set(present) and "training_iteration" not in present
