@@ -132,6 +132,9 @@ def test_a_repeated_evaluation_counts_once_and_gaps_stay(tmp_path):
     assert log.curves["val_accuracy"].to_list()[-1] == ACCURACY[-1]
     assert "repeated with no training" in str(log)
     assert "1 evaluation is missing between epoch 1 and 8" in str(log)
+    twice = [(k, v + off, 1 - v) for k, v in rows for off in (0, 0.01)]
+    log = read_curves(csv(tmp_path / "t.csv", "epoch,val_acc,train_loss", twice))
+    assert log.curves["val_accuracy"].to_list() == [v for _, v in rows]
     every = read_curves(csv(tmp_path / "e.csv", "epoch,val_acc", [(5 * k, v) for k, v in rows]))
     assert "every 5 epochs, after epochs 5, 10, ..." in str(every)
     assert every.labels["logged_epoch"].to_list() == [5.0 * k for k, _ in rows]
@@ -163,6 +166,11 @@ def test_words_of_names_are_settings_where_no_file_has_them(tmp_path):
     log = read_curves(tmp_path)
     assert sorted(log.curves["lr"].unique()) == [0.01, 0.1]
     assert analyze(log).configurations["num_seeds"].to_list() == [2, 2]
+    names = [("net_seed0", 0.0), ("net_seed1", 0.1)]
+    rows = [(run, k, v - off) for run, off in names for k, v in enumerate(ACCURACY, 1)]
+    column = read_curves(csv(tmp_path / "c" / "c.csv", "run,epoch,val_acc", rows))
+    assert analyze(column).configurations["num_seeds"].to_list() == [2]
+    (tmp_path / "c" / "c.csv").unlink()
     curve(tmp_path / "other_lr=0.1,seed=1.csv")
     assert "run" in read_curves(tmp_path).config  # another net is no seed of this one
 

@@ -130,9 +130,7 @@ def _without_repeats(found: list[Evaluation]) -> tuple[list[Evaluation], int]:
         trained = before and any(
             values != before.training.get(role) for role, values in one.training.items()
         )
-        first = kept and (one.epoch, one.step) == (kept[0].epoch, kept[0].step)
-        restarted = first and len(kept) == 1 and one.values != kept[0].values
-        if still and not trained and not restarted:
+        if still and not trained:
             num_repeats += 1
         else:
             kept.append(one)
