@@ -41,14 +41,6 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
     return nan_to_null(frame)
 
 
-def _known(mean: Floats, values: Floats) -> Floats:
-    """The mean of a window (N,), and where one of its epochs is missing that of the others."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=1)
-    of_others = np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
-    return np.where(np.isfinite(mean), mean, of_others)
-
-
 def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
     """Eval-mode training minus validation accuracy over the last third of training.
 
@@ -74,3 +66,11 @@ def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
         "gap_set_var": of_set,
         "gap_set_df": set_df,
     }
+
+
+def _known(mean: Floats, values: Floats) -> Floats:
+    """The mean of a window (N,), and where one of its epochs is missing that of the others."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    of_others = np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+    return np.where(np.isfinite(mean), mean, of_others)
