@@ -3,7 +3,7 @@
     from raysweep import analyze, read_curves, write_report
 
     found = analyze("results/digits")               # a store that `raysweep run` wrote
-    found = analyze(read_curves("wandb.csv"))       # or curves that another tool logged
+    found = analyze(read_curves("runs/"))           # or a log that any tool wrote
     found.configurations                            # Polars frames: .trials, .epochs and more
     write_report(found, "report.html")              # one page that opens offline
 
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis.page.report import write_report
     from analysis.results import Analysis, analyze
-    from analysis.sources.logs import read_curves
+    from analysis.sources.logs.reading import read_curves
 
 __all__ = ["Analysis", "analyze", "read_curves", "write_report"]
 
 _HOMES = {
     "Analysis": "results",
     "analyze": "results",
-    "read_curves": "sources.logs",
+    "read_curves": "sources.logs.reading",
     "write_report": "page.report",
 }
 

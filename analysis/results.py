@@ -102,21 +102,20 @@ class Analysis:
 
 
 def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
-    """Analyze the latest sweep of a store, of several stores together, or curves of other tools.
+    """Analyze the latest sweep of a store, of several stores together, or a log of any tool.
 
     Args:
-        source: a store or its folder; a tidy Polars frame, lazy or not, or the path of one (.csv,
-            .parquet), with a row per trial and epoch and the columns of
-            analysis.sources.columns; what `read_curves` returned; or a sequence of stores, or of
-            frames.
-        config: of a frame, the columns that are hyperparameters; by default all columns that are
-            not known and constant within every trial.
+        source: a store or its folder; the path of a log; what `read_curves` returned; a tidy
+            Polars frame, lazy or not, with a row per trial and epoch and the columns of
+            analysis.sources.columns; or a sequence of stores, or of logs and frames.
+        config: of a log or a frame, the columns that are hyperparameters; by default all columns
+            that are not known and constant within every trial.
 
     Returns: the frames, see Analysis; accuracies are fractions.
     Raises: InputError when there is no such source, no trial of it has finished, or a frame is not
         valid.
     """
-    parts = open_sources(source)
+    parts = open_sources(source, config=config)
     record, trials, epochs, quality = read_sources(parts, config=config)
     trials = trials.rename({"status": "outcome"})  # of training; `status` is the verdict's
     axes = axes_of(record)

@@ -1,10 +1,12 @@
 """Is a validation curve that jumps noise or overfitting, and which knob helps?
 
-Curves that another tool logged become a report:
+A log that any tool wrote becomes a report:
 
     from raysweep import analyze, read_curves, write_report
 
-    found = analyze(read_curves("wandb.csv"))
+    log = read_curves("runs/")
+    print(log)                                      # what was understood of it
+    found = analyze(log)
     write_report(found, "report.html")
 
 A sweep is trained, and its results become a report (this needs `pip install 'raysweep[run]'`):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SOME_TRIALS_FAILED = 3
 _SET_HELP = "Change one thing of the sweep: a dotted path and a YAML value, base.epochs=10."
-_COLUMN_HELP = "A column of curves by another name: val_accuracy=my_metric."
+_COLUMN_HELP = "What a name in a log is: val_accuracy=my_metric."
 
 app = typer.Typer(
     add_completion=False,
@@ -148,55 +148,84 @@ def status(store: Annotated[str, typer.Argument(help="Folder or URI of the resul
 def report(
     sources: Annotated[
         list[str],
-        typer.Argument(help="Folder or URI of results, several to unite them, or others' curves."),
+        typer.Argument(help="Folders or URIs of results; or logs of any tool; - reads a paste."),
     ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "--out", help="Default: report.html, in the store or here."),
     ] = None,
     columns: Annotated[
-        list[str] | None, typer.Option("--column", metavar="OURS=THEIRS", help=_COLUMN_HELP)
+        list[str] | None, typer.Option("--column", metavar="ROLE=NAME", help=_COLUMN_HELP)
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="The columns of curves that are hyperparameters."),
+        typer.Option(metavar="A,B", help="The settings that tell a log's configurations apart."),
+    ] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The column that is the seed; run: every run is one."),
+    ] = None,
+    trial: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column that tells runs apart.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A name in a log that is nothing.")
+    ] = None,
+    percent: Annotated[
+        bool | None,
+        typer.Option("--percent/--fraction", help="What a log's accuracies are."),
+    ] = None,
+    num_val: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Examples in the validation set.")
     ] = None,
     epoch_zero: Annotated[
-        str | None, typer.Option(metavar="first|untrained", help="What epoch 0 of curves is.")
+        str | None, typer.Option(metavar="untrained|first", help="What epoch 0 of a log is.")
     ] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The score to take, where there are several.")
+    ] = None,
+    lower_is_better: Annotated[
+        bool | None,
+        typer.Option("--lower-is-better/--higher-is-better", help="Where its name doesn't say."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is understood of a log; write nothing.")
+    ] = False,
 ) -> None:
-    """Write the report of a store's latest sweep again, or of curves that other tools logged."""
+    """Write the report of a store's latest sweep again, or of a log that any tool wrote."""
     from raysweep.store.files import Store
-    from raysweep.store.local_path import check_readable, local_path
 
     load_analysis()
-    from analysis import analyze, write_report
-    from analysis.sources import importers
-    from analysis.sources.frames import NamedCurves
+    from analysis import analyze, read_curves, write_report
+    from analysis.sources.frames import is_log
 
-    curves: dict[str, Path] = {}
-    for source in sources:
-        path = local_path(source)
-        if path is not None:
-            check_readable(path, shown(source, 200))
-            if importers.is_foreign(path):
-                curves[source] = path
-    if len(curves) < len(set(sources)) and (columns or config or epoch_zero):
-        raise InputError("--column, --config and --epoch-zero are for curves, not for stores")
-    if epoch_zero not in (None, "first", "untrained"):
-        raise InputError(f"--epoch-zero {epoch_zero!r}: it is first or untrained")
-    mapped = dict(map(_pair, columns or []))
-    parts: list[Any] = []
-    for path in sources:
-        if path not in curves:
-            parts.append(Store.existing(path))
-            continue
-        found = importers.read_log(curves[path], columns=mapped, epoch_zero=epoch_zero)
-        parts.append(NamedCurves(curves[path].stem, found.curves))
-        for note in found.notes:
-            _say(f"{path}: {note}")
-    found = analyze(parts, config=config.split(",") if config else None)
-    one_store = len(parts) == 1 and not curves
+    logs = [source for source in sources if is_log(source)]
+    options: dict[str, Any] = {
+        "columns": dict(map(_pair, columns or [])),
+        "config": config.split(",") if config else None,
+        "seed": seed,
+        "trial": trial,
+        "ignore": ignore or [],
+        "percent": percent,
+        "num_val": num_val,
+        "epoch_zero": epoch_zero,
+        "score": score,
+        "lower_is_better": lower_is_better,
+    }
+    if len(logs) < len(sources):
+        given = [name for name, value in options.items() if value not in (None, [], {})]
+        if given or dry_run:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given) or "--dry-run"
+            raise InputError(f"{names.replace('columns', 'column')}: for logs, not for stores")
+    parts: list[Any] = [Store.existing(source) for source in sources if source not in logs]
+    if logs:
+        log = read_curves(logs, **options)
+        _say(str(log))
+        if dry_run:
+            return
+        parts.append(log)
+    found = analyze(parts)
+    one_store = len(parts) == 1 and not logs
     place = parts[0].report if one_store else Path("report.html")
     written = write_report(found, output or place)
     _say(f"report: {written.resolve()}")
@@ -223,6 +252,8 @@ def run_command_line(arguments: Sequence[str]) -> None:
     try:
         app(list(arguments), prog_name="raysweep")
     except RaysweepError as error:
+        for note in getattr(error, "__notes__", []):  # what was understood of a log
+            _say(note, err=True)
         _say(f"raysweep: {error}", err=True)
         if error.exit_code > 128 or error.leaves_threads:
             # Stopped in the midst: Tune's thread may still be inside Ray, and
@@ -335,7 +366,7 @@ def _tell_failures(result: "Result") -> None:
 def _pair(setting: str) -> tuple[str, str]:
     ours, sign, theirs = setting.partition("=")
     if not sign:
-        raise InputError(f"--column {setting!r}: OURS=THEIRS is expected")
+        raise InputError(f"--column {setting!r}: ROLE=NAME is expected")
     return ours, theirs
 
 

@@ -40,9 +40,12 @@ def shown(value: object, most: int = 120) -> str:
     return text if len(text) <= most else text[:most] + "..."
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """End a sentence about an unknown name: ask for the nearest known one, or put a full stop."""
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+def did_you_mean(name: object, known: Iterable[str], *, likeness: float = 0.5) -> str:
+    """End a sentence about an unknown name: ask for the nearest known one, or put a full stop.
+
+    Args: likeness: how alike the two must be, from 0 to 1.
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=likeness)
     return f"; did you mean {near[0]!r}?" if near else "."
 
 

@@ -44,7 +44,7 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "best_naive": trials.val_accuracy[rows, best],
             "peak_epoch": best + 1,
             "last_accuracy": trials.val_accuracy[:, -1],
-            "final_accuracy": accuracy[:, -1],
+            "final_accuracy": _known(accuracy[:, -1], trials.val_accuracy[:, -length:]),
             "final_loss": final_loss,
             "train_drop": np.where(long, (trained - trained[:, -1:]).max(axis=1), np.nan),
             "running_drop": np.where(long, (running - running[:, -1:]).max(axis=1), np.nan),
@@ -114,3 +114,11 @@ def _gap(trials: Curves, num_train: Floats) -> dict[str, Floats]:
         "gap_set_var": of_set,
         "gap_set_df": set_df,
     }
+
+
+def _known(mean: Floats, values: Floats) -> Floats:
+    """The mean of a window (N,), and where one of its epochs is missing that of the others."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    of_others = np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), np.nan)
+    return np.where(np.isfinite(mean), mean, of_others)

@@ -174,11 +174,11 @@ def overfitting_sentences(table: pl.DataFrame) -> list[str]:
     """Describe gap, fall from the peak and rise of the loss over all configurations.
 
     Args: table: `Analysis.configurations`.
-    Returns: none of a single configuration, whose own sentences have it all.
+    Returns: of a single configuration with a gap, the loss alone: its own sentences have the rest.
     """
     gaps = table.drop_nulls("gap").sort("gap", maintain_order=True)
-    if gaps.height == 1:
-        return []
+    if table.height == 1 and gaps.height:
+        return _risen(table)
     sentences: list[str] = []
     if gaps.height:
         sentences.append(
@@ -199,14 +199,19 @@ def overfitting_sentences(table: pl.DataFrame) -> list[str]:
             f"No overfitting is clear; a fall of accuracy by more than {pp(MARGINS.drop, 1)} pp "
             f"from its peak is excluded in {spared or 'none'} of {table.height} configurations."
         )
+    return sentences + _risen(table)
+
+
+def _risen(table: pl.DataFrame) -> list[str]:
+    """In how many configurations the validation loss rises by more than its noise."""
     risen = table.filter(pl.col("loss_rise_low") > MARGINS.loss_rise).height
-    if risen:
-        sentences.append(
-            f"In {risen} the validation loss ends more than {pp(MARGINS.loss_rise, 0)} % above its "
-            "minimum, by more than noise makes: there the network grows over-confident, or loses "
-            "what tells the classes apart."
-        )
-    return sentences
+    if not risen:
+        return []
+    return [
+        f"In {risen} the validation loss ends more than {pp(MARGINS.loss_rise, 0)} % above its "
+        "minimum, by more than noise makes: there the network grows over-confident, or loses "
+        "what tells the classes apart."
+    ]
 
 
 def _unstable_sentences(table: pl.DataFrame) -> list[str]:

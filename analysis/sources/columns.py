@@ -1,13 +1,12 @@
 """The columns of a tidy frame of curves: their names, their types, and what is refused."""
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from raysweep.errors import InputError, shown
+from raysweep.errors import InputError, did_you_mean, shown
 
 REQUIRED = ("trial_id", "epoch", "val_accuracy")
 ACCURACIES = ("val_accuracy", "train_accuracy", "train_accuracy_running")
@@ -37,6 +36,7 @@ TYPES: dict[str, pl.DataType] = {
     **dict.fromkeys(COUNTS, pl.Int64()),
     **dict.fromkeys(LISTS, pl.List(pl.Float64())),
 }
+_LIKE = 0.87  # how alike a column of somebody and one of ours are where one is meant
 _ROUNDED = 1e-3  # how far an accuracy may be from that of its blocks
 
 
@@ -57,17 +57,15 @@ def _check_names(curves: pl.DataFrame) -> None:
         raise InputError("the curves have no row")
     for wanted in REQUIRED:
         if wanted not in curves.columns:
-            near = _nearest(wanted, curves.columns, 0.6)
-            hint = f"; is it {near!r}? Rename it, or see raysweep.read_curves" if near else ""
             raise InputError(
-                f"the curves have no column {wanted!r}{hint}. Columns: {listed(curves.columns)}"
+                f"the curves have no column {wanted!r}{did_you_mean(wanted, curves.columns)} "
+                f"Columns: {listed(curves.columns)}"
             )
     for name in curves.columns:
-        near = _nearest(name, KNOWN, 0.87) if name not in KNOWN else None
-        if near and near not in curves.columns:
+        hint = did_you_mean(name, KNOWN, likeness=_LIKE) if name not in KNOWN else "."
+        if hint != "." and not any(repr(known) in hint for known in curves.columns):
             raise InputError(
-                f"column {shown(name)} of the curves is not known; did you mean {near!r}? "
-                f"Known: {listed(KNOWN)}"
+                f"column {shown(name)} of the curves is not known{hint} Known: {listed(KNOWN)}"
             )
 
 
@@ -83,10 +81,6 @@ def refusals() -> Iterator[None]:
         yield
     except (pl.exceptions.PolarsError, OverflowError) as error:
         raise InputError(f"these columns don't make curves: {first_line(error)}") from error
-
-
-def _nearest(name: str, names: Sequence[str], cutoff: float) -> str | None:
-    return next(iter(difflib.get_close_matches(name, names, 1, cutoff)), None)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -169,13 +163,6 @@ def _check_values(curves: pl.DataFrame) -> None:
             rule += "; this looks like percent: divide it by 100"
         _refuse(curves, value.is_finite() & (value == top) & (value > 1 + 1e-6), name, rule)
         _refuse(curves, value < 0, name, rule)
-    for name in (n for n in LOSSES if n in present):
-        holes = pl.col(name).is_null() & pl.col(name).is_not_null().any().over("trial_id")
-        rule = (
-            "other epochs of it have one. Write NaN where the loss was not finite, or leave out "
-            "the column"
-        )
-        _refuse(curves, holes, name, rule)
     for name in (n for n in COUNTS if n in present):
         least = 0 if name.startswith("flip") else 1
         _refuse(curves, pl.col(name) < least, name, f"at least {least} is expected")

@@ -8,53 +8,73 @@ from typing import Any, NamedTuple, TypeAlias
 import polars as pl
 
 from analysis.sources import censoring
-from analysis.sources.logs import Imported
+from analysis.sources.formats.opening import STDIN, place_of
+from analysis.sources.logs.reading import Log, read_curves
 from analysis.sources.store import KEY, Frames, read_store
-from analysis.sources.tables import SUFFIXES, read_table
 from analysis.sources.tidy import read_tidy
 from raysweep.errors import InputError
 from raysweep.spec import Hyperparameters
 from raysweep.store.files import Store
+from raysweep.store.local_path import local_path
 
 
 class NamedCurves(NamedTuple):
-    """A tidy frame and what to call it."""
+    """A tidy frame, what to call it, and the columns that are hyperparameters where that is known.
+
+    log: what was read, of a log of another tool
+    """
 
     name: str
     curves: pl.DataFrame
+    config: Sequence[str] | None = None
+    log: Log | None = None
 
 
-One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame | NamedCurves | Imported
+One: TypeAlias = Store | Path | str | pl.DataFrame | pl.LazyFrame | NamedCurves | Log
 Source: TypeAlias = One | Sequence[One]
 
 
-def open_sources(source: Source) -> list[Store | NamedCurves]:
-    """Stores, and tidy frames with what they are called.
+def open_sources(
+    source: Source, *, config: Sequence[str] | None = None
+) -> list[Store | NamedCurves]:
+    """Open stores, and name tidy frames; logs among the sources are read together.
 
+    Args: config: the settings of logs that tell configurations apart.
     Raises: InputError when something is not there.
     """
-    one = isinstance(source, One)
-    parts = [_open(source)] if one else [_open(part) for part in source]
-    if not parts:
+    given = [source] if isinstance(source, One) else list(source)
+    if not given:
         raise InputError("nothing to analyze: the list of sources is empty")
-    return parts
+    logs = [one for one in given if isinstance(one, Path | str) and is_log(one)]
+    parts = [_open(one) for one in given if one not in logs] if logs else [*map(_open, given)]
+    return [*parts, named(read_curves(logs, config=config))] if logs else parts
+
+
+def is_log(path: Path | str) -> bool:
+    """Tell whether a path leads to a log rather than to a store, or would, were it there."""
+    if str(path) != STDIN and local_path(str(path)) is None:
+        return False
+    place = place_of(path)
+    if place is None or not place.is_dir():
+        return place is None or place.is_file() or bool(place.suffix)
+    return not (place / "sweeps").is_dir()
+
+
+def named(log: Log) -> NamedCurves:
+    """Make a log that was read a part of an analysis."""
+    return NamedCurves(log.name, log.curves, log.config, log)
 
 
 def _open(source: One) -> Store | NamedCurves:
     if isinstance(source, Store | NamedCurves):
         return source
-    if isinstance(source, Imported):
-        return NamedCurves("curves", source.curves)
+    if isinstance(source, Log):
+        return named(source)
     if isinstance(source, pl.DataFrame):
         return NamedCurves("curves", source)
     if isinstance(source, pl.LazyFrame):
         return NamedCurves("curves", source.collect())
-    if "://" in str(source):
-        return Store.existing(source)
-    path = Path(source)
-    if path.is_file() or path.suffix.lower() in SUFFIXES:
-        return NamedCurves(path.stem, read_table(path))
-    return Store.existing(path)
+    return Store.existing(source)
 
 
 def read_sources(
@@ -74,10 +94,32 @@ def read_sources(
             "make one frame of all"
         )
     if given:
-        return read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
+        for part in given:
+            if part.log is not None and "val_accuracy" not in part.curves.columns:
+                raise _without_accuracy(part.log)
+        if config is None and all(part.config is not None for part in given):
+            config = list(dict.fromkeys(name for part in given for name in part.config or ()))
+        try:
+            return read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
+        except InputError as error:
+            for part in given:
+                if part.log is not None:
+                    error.add_note(str(part.log))
+            raise
     if config is not None:
         raise InputError("a store knows its hyperparameters: `config` is for frames of curves")
     return united([read_store(store) for store in stores])
+
+
+def _without_accuracy(log: Log) -> InputError:
+    """A log whose validation metric is no accuracy is understood, and not answered."""
+    told = f"the score {log.scores[0].name!r}" if log.scores else "the validation loss"
+    error = InputError(
+        f"{log.name} has no validation accuracy but {told}, which no report is made of: say which "
+        "column is an accuracy with --column val_accuracy=NAME, if there is one"
+    )
+    error.add_note(str(log))
+    return error
 
 
 def _stacked(given: Sequence[NamedCurves]) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from raysweep.store.schema import EPOCHS, TRIALS
 
 # What the analysis knows of a trial besides its hyperparameters.
 _FACTS = pa.schema([f for f in TRIALS if f.name not in Hyperparameters().columns()])
+RESERVED = frozenset([*_FACTS.names, "outcome", "point"])  # no hyperparameter may have such a name
 # Columns of a store's epochs, by those of a tidy frame.
 _EPOCH_NAMES = {
     "trial_id": "trial_id",
@@ -93,7 +94,7 @@ def _hyperparameters(
                 f"column {shown(name)} can't be a hyperparameter: {known}. "
                 f"Constant within every trial: {listed(constant) or 'none'}"
             )
-        if name in (*_FACTS.names, "outcome", "point"):
+        if name in RESERVED:
             raise InputError(f"column {name!r} has a name that the analysis uses: rename it")
     fields = trials.agg(
         pl.col(name).max() if name == "learning_rate" else pl.col(name).first() for name in chosen
@@ -251,6 +252,14 @@ def _quality(
         ("trials with missing epochs", len(holes), some(holes)),
         ("columns not used", len(unused), some(unused, 20)),
     ]
+    if "val_loss" in curves.columns:
+        partly = pl.col("val_loss").is_null().any() & pl.col("val_loss").is_not_null().any()
+        some_only = curves.group_by("trial_id", maintain_order=True).agg(partly.alias("partly"))
+        trials_with = some_only.filter("partly")["trial_id"].to_list()
+        detail = f"no rise of it is told: {some(trials_with)}; write NaN where it was not finite"
+        found.append(
+            ("trials with a validation loss at some epochs only", len(trials_with), detail)
+        )
     if "seed" not in curves.columns:
         found.append(("seeds not given", trials.height, "numbered within a configuration"))
     if "learning_rate" not in curves.columns:

@@ -111,13 +111,14 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_curves_of_another_tool_get_a_report_and_their_errors_one_line(tmp_path):
+def test_a_log_of_another_tool_gets_a_report_and_its_errors_one_line(tmp_path):
     lines = "".join(f"{epoch},{80 + epoch % 3}\n" for epoch in range(20))
     (tmp_path / "log.csv").write_text("epoch,val_acc\n" + lines)
     for more, code, words in (
-        ([], 2, "the epochs start at 0"),
-        (["--epoch-zero", "first", "--column", "val_acc"], 2, "OURS=THEIRS is expected"),
-        (["--epoch-zero", "first"], 0, "val_accuracy is 'val_acc'"),
+        (["--column", "val_acc"], 2, "ROLE=NAME is expected"),
+        (["--epoch-zero", "0"], 2, "it is first or untrained"),
+        (["--epoch-zero", "untrained"], 0, "1 run of 19 evaluations"),
+        ([], 0, "1 run of 20 evaluations"),
     ):
         done = run("report", "log.csv", "--out", "page.html", *more, cwd=tmp_path)
         assert done.returncode == code, done.stderr

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from analysis import analyze
-from analysis.sources import event_files, importers, tables
+from analysis import analyze, read_curves
 from analysis.sources.columns import KNOWN
+from analysis.sources.formats import event_files
+from analysis.sources.frames import named, read_sources
 from analysis.sources.tidy import read_tidy
 from raysweep.errors import InputError, RaysweepError
+from tests.support import dialects
 from tests.support.fuzzing import NUMBERS, TEXTS, VALUES, cases, damaged, outcome
 
 NAMES = st.one_of(
@@ -88,11 +90,10 @@ CONFIG = st.one_of(st.none(), st.lists(NAMES, max_size=2))
 
 
 def curves_of(path, options, config=None):
-    """From a file to the frames that the analysis starts from."""
-    if path.is_file() and path.name == "metrics.csv":
-        options = {"columns": options["columns"]}
-        return read_tidy(importers.read_log(path, **options).curves, config=config)
-    return read_tidy(importers.read_log(path, **options).curves, config=config)
+    """From a file to the frames that the analysis starts from, or to what has no accuracy."""
+    log = read_curves(path, **options, config=config)
+    str(log)
+    return read_sources([named(log)])
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def csv_of(names, rows):
     table=tables_of_curves(),
     options=OPTIONS,
     config=CONFIG,
-    name=st.sampled_from(["c.csv", "metrics.csv"]),
+    name=st.sampled_from(["c.csv", "metrics.csv", "log.txt"]),
 )
 @example(
     table=(["trial_id", "epoch", "val_accuracy"], [["a", str(2**63), "0.5"]]),
@@ -131,7 +132,7 @@ def test_a_table_is_curves_or_refused(folder, table, options, config, name):
 
 @given(
     body=st.one_of(st.binary(max_size=100), TEXTS.map(encoded)),
-    suffix=st.sampled_from(tables.SUFFIXES),
+    suffix=st.sampled_from([".csv", ".parquet", ".jsonl", ".txt", ".db", ".wandb", ".ipynb", ""]),
 )
 @cases(short=20, long=500)
 def test_any_bytes_as_a_table_are_curves_or_refused(folder, body, suffix):
@@ -157,26 +158,8 @@ def test_json_lines_are_curves_or_refused(folder, rows, extra, options):
     outcome(lambda: curves_of(path, options))
 
 
-def varint(value):
-    out = bytearray()
-    while True:
-        value, low = value >> 7, value & 127
-        out.append(low | (128 if value else 0))
-        if not value:
-            return bytes(out)
-
-
-def field(number, body):
-    """A field of a protocol buffer: a whole number or bytes."""
-    if isinstance(body, int):
-        return varint(number << 3) + varint(body % 2**64)
-    return varint(number << 3 | 2) + varint(len(body)) + body
-
-
 def event(tag, step, value):
-    number = varint(2 << 3 | 5) + struct.pack("<f", value)
-    body = field(2, step) + field(5, field(1, field(1, encoded(tag)) + number))
-    return struct.pack("<Q", len(body)) + bytes(4) + body + bytes(4)
+    return dialects.record(dialects.event(tag, step, value))
 
 
 TAGS = st.one_of(st.sampled_from(["val/acc", "val_acc", "train/loss", "epoch", "lr"]), NAMES)
@@ -238,7 +221,7 @@ def test_hyperparameters_beside_metrics_are_read_or_refused(folder, hparams):
 def test_what_is_accepted_can_be_analyzed(folder, table):
     path = folder / "whole.csv"
     path.write_bytes(encoded(csv_of(*table)))
-    outcome(lambda: analyze(importers.read_log(path).curves))
+    outcome(lambda: analyze(path))
 
 
 def test_hyperparameters_of_other_tools_are_taken_though_something_nested_is_odd(tmp_path):
@@ -246,23 +229,26 @@ def test_hyperparameters_of_other_tools_are_taken_though_something_nested_is_odd
     (tmp_path / "hparams.yaml").write_text(
         "lr: 1e-3\nsizes: &s [1, 2]\nagain: *s\nact: !!python/name:torch.nn.ReLU ''\n"
     )
-    curves, _ = importers.read_log(tmp_path)
-    assert curves["learning_rate"].to_list() == [0.001]
+    log = read_curves(tmp_path)
+    curves = log.curves
+    assert curves["lr"].to_list() == [0.001]
     assert not {"sizes", "again", "act"} & set(curves.columns)
 
 
 def test_a_number_without_end_in_an_event_file_is_refused_at_once(tmp_path):
     path = tmp_path / "events.out.tfevents.1"
     path.write_bytes(struct.pack("<Q", 300_000) + bytes(4) + b"\xff" * 300_000 + bytes(4))
+    with pytest.raises(ValueError, match="no number has more than 10 bytes"):
+        list(event_files.scalars(path.read_bytes()))
     with pytest.raises(InputError, match="no number has more than 10 bytes"):
-        list(event_files.scalars(path))
+        read_curves(path)
 
 
 def test_what_only_looks_like_a_file_is_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.tfevents.1")
     os.mkfifo(tmp_path / "metrics.csv")
     for path in (tmp_path, tmp_path / "metrics.csv", tmp_path / "none.csv"):
-        assert isinstance(outcome(lambda path=path: importers.read_log(path)), RaysweepError)
+        assert isinstance(outcome(lambda path=path: read_curves(path)), RaysweepError)
 
 
 def test_a_frame_with_columns_that_nobody_expects_is_refused_or_read():

@@ -140,6 +140,13 @@ def test_what_is_not_finite_or_ends_worse_than_it_began_is_diverged():
     assert analysis.epochs["train_eval_loss"].is_finite().drop_nulls().all()
 
 
+def test_a_loss_at_some_epochs_only_is_said_to_tell_no_rise():
+    analysis = analyze(tidy(val_loss=pl.when(pl.col("epoch") < 9).then(1.0)))
+    partly = analysis.quality.filter(pl.col("check").str.contains("at some epochs only"))
+    assert partly["count"].to_list() == [4]
+    assert analysis.trials["loss_rise"].null_count() == 4
+
+
 def test_evidence_that_is_missing_is_named_with_what_it_costs():
     checks = analyze(tidy()).quality["check"].to_list()
     for words in ("validation blocks", "flips of predictions", "validation loss"):
@@ -216,7 +223,10 @@ def test_missing_epochs_stay_missing():
 @pytest.mark.parametrize(
     ("curves", "words"),
     [
-        (tidy().rename({"val_accuracy": "val_acuracy"}), "no column 'val_accuracy'; is it 'val_a"),
+        (
+            tidy().rename({"val_accuracy": "val_acuracy"}),
+            "no column 'val_accuracy'; did you mean 'val_a",
+        ),
         (tidy(val_los=pl.col("epoch")), "'val_los' of the curves is not known; did you mean 'val_"),
         (where("0.1-1", 7, "val_accuracy", 83.5), "is 83.5 at epoch 7 of trial '0.1-1'.*percent"),
         (where("0.1-1", 7, "val_accuracy", -0.1), "is -0.1 at epoch 7 of trial '0.1-1'"),
@@ -232,7 +242,6 @@ def test_missing_epochs_stay_missing():
         (tidy(task=pl.lit("mnist")), "'task' has a name that the analysis uses"),
         (tidy(flip_to_wrong=pl.lit(1)), "'flip_to_wrong' needs 'flip_to_right'"),
         (tidy(val_block_n=pl.lit("[9]"), val_block_correct=pl.lit("[0]")), "the blocks say ano"),
-        (tidy(val_loss=pl.when(pl.col("epoch") < 9).then(1.0)), "val_loss is None at epoch 9.*NaN"),
         (tidy().clear(), "have no row"),
     ],
 )

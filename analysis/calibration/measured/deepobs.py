@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from analysis import analyze
-from analysis.sources import importers
+from analysis.sources.logs.reading import read_curves
 
 COLUMNS = {
     "trial_id": "run_id",
@@ -40,12 +40,12 @@ def by_hand(path: Path) -> dict[str, str]:
 def main() -> None:
     """Print counts per problem; exit 1 where a label differs."""
     path = Path(sys.argv[1]) / "epochs.parquet"
-    curves, notes = importers.read_log(path, columns=COLUMNS, epoch_zero="untrained")
-    trials = analyze(curves).trials.select("trial_id", "problem", "status")
+    log = read_curves(path, columns=COLUMNS, epoch_zero="untrained")
+    trials = analyze(log).trials.select("trial_id", "problem", "outcome")
     expected = by_hand(path)
-    print(*notes, sep="\n")
+    print(log)
     for problem, group in sorted(trials.group_by("problem"), key=lambda item: str(item[0])):
-        print(problem[0], dict(Counter(group["status"].sort())))
+        print(problem[0], dict(Counter(group["outcome"].sort())))
     wrong = [name for name, _, status in trials.iter_rows() if expected[name] != status]
     print(f"{trials.height} runs, {len(expected)} by hand, {len(wrong)} labels differ")
     sys.exit(bool(wrong) or trials.height != len(expected))
