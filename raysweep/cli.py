@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import raysweep
-from raysweep.errors import InputError, RaysweepError, shown
+from raysweep.errors import InputError, RaysweepError
 from raysweep.installed import load_analysis, needs_run
 
 if TYPE_CHECKING:
