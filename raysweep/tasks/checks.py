@@ -43,7 +43,13 @@ def checked(data: object) -> Data:
             )
     made = data._replace(**splits, num_classes=classes)
     if data.val_clusters is not None:
-        made = made._replace(val_clusters=_array("val_clusters", data.val_clusters))
+        clusters = _array("val_clusters", data.val_clusters)
+        if clusters.ndim != 1:
+            raise InputError(
+                f"val_clusters has shape {clusters.shape}; (num_validation,) is needed"
+            )
+        _check_finite("val_clusters", clusters)
+        made = made._replace(val_clusters=clusters)
     _check_together(made)
     return made
 
@@ -169,13 +175,6 @@ def _check_together(data: Data) -> None:
                 f"{name} has {length} examples, and {beside} has "
                 f"{num_examples(getattr(data, beside))}; they must be the same ones"
             )
-    clusters = data.val_clusters
-    if clusters is not None:
-        if clusters.ndim != 1:
-            raise InputError(
-                f"val_clusters has shape {clusters.shape}; (num_validation,) is needed"
-            )
-        _check_finite("val_clusters", clusters)
 
 
 def _dtype_kind(thing: object) -> str:

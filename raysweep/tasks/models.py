@@ -6,6 +6,7 @@ harm. A model is tried in eval mode.
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -120,7 +121,9 @@ def _inputs(examples: object) -> torch.Tensor:
     if isinstance(examples, Arrays):
         x = torch.from_numpy(examples.x[:1].copy())[0]
     else:
-        x = torch.as_tensor(examples[0][0])  # pyright: ignore[reportIndexIssue]
+        x = examples[0][0]  # pyright: ignore[reportIndexIssue]
+        # A copy of an array, since torch warns of one that may not be written.
+        x = torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else torch.as_tensor(x)
     return x.new_empty((2, *x.shape), device="meta")
 
 

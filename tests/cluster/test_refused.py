@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,12 +84,14 @@ def test_another_ray_is_named_with_both_versions(shared_ray, tmp_path):
 def test_a_missing_or_wrong_token_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 2}
-    with start_ray(**token) as started:
-        for more in ({"RAY_AUTH_MODE": "disabled"}, {**token, "RAY_AUTH_TOKEN": "f" * 32}):
-            environment = {**started.environment, **token, **more}
-            done = run(
-                *SMALL, "--dry-run", "--address", started.address, cwd=tmp_path, env=environment
-            )
+    strangers = ({"RAY_AUTH_MODE": "disabled"}, {**token, "RAY_AUTH_TOKEN": "f" * 32})
+    # Side by side, since Ray tries for 20 s.
+    with start_ray(**token) as head, ThreadPoolExecutor() as beside:
+        asked = [*SMALL, "--dry-run", "--address", head.address]
+        for done in beside.map(
+            lambda own: run(*asked, cwd=tmp_path, env={**head.environment, **token, **own}),
+            strangers,
+        ):
             line = the_line(done)
             assert "does not let this process in" in line
             log = Path(line.rpartition("what Ray said: ")[2].strip())

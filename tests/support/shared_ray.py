@@ -38,8 +38,7 @@ def start_ray(**settings: str) -> Iterator[SharedRay]:
     environment.pop("RAY_ADDRESS", None)
     process = _started(folder / "start.log", environment)
     try:
-        address = (folder / "ray" / "ray_current_cluster").read_text().strip()
-        yield SharedRay(address, environment, folder / "hold")
+        yield SharedRay(_noted(folder).strip(), environment, folder / "hold")
     finally:
         _end(process, folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -57,11 +56,18 @@ def _started(log: Path, environment: dict[str, str]) -> subprocess.Popen:
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment
             )
         try:
-            wait_for(lambda: "Ray runtime started" in log.read_text(), process, log.read_text)
+            # It says that it runs before it notes where.
+            wait_for(lambda: _noted(log.parent), process, log.read_text)
             return process
         except AssertionError:
             _end(process, log.parent)
     raise RuntimeError(f"Ray does not start: {log.read_text()[-2000:]}")
+
+
+def _noted(folder: Path) -> str:
+    """The address that `ray start` has written down, if it has."""
+    note = folder / "ray" / "ray_current_cluster"
+    return note.read_text() if note.exists() else ""
 
 
 def _end(process: subprocess.Popen, folder: Path) -> None:

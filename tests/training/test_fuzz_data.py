@@ -143,6 +143,7 @@ def used(loaded):
 @example(Data(GOOD, GOOD._replace(x=torch.zeros(6, 4, dtype=torch.bfloat16)), 3))
 @example(Data(GOOD, GOOD._replace(x=torch.zeros(6, 4, device="meta")), 3))
 @example(Data(GOOD, GOOD, 10**400))
+@example(Data(GOOD, GOOD, 3, val_clusters=np.array(0)))
 @cases(short=200, long=5000)
 def test_whatever_load_gives_is_used_or_refused(loaded):
     with warnings.catch_warnings():
