@@ -38,7 +38,7 @@ from raysweep.store.files import Store
 from raysweep.store.lease import Invocation, Lease, wait_until_free
 from raysweep.store.record import SweepRecord
 from raysweep.store.resume import ResumeFolder
-from raysweep.tasks.sources import fingerprints, packed
+from raysweep.tasks.sources import fingerprints, pack
 
 if TYPE_CHECKING:
     from raysweep.running.tuning import Schedule
@@ -136,15 +136,13 @@ def run_sweep(
 def _train(asked: _Invoked) -> Result:
     """Connect to Ray, look whether it will do, and train."""
     plan, store, resources = asked.plan, asked.store, asked.plan.spec.resources
-    beside = ThreadPoolExecutor(1)
+    beside, shipped = ThreadPoolExecutor(1), make_scratch()
     try:
         # While Ray starts its processes, this one looks at the model's cost and imports Tune.
         judged = beside.submit(speed_of, plan)
         beside.submit(importlib.import_module, "raysweep.running.tuning")
-        with (
-            packed(plan.source.files or {}) as modules,
-            connect.connect(asked.address, modules, groups=resources.workers > 1) as connected,
-        ):
+        modules = pack(plan.source.files or {}, shipped)
+        with connect.connect(asked.address, modules, groups=resources.workers > 1) as connected:
             asked.signals.take()
             with asked.signals.raised():
                 nodes = connected.nodes
@@ -181,6 +179,7 @@ def _train(asked: _Invoked) -> Result:
                     raise
     finally:
         beside.shutdown(wait=False, cancel_futures=True)
+        shutil.rmtree(shipped, ignore_errors=True)
 
 
 def _run(

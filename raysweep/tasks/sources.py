@@ -1,7 +1,6 @@
 """Which files a task is made of: the modules that it imports and that nobody installed."""
 
 import ast
-import contextlib
 import functools
 import hashlib
 import importlib.machinery
@@ -9,8 +8,7 @@ import importlib.util
 import os
 import site
 import sysconfig
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,33 +124,33 @@ def _is_there(name: str, file: Path) -> bool:
     return (top in _OURS and root.resolve() == _HOME) or _installed(root, top)
 
 
-@contextlib.contextmanager
-def packed(files: Mapping[str, Path]) -> Iterator[list[Path]]:
-    """Lay a task's files out for other machines, while the context lasts.
+def pack(files: Mapping[str, Path], folder: Path) -> list[Path]:
+    """Lay a task's files out for other machines, as links.
 
     A module inside a package goes with the whole of its outermost package, data files included; a
     namespace package is no such folder.
 
+    Args: files: of `own_modules`; folder: where they are laid out.
+
     Returns: files and folders that belong on the path of those who import the task.
     """
-    with tempfile.TemporaryDirectory(prefix="raysweep-") as scratch:
-        for name, file in files.items():
-            parts = name.split(".")
-            prefixes = [".".join(parts[: n + 1]) for n in range(len(parts))]
-            package = next((p for p in prefixes if p in files and _is_init(files[p])), None)
-            if package is None:
-                place = Path(scratch, *parts[:-1])
-                place.mkdir(parents=True, exist_ok=True)
-                place.joinpath(file.name).symlink_to(file)
-                continue
-            place = Path(scratch, *package.split("."))
-            if place.is_dir():
-                continue
-            place.mkdir(parents=True)
-            for child in files[package].parent.iterdir():
-                if child.name != "__pycache__":
-                    place.joinpath(child.name).symlink_to(child)
-        yield sorted(entry for entry in Path(scratch).iterdir() if _ships(entry))
+    for name, file in files.items():
+        parts = name.split(".")
+        prefixes = [".".join(parts[: n + 1]) for n in range(len(parts))]
+        package = next((p for p in prefixes if p in files and _is_init(files[p])), None)
+        if package is None:
+            place = folder.joinpath(*parts[:-1])
+            place.mkdir(parents=True, exist_ok=True)
+            place.joinpath(file.name).symlink_to(file)
+            continue
+        place = folder.joinpath(*package.split("."))
+        if place.is_dir():
+            continue
+        place.mkdir(parents=True)
+        for child in files[package].parent.iterdir():
+            if child.name != "__pycache__":
+                place.joinpath(child.name).symlink_to(child)
+    return sorted(entry for entry in folder.iterdir() if _ships(entry))
 
 
 def _ships(entry: Path) -> bool:

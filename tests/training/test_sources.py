@@ -13,7 +13,7 @@ import pytest
 
 from raysweep.errors import InputError
 from raysweep.tasks import find_task
-from raysweep.tasks.sources import fingerprints, packed, unlike
+from raysweep.tasks.sources import fingerprints, pack, unlike
 
 TASK = """
 from raysweep.tasks import Task
@@ -143,11 +143,13 @@ def test_an_edit_of_what_a_task_imports_changes_its_digest_and_no_other_edit_doe
 def test_what_is_packed_is_enough_to_import_the_task_elsewhere(layout, tmp_path, monkeypatch):
     reference, files = LAYOUTS[layout]
     lay_out(tmp_path / "project", files)
-    (tmp_path / "elsewhere").mkdir()
+    for name in ("elsewhere", "packed"):
+        (tmp_path / name).mkdir()
     source = found(reference, tmp_path / "project", tmp_path, monkeypatch)
     assert source.files is not None
-    with packed(source.files) as parts, like_a_new_process():
-        assert [part for part in parts if part.parent != parts[0].parent] == []
+    parts = pack(source.files, tmp_path / "packed")
+    assert {part.parent for part in parts} == {tmp_path / "packed"}
+    with like_a_new_process():
         monkeypatch.chdir(tmp_path / "elsewhere")
         sys.path.append(str(parts[0].parent))
         again = find_task(reference)
@@ -227,9 +229,10 @@ def test_a_task_finds_an_editable_install_that_hooks_into_imports(tmp_path, monk
         files = find_task("my_task:task", tmp_path).files
     assert files is not None
     assert files["mine.net"] == tmp_path / "code" / "net.py"
-    with packed(files) as parts:
-        assert {str(part.relative_to(parts[0].parent)) for part in parts} == {"mine", "my_task.py"}
-        assert (parts[0] / "net.py").is_file()
+    (tmp_path / "packed").mkdir()
+    parts = pack(files, tmp_path / "packed")
+    assert [part.name for part in parts] == ["mine", "my_task.py"]
+    assert (parts[0] / "net.py").is_file()
 
 
 def test_a_shipped_task_is_its_own_module_and_those_beside_it():
