@@ -93,9 +93,8 @@ def test_seeds_that_share_a_validation_set_are_pooled_with_an_honest_interval():
     assert 0.91 < covered(told, "pop_var", own) < 0.98
     v = mean(parts["finite_var"])
     assert covered(told, "fin_sd", np.sqrt(v)) > 0.9
-    assert pooled["finite_var"].to_numpy() == pytest.approx(
-        parts["finite_var"].to_numpy().reshape(-1, 3).mean(axis=1)
-    )
+    seeds, df = (parts[name].to_numpy().reshape(-1, 3) for name in ("finite_var", "hf_df"))
+    assert pooled["finite_var"].to_numpy() == pytest.approx(np.average(seeds, axis=1, weights=df))
     plain = told.with_columns(
         (pl.col(f"hf_sd_{end}") ** 2 - pl.col("fin_sd") ** 2).alias(f"pop_var_{end}")
         for end in ("low", "high")
