@@ -158,7 +158,7 @@ def _noise(m: Margins, used: str) -> pl.Expr:
 
 def _status(m: Margins) -> pl.Expr:
     learning = (
-        (pl.col("late_slope_low") > 0)
+        (pl.max_horizontal("late_slope_low", "late_rise_low") > 0)
         & (pl.col("projected_gain") > m.gain)
         & ~pl.col("overfit").is_in([Overfit.YES, Overfit.ENDS_WORSE])
         & ~pl.col("collapsed")
