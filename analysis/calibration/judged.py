@@ -15,7 +15,9 @@ from analysis.stats.likely_falls import likely_falls, likely_falls_of_seeds
 from analysis.stats.trend import usable_segments
 from analysis.verdicts.rules import verdict
 
-_OF_TRAINING = ("train_drop", "running_drop", "train_loss_regained", "guessing_at")
+_OF_TRAINING = (
+    *("train_drop", "running_drop", "train_loss_regained", "guessing_at", "rate_growth"),
+)
 
 
 def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
