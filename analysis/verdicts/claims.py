@@ -9,6 +9,7 @@ from scipy import stats
 
 from analysis.measures.harm import MIN_SEEDS
 from analysis.stats.example_order import MOST
+from analysis.verdicts.courses import with_courses
 from analysis.verdicts.margins import Margins
 
 Floats = NDArray[np.float64]
@@ -21,10 +22,14 @@ _READ = {
     "training": ("diverged", "learnt_nothing", "final_accuracy", "val_n", "num_seeds"),
     # majority_rate: share of the most frequent class; without it, 1 / num_classes.
     "classes": ("majority_rate", "num_classes"),
-    "measures.late": ("late_slope", "late_slope_low", "projected_gain"),
+    "measures.late": ("late_slope", "late_slope_low", "late_rise_low", "projected_gain"),
     # Falls of the training accuracy from its peak, in eval mode and as it is accumulated; the share
     # of its fall that the training loss gives back; 1/k where the network guesses among k classes.
-    "measures.overfitting": ("train_drop", "running_drop", "train_loss_regained", "guessing_at"),
+    # The last learning rate as a multiple of that at half of training.
+    "measures.overfitting": (
+        *("train_drop", "running_drop", "train_drop_low", "running_drop_low"),
+        *("train_loss_regained", "guessing_at", "rate_growth"),
+    ),
     "measures.harm, accuracy": ("drop", "drop_low", "drop_high", "harm_p"),
     "measures.harm, loss": ("loss_rise", "loss_rise_low", "loss_rise_high", "loss_harm_p"),
     "measures.harm, loss at the fitted temperature": (
@@ -39,6 +44,12 @@ _READ = {
     "measures.likely_fall": ("likely_drop_low", "likely_drop_high", "likely_drop_p"),
     "measures.run_rise": (
         *("run_loss_rise", "run_loss_rise_low", "run_loss_rise_high", "run_loss_rise_p"),
+        *("run_loss_rise_abs", "run_loss_rise_abs_low", "run_loss_rise_abs_high"),
+        *("score_fall", "score_fall_low", "score_fall_high", "score_fall_p"),
+        *("run_loss_best", "run_loss_best_epoch", "run_loss_worse_from", "run_loss_gain"),
+        *("run_loss_slope", "run_loss_slope_low", "run_loss_projected_gain", "run_loss_jitter"),
+        *("score_best", "score_best_epoch", "score_worse_from", "score_gain"),
+        *("score_slope", "score_slope_low", "score_projected_gain", "score_jitter"),
     ),
     "measures.jitter": (
         *("num_usable_epochs", "num_flips"),
@@ -78,7 +89,7 @@ def measured(frame: pl.DataFrame) -> pl.DataFrame:
         ],
     )
     # By the noise of its own segments, where it is known, the loss tells more.
-    sharper = pl.col("run_loss_rise_p").is_not_null()
+    sharper = pl.col("run_loss_rise").is_not_null()
     of_run = {
         "loss_rise": "run_loss_rise",
         "loss_rise_low": "run_loss_rise_low",
@@ -174,7 +185,11 @@ def with_claims(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
     rows = rows.with_columns(
         (spiky & ~(pl.col("calm_p") <= m.level)).fill_null(value=False).alias("spikes")
     )
-    return rows.with_columns(_collapsed(m)).with_columns(*_of_harm(m))
+    no_accuracy = pl.col("drop").is_null() & pl.col("final_accuracy").is_null()
+    rows = with_courses(rows, m).with_columns(
+        (no_accuracy & pl.col("course").is_not_null()).alias("course_alone"), _collapsed(m)
+    )
+    return rows.with_columns(*_of_harm(m))
 
 
 def _set_of(rows: pl.DataFrame) -> _Set:
@@ -202,6 +217,13 @@ def _collapsed(m: Margins) -> pl.Expr:
     return pl.coalesce(of_eval, running | loss).alias("collapsed")
 
 
+def _falls_as_well(m: Margins) -> pl.Expr:
+    """Whether training accuracy falls by more than the margin, and by a good part of the fall."""
+    of_training = pl.coalesce("train_drop_low", "running_drop_low")
+    falls = (of_training > m.drop) & (of_training > m.shared * pl.col("drop"))
+    return falls.fill_null(value=False).alias("falls_as_well")
+
+
 def _of_harm(m: Margins) -> list[pl.Expr]:
     def claimed(effect: str, margin: float, p: str) -> pl.Expr:
         return pl.when(pl.col(effect) >= margin).then(p).when(pl.col(p).is_not_null()).then(1.0)
@@ -209,7 +231,10 @@ def _of_harm(m: Margins) -> list[pl.Expr]:
     of_accuracy = claimed("drop", m.drop, "harm_p")
     refined = claimed("refined_loss_rise", m.loss_rise, "refined_harm_p")
     least = pl.min_horizontal(of_accuracy, refined * _REFINED_FACTOR).clip(upper_bound=1)
+    # Where no accuracy is known, the score or the loss is all there is.
+    least = pl.when("course_alone").then("course_p").otherwise(least)
     return [
+        _falls_as_well(m),
         pl.when("collapsed").then(pl.lit(1.0)).otherwise(least).alias("overfit_p"),
         least.alias("fall_p"),
         claimed("loss_rise", m.loss_rise, "loss_harm_p").alias("loss_p"),

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 from scipy import stats
 
-from analysis.labels import Noise, Overfit, Status
+from analysis.labels import Course, Noise, Overfit, Status
 from analysis.stats.example_order import MOST
 from analysis.stats.trend import MIN_POINTS
 from analysis.verdicts.margins import Margins
@@ -32,8 +32,7 @@ _STATUS = {
     Status.DIVERGED: "Diverged: a metric is not finite, or the training loss ended above where it "
     "began.",
     Status.STILL_LEARNING: "Still learning: accuracy rises by {late_slope:3} pp an epoch at the "
-    "end (at least {late_slope_low:3}), so as many epochs again promise up to {projected_gain:1} "
-    "pp.",
+    "end, so as many epochs again promise up to {projected_gain:1} pp.",
 }
 _OVERFIT = {
     Overfit.NOTHING_LEARNT: "Neither noise nor overfitting: nothing was learnt.",
@@ -109,6 +108,10 @@ def _status_rules() -> list[Rule]:
             chance & pl.col("guesses"),
             f"{ends} the most frequent class is right in {{chance:1}} %.",
         ),
+        (
+            pl.col("course_alone") & (pl.col("status") == Status.STILL_LEARNING),
+            "Still learning: {course_reason:text}.",
+        ),
         (chance, "Nothing was learnt: the training loss ends within 1 % of where it began."),
     ]
 
@@ -121,29 +124,66 @@ def _harm_rules(m: Margins) -> list[Rule]:
         "whether training accuracy in eval mode falls as well is not known, so this may be "
         "overfitting or training that comes apart"
     )
+    of_rate = (
+        "the learning rate rises until the end, to {rate_growth:unit} times what it was at half of "
+        "training, so this may be the rate's doing"
+    )
+    grew = pl.col("rate_growth") > m.growth
     apart = label == Overfit.COMES_APART
     unlike = "Training comes apart, which is no overfitting: "
     not_told = label == Overfit.UNDETERMINED
     rise = pl.col("loss_rise_high").is_not_null()
+    alone = pl.col("course_alone")
     return [
+        (
+            alone & overfits,
+            "Overfits, and the training loss does not come back up: {course_reason:text}.",
+        ),
+        (alone & worse & grew, f"Ends worse than it was: {{course_reason:text}}; {of_rate}."),
+        (
+            alone & worse,
+            "Ends worse than it was: {course_reason:text}. Of the training loss nothing is known, "
+            "so this may be overfitting or training that comes apart.",
+        ),
+        (
+            alone & (pl.col("course") == Course.IMPROVES) & (label == Overfit.NO),
+            "Does not overfit: it is still getting better.",
+        ),
+        (alone & (label == Overfit.NO), "Does not overfit: {course_reason:text}."),
+        (alone & (label == Overfit.LITTLE), "Little is lost: {course_reason:text}."),
+        (
+            alone & label.is_in([Overfit.NOT_SHOWN, Overfit.UNDETERMINED]),
+            "Overfitting is open: {course_reason:text}.",
+        ),
         (overfits & fallen, f"Overfits: {_FELL} (at least {{drop_low}})."),
         (overfits, f"Overfits: {_ROSE} (at least {{refined_loss_rise_low:1}})."),
+        (
+            worse & fallen & grew,
+            f"Ends worse than it was: {_FELL} (at least {{drop_low}}); {of_rate}.",
+        ),
         (worse & fallen, f"Ends worse than it was: {_FELL} (at least {{drop_low}}); {untold}."),
         (
             worse,
             f"Ends worse than it was: {_ROSE} (at least {{refined_loss_rise_low:1}}); {untold}.",
         ),
         (
+            alone & apart,
+            f"{unlike}the training loss gives back {{train_loss_regained:0}} % of its fall; "
+            "{course_reason:text}.",
+        ),
+        (
             apart & pl.col("guesses"),
             f"{unlike}{{drop:1}} pp below its peak, accuracy ends at that of guessing.",
         ),
         (
-            apart & (pl.col("train_drop") > m.collapse),
+            apart
+            & ((pl.col("train_drop") > m.collapse) | pl.col("falls_as_well"))
+            & pl.col("train_drop").is_not_null(),
             f"{unlike}accuracy ends {{drop:1}} pp below its peak, and that on the training set "
             "{train_drop:1} pp below its own.",
         ),
         (
-            apart & (pl.col("running_drop") > m.collapse),
+            apart & ((pl.col("running_drop") > m.collapse) | pl.col("falls_as_well")),
             f"{unlike}accuracy ends {{drop:1}} pp below its peak, and that on training batches "
             "{running_drop:1} pp below its own.",
         ),
@@ -196,7 +236,14 @@ def _noise_rules(m: Margins) -> list[Rule]:
     suffices = label == Noise.SET_SUFFICES
     own = "the network itself makes at least {pop_sd_least} pp"
     blocks = "validation blocks, or which examples are right, would tell whose it is"
+    alone = pl.col("course_alone")
+    whose = "whose noise it is, a loss or a score alone does not tell"
     return [
+        (
+            alone & pl.col("score_fall").is_not_null(),
+            f"One evaluation of the score scatters by {{score_jitter:unit}}; {whose}.",
+        ),
+        (alone, f"One evaluation of the loss scatters by {{run_loss_jitter:unit}}; {whose}."),
         (optimizer & both_known, f"Optimizer noise: {_MOVES}; {_COUNTS}."),
         (optimizer, f"Optimizer noise: {_JITTER}; {_CAN}, so {own}."),
         (
