@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.answer.answer import Answer
+from analysis.answer.build import answer_of
 from analysis.causes.effects import paired_effects
 from analysis.causes.pooled import Causes, causes
 from analysis.columns import FRAMES, described, estimates, ordered
@@ -93,6 +95,11 @@ class Analysis:
     def attribution(self) -> pl.DataFrame:
         """Which axis explains how much of each response (see analysis.causes.attribution)."""
         return self.causes.attribution
+
+    @property
+    def answer(self) -> Answer:
+        """What all of it says: sentences, what to do, what could not be checked."""
+        return answer_of(self)
 
     def columns(self) -> pl.DataFrame:
         """Every column of trials, configurations and epochs, in words.
