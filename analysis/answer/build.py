@@ -45,7 +45,9 @@ def _of_run(facts: Facts) -> RunAnswer:
     if known is not None and not np.isfinite(known).all():
         known = None
     judged = [one for one in facts.series if one.role in (facts.main.role, SCORE, LOSS)]
-    courses = [course_of(one, known) for one in judged]
+    label = {SCORE: "score_course", LOSS: "loss_course"}.get(facts.main.role, "")
+    courses = [course_of(judged[0], known, facts.row.get(label))]
+    courses += [course_of(one, known) for one in judged[1:]]
     main, others = courses[0], [one for one in courses[1:] if one is not None]
     so, unknown = findings(facts, main)
     loss = facts.of(LOSS)

@@ -8,10 +8,11 @@ import numpy as np
 from analysis.answer.answer import Series
 from analysis.answer.checkpoints import levels
 from analysis.curves import Floats
+from analysis.labels import Course as Label
 from analysis.stats.rise import loss_rises, rises
+from analysis.verdicts.margins import Margins
 
-LEVEL = 0.05  # of "it gets worse"
-WORTH = 0.05  # of the level, or of what was gained: a worsening that is worth a word
+_MARGINS = Margins()
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Course:
         one-sided 95 % limits; None with too few evaluations
     p: of "it does not get worse"
     jitter: SD of one evaluation around the level; None with too few evaluations
+    worse_from: the place from which on it is worse for sure
+    label: the verdict's, of the metric that counts, unless that is an accuracy
     """
 
     series: Series
@@ -36,12 +39,13 @@ class Course:
     worse_high: float | None
     p: float | None
     jitter: float | None
-    lately: float = 0.0  # what the level gained over the last quarter
+    worse_from: int | None = None
+    label: str | None = None
 
     @property
     def improves(self) -> bool:
-        """Whether it gains more over the last quarter than single evaluations move."""
-        return self.is_best_at_end and self.lately > 2 * (self.jitter or 0)
+        """Whether it still improves at its end; known of the metric that counts alone."""
+        return self.label == Label.IMPROVES
 
     @property
     def gained(self) -> float:
@@ -52,23 +56,22 @@ class Course:
     @property
     def worth(self) -> float:
         """The worsening that is worth a word."""
-        return WORTH * max(min(abs(self.best), max(self.gained, 1e-12)), 1e-12)
+        return _MARGINS.course * max(min(abs(self.best), max(self.gained, 1e-12)), 1e-12)
 
     @property
     def gets_worse(self) -> bool:
         """Whether it gets worse for sure, and by as much as is worth a word."""
-        known = self.p is not None and self.worse is not None
-        return known and self.p <= LEVEL and self.worse >= self.worth  # pyright: ignore
-
-    @property
-    def is_best_at_end(self) -> bool:
-        """Whether the best level is that of the last twentieth."""
-        last = len(self.series.values) - 1
-        return self.best_at >= last - max(last // 20, 1)
+        if self.label is not None:
+            return self.label == Label.WORSE
+        if self.p is None or self.worse is None:
+            return False
+        return self.p <= _MARGINS.level and self.worse >= self.worth
 
 
-def course_of(series: Series, rates: Floats | None = None) -> Course | None:
-    """Measure what a metric did. Args: rates: (1, T) learning rates.
+def course_of(
+    series: Series, rates: Floats | None = None, label: str | None = None
+) -> Course | None:
+    """Measure what a metric did. Args: rates: (1, T) learning rates; label: as of Course.
 
     Returns: None of a metric with fewer than two values.
     """
@@ -92,7 +95,7 @@ def course_of(series: Series, rates: Floats | None = None) -> Course | None:
         return None if math.isnan(value) else float(value)
 
     enough = len(known) >= 8
-    lately = level[0, known[-1]] - level[0, known[-max(len(known) // 4, 1)]]
+    worse_from = told(found.worse_from[0])
     return Course(
         series=series,
         first=float(values[0, known[0]]),
@@ -104,5 +107,6 @@ def course_of(series: Series, rates: Floats | None = None) -> Course | None:
         worse_high=told(found.high[0]),
         p=told(found.p[0]),
         jitter=float(noise[0, known[-1]]) if enough else None,
-        lately=float(lately),
+        worse_from=None if worse_from is None else int(worse_from),
+        label=label,
     )

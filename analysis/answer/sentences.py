@@ -6,10 +6,10 @@ from analysis.answer.answer import Finding
 from analysis.answer.courses import Course
 from analysis.answer.facts import ACCURACY, LOSS, TRAINING, Facts
 from analysis.labels import Noise, Overfit, Status
+from analysis.verdicts.margins import Margins
 from analysis.words import capitalized, pp
 
-LEVEL = 0.05
-_RISES = 0.03  # of the loss, from which on a rise is told beside an accuracy
+_MARGINS = Margins()
 _CLIMBS = 0.02  # of accuracy, from which on it is said to have changed
 HARMED = (Overfit.YES, Overfit.ENDS_WORSE, Overfit.RUN_FELL)
 _MOVES = (Noise.OPTIMIZER, Noise.BOTH, Noise.SOME_OPTIMIZER)
@@ -61,7 +61,7 @@ def findings(facts: Facts, main: Course | None) -> tuple[set[Finding], set[Findi
 def loss_rises(facts: Facts) -> bool:
     """Whether the validation loss rises by more than its noise, whatever the accuracy does."""
     p, rise = facts.number("run_loss_rise_p"), facts.number("run_loss_rise")
-    return p is not None and rise is not None and p <= LEVEL and rise >= _RISES
+    return p is not None and rise is not None and p <= _MARGINS.level and rise >= _MARGINS.loss_rise
 
 
 def headline(facts: Facts, main: Course | None, others: list[Course]) -> tuple[str, ...]:
@@ -194,12 +194,15 @@ def _with_rising_loss(facts: Facts, main: Course, loss: Course) -> str:
             f"{course}{bound}."
         )
     if main.end - _at_lowest_loss(facts, main) > _CLIMBS:
-        return f"Loss and accuracy disagree: {told[0].lower()}{told[1:]}, but {course}: it grows over-confident, not worse."
+        return (
+            f"Loss and accuracy disagree: {told[0].lower()}{told[1:]}, but {course}: it grows "
+            "over-confident, not worse."
+        )
     return f"{told}, while {course}."
 
 
 def overfits_by_loss(facts: Facts, main: Course | None) -> bool:
-    """Whether the validation loss rises, training improves, and the accuracy gains nothing by it."""
+    """Whether the loss rises, training improves, and the accuracy gains nothing by it."""
     if main is None or not loss_rises(facts) or not training_improves(facts):
         return False
     return main.end - _at_lowest_loss(facts, main) <= _CLIMBS
@@ -274,11 +277,12 @@ def _of_course(facts: Facts, main: Course) -> str:
     way = "lowest" if series.lower_is_better else "highest"
     name = capitalized(series.words)
     if main.gets_worse:
+        since = f", from {facts.place(main.worse_from)} on" if main.worse_from is not None else ""
         word = "It overfits: " if training_improves(facts) else "It gets worse: "
         return (
             f"{word}{series.words} is {way} near {at} ({best}) and ends at {end}, "
             f"{_worse(main, series.said(main.worse or 0, digits=2))} {_side(main)} "
-            f"(at least {_worse(main, series.said(main.worse_low or 0, digits=2))} for sure)."
+            f"(at least {series.said(main.worse_low or 0, digits=2)} for sure{since})."
         )
     went = f"from {series.said(main.first)} ({facts.place(0)}) to {end} ({last})"
     if main.worse is None:

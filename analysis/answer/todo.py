@@ -68,9 +68,10 @@ def _harm(facts: Facts, main: Course, others: list[Course], found: set[Finding])
                     f"stopping at the lowest loss, {facts.place(lowest)}, would cost {unit}",
                 )
             )
-        some.append(
-            Todo("Where probabilities count, fit a temperature, smooth labels or stop sooner.")
-        )
+        if main.series.role == ACCURACY:
+            some.append(
+                Todo("Where probabilities count, fit a temperature, smooth labels or stop sooner.")
+            )
     return some
 
 
@@ -137,7 +138,7 @@ def checkpoint(facts: Facts, found: set[Finding]) -> Checkpoint | None:
         return None  # each seed has weights of its own
     series, told = facts.main, facts.kept
     keep, best = int(told.keep[0]), int(told.best[0])
-    tied = np.flatnonzero(told.tied[0])
+    tied = [int(n) for n in np.flatnonzero(told.tied[0])]
     flatters = float(told.flatters[0])
     others = _ranges([n for n in tied if n != keep], facts)
     unit = f"{pp(flatters, 1)} pp" if series.is_share else series.said(flatters, digits=2)
@@ -151,7 +152,7 @@ def checkpoint(facts: Facts, found: set[Finding]) -> Checkpoint | None:
             if keep == best
             else f"the best single value, {value}, at {facts.place(best)},"
         )
-        sentence += f" {single[0].upper()}{single[1:]} flatters by up to {unit}."
+        sentence += f" {single[0].upper()}{single[1:]} may flatter by up to {unit}."
     return Checkpoint(
         sentence=sentence,
         metric=series.words,
