@@ -86,6 +86,8 @@ def report(
     from analysis.sources.frames import is_log
 
     unwanted = _findings(fail_on)
+    with contextlib.suppress(AttributeError):  # a curve drawn where there are only letters is ???
+        sys.stdout.reconfigure(errors="replace")  # pyright: ignore[reportAttributeAccessIssue]
     logs = [source for source in sources if is_log(source)]
     options: dict[str, Any] = {
         "columns": dict(map(_pair, columns or [])),

@@ -1,6 +1,7 @@
 """`raysweep report` answers where the command was typed: the answer, JSON, exit codes, a pipe."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -92,3 +93,10 @@ def test_an_answer_imports_neither_ray_nor_torch_nor_what_draws_the_page(here):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_terminal_without_the_signs_of_a_curve_gets_the_answer_all_the_same(here):
+    command = [sys.executable, "-m", "raysweep.main", "report", "falls.csv", "--out", "p.html"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "It ends worse" in done.stdout
