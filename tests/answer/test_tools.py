@@ -116,7 +116,7 @@ def test_tensorboard_and_lightning_loggers(tmp_path, name, start, best, word):
     first, second = (told(tmp_path / where, word, lower=best < start) for where in ("csv", "tb"))
     assert first.findings == second.findings
     assert Finding.OVERFITTING in first.findings
-    assert first.runs[0].checkpoint.keep == second.runs[0].checkpoint.keep
+    assert first.runs[0].checkpoint == second.runs[0].checkpoint
 
 
 def test_mlflow_and_a_loss_alone(tmp_path):

@@ -3,6 +3,7 @@
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_the_answer_s_snippets_are_those_of_the_page():
 
 def test_a_notebook_s_lists_are_answered():
     accuracy = [0.9 - 0.4 * 0.8**k for k in range(30)]
-    names = {
+    names: dict[str, Any] = {
         "val_accuracy": accuracy,
         "val_loss": [1 - one for one in accuracy],
         "train_loss": [1 - one for one in accuracy],
@@ -77,7 +78,7 @@ LIGHTNING, TRANSFORMERS = block("import lightning"), block("compute_metrics")
 
 
 def test_a_loop_of_your_own_logs_bits(here):
-    names = {}
+    names: dict[str, Any] = {}
     exec(LOOP, names)
     rng = np.random.default_rng(0)
     for epoch in range(1, 41):
@@ -93,7 +94,7 @@ def test_a_loop_of_your_own_logs_bits(here):
 @pytest.mark.filterwarnings("ignore")
 def test_the_callback_for_keras_logs_bits(here, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "torch")
-    names = {}
+    names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import keras
@@ -115,7 +116,7 @@ def test_the_callback_for_keras_logs_bits(here, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_base_class_for_lightning_logs_bits(here):
-    names = {}
+    names: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import lightning
@@ -163,7 +164,7 @@ def test_the_metrics_for_hugging_face_log_bits(here):
     class Trainer:
         state = TrainerState(epoch=1.0)
 
-    names = {"trainer": Trainer()}
+    names: dict[str, Any] = {"trainer": Trainer()}
     exec(LOOP + TRANSFORMERS, names)
     scores, labels = np.eye(4)[[0, 1, 2, 3, 0]], np.array([0, 1, 2, 0, 0])
     for epoch in (1.0, 2.0):
