@@ -54,7 +54,7 @@ def test_keras_regression(tmp_path, metric, word, lower):
         *(x, y),
         validation_split=0.25,
         epochs=12,
-        verbose=0,
+        verbose="0",
         callbacks=[keras.callbacks.CSVLogger(tmp_path / "training.log")],
     ).history
     log = read_curves(tmp_path / "training.log")
