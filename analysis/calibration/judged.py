@@ -16,6 +16,7 @@ from analysis.stats.trend import usable_segments
 from analysis.verdicts.rules import verdict
 
 _OF_TRAINING = (
+    *("train_drop_low", "running_drop_low"),
     *("train_drop", "running_drop", "train_loss_regained", "guessing_at", "rate_growth"),
 )
 

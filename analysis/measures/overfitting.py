@@ -11,6 +11,7 @@ from analysis.stats.windows import block_variance, variance_of_mean, window_leng
 _PLAUSIBLE_CLASSES = (2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 50, 100, 101, 200, 1000)
 _UNKNOWN_SIZE = 1000
 _ERRORS_FROM_CHANCE = 3.5  # standard errors: the largest of some hundred epochs
+_JITTER_ERRORS = 3.0
 _GUESSING = 0.97  # of the loss of guessing
 
 
@@ -20,6 +21,7 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
     gap, best_naive, peak_epoch, last_accuracy, final_accuracy (mean of the last window) and
     final_loss. `train_drop`: the naive fall of the training accuracy; where it is large, training
     came apart. `running_drop`: the same of the one that is accumulated in train mode.
+    `train_drop_low`, `running_drop_low`: the same without what their jitter can make of them.
     `train_loss_regained`: how much of its fall the training loss gives back, as a share.
     `guessing_at`: 1/k where the accuracy never leaves that of guessing among k classes, or falls
     back to it, k being a plausible number of them. `rate_growth`: the last learning rate as a
@@ -53,6 +55,10 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "final_loss": final_loss,
             "train_drop": np.where(long, (trained - trained[:, -1:]).max(axis=1), np.nan),
             "running_drop": np.where(long, (running - running[:, -1:]).max(axis=1), np.nan),
+            "train_drop_low": np.where(long, _beyond_jitter(trials.train_accuracy, length), np.nan),
+            "running_drop_low": np.where(
+                long, _beyond_jitter(trials.running_accuracy, length), np.nan
+            ),
             "train_loss_regained": np.where(long, _regained(train_loss, length), np.nan),
             "guessing_at": _guessing_at(trials, accuracy),
             "rate_growth": _rate_growth(trials.lr),
@@ -60,6 +66,14 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
         }
     )
     return nan_to_null(frame)
+
+
+def _beyond_jitter(values: Floats, length: int) -> Floats:
+    """(N, T) -> (N,): the naive fall, less three standard errors of a difference of windows."""
+    means = window_means(values, length)
+    jitter = np.sqrt((np.diff(values, 2, axis=1) ** 2).mean(axis=1) / 6)
+    fall = (means - means[:, -1:]).max(axis=1)
+    return np.maximum(fall - _JITTER_ERRORS * jitter * np.sqrt(2 / length), 0)
 
 
 def _rate_growth(rates: Floats) -> Floats:

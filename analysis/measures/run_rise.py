@@ -15,6 +15,10 @@ from analysis.stats.segments import segments, settled
 from analysis.stats.trend import contrast_variance
 
 _ENDS = ("", "_low", "_high", "_p")
+_PARTS = (
+    *("best", "best_epoch", "worse_from", "gain", "slope", "slope_low", "projected_gain"),
+    *("jitter", "flatters"),
+)
 
 
 def measure_run_rise(trials: Curves) -> pl.DataFrame:
@@ -26,6 +30,8 @@ def measure_run_rise(trials: Curves) -> pl.DataFrame:
     columns beside it are those of measure_score_fall(), of the loss, in its unit. Null with fewer
     than about 8 settled epochs.
     """
+    if not np.isfinite(trials.val_loss).any():
+        return _frame(trials, _nothing(trials, "run_loss_rise", "run_loss"))
     found = loss_rises(trials.val_loss, trials.lr)
     of_unit = np.stack([*[part * found.best for part in found[:3]], *found[3:]])
     signed = np.flatnonzero(np.isnan(found.rise))
@@ -55,6 +61,8 @@ def measure_score_fall(trials: Curves, *, higher_is_better: bool = True) -> pl.D
 
     Args: higher_is_better: False for an error, a distance or a loss.
     """
+    if not np.isfinite(trials.val_score).any():
+        return _frame(trials, _nothing(trials, "score_fall", "score"))
     worse = -trials.val_score if higher_is_better else trials.val_score
     found = rises(worse, trials.lr)
     columns = _named("score_fall", (found.rise, found.low, found.high, found.p))
@@ -138,6 +146,15 @@ def _level(values: Floats, middle: Floats) -> Floats:
 
 def _named(name: str, values: Sequence[Floats] | Floats) -> dict[str, Floats]:
     return {f"{name}{end}": part for end, part in zip(_ENDS, values, strict=False)}
+
+
+def _nothing(trials: Curves, end: str, name: str) -> dict[str, Floats]:
+    """The columns where no trial has such a curve."""
+    names = [f"{end}{limit}" for limit in _ENDS]
+    if end == "run_loss_rise":
+        names += [f"{end}_abs{limit}" for limit in _ENDS[:3]]
+    names += [f"{name}_{part}" for part in _PARTS]
+    return dict.fromkeys(names, np.full(len(trials.trial_ids), np.nan))
 
 
 def _frame(trials: Curves, columns: dict[str, Floats]) -> pl.DataFrame:

@@ -2,6 +2,11 @@
 
 Each kind is AR(1) noise plus independent noise. What the trend of a stretch leaves is
 held against every kind; the kind's scale is the one that fits best (restricted maximum likelihood).
+
+`noise_kinds` does the like for falls of accuracy, and the two stay apart: there the curves of a
+sweep tell together how common each kind is, so a row's answer depends on its company, and a design
+of segments is held whole. Here every curve is judged alone, from 5 points on, so that a log of one
+run has the same answer as in a sweep, and each stretch keeps a scale of its own.
 """
 
 from functools import lru_cache

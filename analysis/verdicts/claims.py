@@ -27,7 +27,8 @@ _READ = {
     # of its fall that the training loss gives back; 1/k where the network guesses among k classes.
     # The last learning rate as a multiple of that at half of training.
     "measures.overfitting": (
-        *("train_drop", "running_drop", "train_loss_regained", "guessing_at", "rate_growth"),
+        *("train_drop", "running_drop", "train_drop_low", "running_drop_low"),
+        *("train_loss_regained", "guessing_at", "rate_growth"),
     ),
     "measures.harm, accuracy": ("drop", "drop_low", "drop_high", "harm_p"),
     "measures.harm, loss": ("loss_rise", "loss_rise_low", "loss_rise_high", "loss_harm_p"),
@@ -216,6 +217,13 @@ def _collapsed(m: Margins) -> pl.Expr:
     return pl.coalesce(of_eval, running | loss).alias("collapsed")
 
 
+def _falls_as_well(m: Margins) -> pl.Expr:
+    """Whether training accuracy falls by more than the margin, and by a good part of the fall."""
+    of_training = pl.coalesce("train_drop_low", "running_drop_low")
+    falls = (of_training > m.drop) & (of_training > m.shared * pl.col("drop"))
+    return falls.fill_null(value=False).alias("falls_as_well")
+
+
 def _of_harm(m: Margins) -> list[pl.Expr]:
     def claimed(effect: str, margin: float, p: str) -> pl.Expr:
         return pl.when(pl.col(effect) >= margin).then(p).when(pl.col(p).is_not_null()).then(1.0)
@@ -226,6 +234,7 @@ def _of_harm(m: Margins) -> list[pl.Expr]:
     # Where no accuracy is known, the score or the loss is all there is.
     least = pl.when("course_alone").then("course_p").otherwise(least)
     return [
+        _falls_as_well(m),
         pl.when("collapsed").then(pl.lit(1.0)).otherwise(least).alias("overfit_p"),
         least.alias("fall_p"),
         claimed("loss_rise", m.loss_rise, "loss_harm_p").alias("loss_p"),

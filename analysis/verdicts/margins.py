@@ -13,6 +13,7 @@ class Margins:
     course: float = 0.05  # of a loss alone or a score: a share of its level and of what it gained
     gain: float = 0.02  # of accuracy, that as many epochs again promise
     collapse: float = 0.05  # of training accuracy: a fall that it shares is no overfitting
+    shared: float = 0.5  # of the fall: where training accuracy falls by as much, likewise
     regained: float = 0.1  # of the fall of the training loss: with so much of it, likewise
     growth: float = 2.0  # of the learning rate, in the second half: a fall may be its own
     level: float = 0.05  # of each test and of each one-sided limit

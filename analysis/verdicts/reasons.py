@@ -176,12 +176,14 @@ def _harm_rules(m: Margins) -> list[Rule]:
             f"{unlike}{{drop:1}} pp below its peak, accuracy ends at that of guessing.",
         ),
         (
-            apart & (pl.col("train_drop") > m.collapse),
+            apart
+            & ((pl.col("train_drop") > m.collapse) | pl.col("falls_as_well"))
+            & pl.col("train_drop").is_not_null(),
             f"{unlike}accuracy ends {{drop:1}} pp below its peak, and that on the training set "
             "{train_drop:1} pp below its own.",
         ),
         (
-            apart & (pl.col("running_drop") > m.collapse),
+            apart & ((pl.col("running_drop") > m.collapse) | pl.col("falls_as_well")),
             f"{unlike}accuracy ends {{drop:1}} pp below its peak, and that on training batches "
             "{running_drop:1} pp below its own.",
         ),

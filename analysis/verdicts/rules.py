@@ -107,6 +107,7 @@ def _overfit(m: Margins, used: str) -> pl.Expr:
         (guesses & (pl.col("drop") > m.collapse), Overfit.COMES_APART),
         (guesses | pl.col("learnt_nothing"), Overfit.NOTHING_LEARNT),
         (collapsed & fallen, Overfit.COMES_APART),
+        (harmed & pl.col("falls_as_well"), Overfit.COMES_APART),
         (harmed & trained, Overfit.YES),
         (harmed, Overfit.ENDS_WORSE),
         (alone & (course == Course.SLIGHTLY), Overfit.LITTLE),

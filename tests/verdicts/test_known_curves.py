@@ -90,3 +90,22 @@ def test_nor_does_the_loss_of_one_alone(num_epochs, names):
     assert Overfit.YES not in found["overfit"].to_list()
     worse = found.filter(pl.col("overfit") == Overfit.ENDS_WORSE)
     assert worse["overfit_reason"].str.contains("the learning rate rises until the end").all()
+
+
+@pytest.mark.parametrize("name", ["train_accuracy", "running_accuracy"])
+@pytest.mark.parametrize(("part", "label"), [(0.0, None), (0.25, None), (0.8, "comes apart")])
+def test_a_fall_that_training_shares_is_no_overfitting(name, part, label):
+    rng = np.random.default_rng(6)
+    time = np.arange(1, 61)
+    fall = 0.03 * np.clip((time - 20) / 40, 0, 1)
+    learnt = 1 - np.exp(-time / 3)
+    shape = (20, 60)
+    curves = Curves.of_accuracy(
+        0.5 + 0.4 * learnt - fall + 0.003 * rng.standard_normal(shape),
+        **{name: 0.5 + 0.45 * learnt - part * fall + 0.001 * rng.standard_normal(shape)},
+    )
+    without = Overfit.YES if name == "train_accuracy" else Overfit.ENDS_WORSE
+    found = judged(curves, 1)
+    assert (found["overfit"] == (label or without)).sum() >= 19
+    if label:
+        assert found["overfit_reason"].str.contains("Training comes apart").sum() >= 19
