@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.calibration.checkpoints import measure_checkpoints
 from analysis.calibration.error_page import FIGURE, figure, page, summary
 from analysis.calibration.error_rates import PARTS as _CELLS
 from analysis.calibration.false_claims import false_claims
@@ -31,7 +32,11 @@ LENGTHS = (11, 13, 15, 17, 20, 23, 24, 30, 31, 32, 40, 60, 90, 120, 200)
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.9)
 MIXED = tuple((rho, white) for rho in (0.8, 0.9) for white in (0.2, 0.4, 0.6, 0.8))
 P = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
-PARTS = _CELLS | {"false_claims": false_claims, "rises": measure_rises}
+PARTS = _CELLS | {
+    "false_claims": false_claims,
+    "rises": measure_rises,
+    "checkpoints": measure_checkpoints,
+}
 PACKAGE = Path(__file__).parents[1]
 
 

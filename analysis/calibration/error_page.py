@@ -6,6 +6,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from analysis.calibration.checkpoints import section as of_checkpoints
 from analysis.calibration.rises import section as of_rises
 from analysis.measures.cutoffs import shipped
 
@@ -53,6 +54,7 @@ def page(rows: dict[str, Rows], command: str = "python -m analysis.calibration")
         _grid(rows["validation_part"], "epochs", "memory", "memory of an example"),
         *_false(rows["false_claims"]),
         of_rises(rows["rises"]),
+        of_checkpoints(rows["checkpoints"]),
         *_confusion(rows["confusion"]),
         *_power(rows["power"]),
     ]

@@ -94,32 +94,28 @@ def read_sources(
             "make one frame of all"
         )
     if given:
-        for part in given:
-            if part.log is not None and "val_accuracy" not in part.curves.columns:
-                raise _without_accuracy(part.log)
         if config is None and all(part.config is not None for part in given):
             config = list(dict.fromkeys(name for part in given for name in part.config or ()))
         try:
-            return read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
+            frames = read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
         except InputError as error:
             for part in given:
                 if part.log is not None:
                     error.add_note(str(part.log))
             raise
+        frames.record["score"] = _score(given)
+        return frames
     if config is not None:
         raise InputError("a store knows its hyperparameters: `config` is for frames of curves")
     return united([read_store(store) for store in stores])
 
 
-def _without_accuracy(log: Log) -> InputError:
-    """A log whose validation metric is no accuracy is understood, and not answered."""
-    told = f"the score {log.scores[0].name!r}" if log.scores else "the validation loss"
-    error = InputError(
-        f"{log.name} has no validation accuracy but {told}, which no report is made of: say which "
-        "column is an accuracy with --column val_accuracy=NAME, if there is one"
-    )
-    error.add_note(str(log))
-    return error
+def _score(parts: Sequence[NamedCurves]) -> dict[str, Any] | None:
+    """What val_score is, where a log says so: its name, and whether a higher one is better."""
+    scores = [one for part in parts if part.log for one in part.log.scores[:1]]
+    if not scores:
+        return None
+    return {"name": scores[0].name, "higher_is_better": not scores[0].lower_is_better}
 
 
 def _stacked(given: Sequence[NamedCurves]) -> pl.DataFrame:

@@ -45,8 +45,11 @@ def options(
 
 
 def run_command_line(arguments: Sequence[str]) -> None:
-    """Run one command and exit: 0 done, 1 failed, 2 bad input, 3 some trials failed, 128 + n after
-    signal n."""
+    """Run one command and exit.
+
+    The exit code is 0 when it is done, 1 when it failed or `--fail-on` found something, 2 for bad
+    input, 3 when some trials failed, 4 when `--fail-on` can't be judged, 128 + n after signal n.
+    """
     try:
         app(list(arguments), prog_name="raysweep")
     except RaysweepError as error:

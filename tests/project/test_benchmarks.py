@@ -53,6 +53,7 @@ ALONE = {
     ),
     "gpu": ([], ["| fp32 |", "| bf16 |", "share"]),
     "gpu_steps": ([], ["| plain |"]),
+    "log_reading": ([], ["| one curve |", "| event files |"]),
     "analysis_scale": ([], ["analyze, s", "write_report, s", "page, MB", "| 100 trials x 20"]),
 }
 
