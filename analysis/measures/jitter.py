@@ -46,6 +46,7 @@ _SUMMED = ("num_usable_epochs", "hf_df", "num_flips")
 def jitter_components(trials: Curves) -> pl.DataFrame:
     """One row per trial with what pool_jitter() and measure_jitter() need, few data or not."""
     labels = usable_segments(trials)
+    labels = np.where(np.isfinite(trials.val_accuracy), labels, -1)  # not of a loss alone
     accuracy = np.nan_to_num(trials.val_accuracy)
     num_trials, num_epochs = accuracy.shape
     hf_var, hf_df = contrast_variance(accuracy, labels)
