@@ -174,6 +174,35 @@ def test_nothing_is_told_of_what_is_not_there():
     assert "noise of 1,932 examples alone, at most" in full
 
 
+@pytest.mark.parametrize("scale", [1e-4, 0.03, 0.3, 1.0, 7.0, 1e4])
+def test_every_tick_has_a_number_of_its_own(scale):
+    panel = panels_of(run_of(series("val_loss", scale * (1 + curve(30)))))[0]
+    (svg,) = pictures(picture(panel, SIZE))
+    labels = [n.text for n in svg.iter() if n.tag.endswith("text") and n.text != "epoch"]
+    ends = [n.text for n in svg.iter() if n.get("text-anchor") == "end"]
+    assert len(ends) >= 3
+    assert len(ends) == len(set(ends)), labels
+
+
+def test_no_line_leads_across_evaluations_that_are_missing():
+    whole = series("val_accuracy", curve(30))
+    at, values = list(whole.at), list(whole.values)
+    del at[20:22], values[20:22]
+    missing = replace(whole, at=tuple(at), values=tuple(values), best=0)
+    (svg,) = pictures(picture(panels_of(run_of(missing))[0], SIZE))
+    lines = [n.get("d", "") for n in svg.iter() if n.get("stroke") == "var(--blue)"]
+    assert max(d.count("M") for d in lines) == 2
+    at = [float(k * k) for k in range(28)]  # no distance is the usual one
+    (panel,) = panels_of(run_of(replace(missing, at=tuple(at))))
+    assert panel.lines["value"].null_count() == 0
+
+
+def test_the_best_of_a_constant_metric_is_not_marked():
+    page = render_log(answer_of(run_of(series("val_accuracy", [1.0] * 20))))
+    assert "highest" not in page
+    assert "var(--green)" not in page.split("</style>")[1]
+
+
 def test_the_band_holds_what_a_still_network_does(simulation):
     """95 in 100 evaluations of a network that stands still lie in it, at the least."""
     rng, inside = simulation(5), []

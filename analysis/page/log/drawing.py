@@ -179,8 +179,7 @@ def _slim(svg: str) -> str:
         root.attrib.pop(name, None)
     _trim(root)
     root.set("aria-hidden", "true")  # the caption beside it tells what it shows
-    text = ElementTree.tostring(root, encoding="unicode")
-    return re.sub(r"(\d+\.\d)\d+", r"\1", text)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _trim(node: ElementTree.Element) -> None:
@@ -189,6 +188,8 @@ def _trim(node: ElementTree.Element) -> None:
     for name, value in _DEFAULTS.items():
         if node.get(name) == value:
             node.attrib.pop(name)
+    for name in {"d", "transform"} & node.attrib.keys():
+        node.set(name, re.sub(r"(\d\.\d)\d+", r"\1", node.attrib[name]))
     for child in list(node):
         _trim(child)
         tag = child.tag.rpartition("}")[2]

@@ -96,7 +96,7 @@ def _figure(panel: Panel, size: Size, limits: Limits | None = None) -> _Figure:
 
 
 def _shown(series: Series, place: int | None) -> str:
-    return "" if place is None else series.text(series.values[place])
+    return "" if place is None else series.said(series.values[place])
 
 
 def _subtitle(answer: Answer) -> str:
@@ -119,7 +119,7 @@ def _values(runs: Sequence[RunAnswer]) -> list[dict[str, Any]]:
         columns = []
         for series in run.series:
             by_place = dict(zip(series.at, series.values, strict=True))
-            cells = [series.text(by_place[at]) if at in by_place else "" for at in every]
+            cells = [series.said(by_place[at]) if at in by_place else "" for at in every]
             columns.append((series.name, cells))
         rows = list(zip(*(cells for _, cells in columns), strict=True))
         tables.append(
