@@ -179,7 +179,9 @@ def _slim(svg: str) -> str:
         root.attrib.pop(name, None)
     _trim(root)
     root.set("aria-hidden", "true")  # the caption beside it tells what it shows
-    return ElementTree.tostring(root, encoding="unicode")
+    text = ElementTree.tostring(root, encoding="unicode")
+    # Coordinates to a tenth of a pixel; the numbers that a person reads stay as they are.
+    return re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d)\d+", r"\1", tag[0]), text)
 
 
 def _trim(node: ElementTree.Element) -> None:
@@ -188,8 +190,6 @@ def _trim(node: ElementTree.Element) -> None:
     for name, value in _DEFAULTS.items():
         if node.get(name) == value:
             node.attrib.pop(name)
-    for name in {"d", "transform"} & node.attrib.keys():
-        node.set(name, re.sub(r"(\d\.\d)\d+", r"\1", node.attrib[name]))
     for child in list(node):
         _trim(child)
         tag = child.tag.rpartition("}")[2]

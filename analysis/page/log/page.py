@@ -10,6 +10,7 @@ import jinja2
 from analysis.answer.answer import Answer, RunAnswer, Series
 from analysis.page.log.curves import Panel, closer, panels_of
 from analysis.page.log.drawing import Limits, Size, picture, shared, shows_training
+from analysis.results import Analysis
 from analysis.words import capitalized, plural
 
 MOST_RUNS = 8  # that have pictures
@@ -59,6 +60,14 @@ def render_log(answer: Answer) -> str:
         policy=_POLICY,
         style=package.joinpath("log.css").read_text("utf-8"),
     )
+
+
+def has_log_page(analysis: Analysis) -> bool:
+    """Tell whether a source has the page of one log: a log of few runs, or without accuracy."""
+    if analysis.log is None:
+        return False
+    is_small = analysis.configurations.height <= MOST_RUNS
+    return is_small or "val_accuracy" not in analysis.log.curves.columns
 
 
 def _drawn(runs: Sequence[RunAnswer]) -> list[_DrawnRun]:
