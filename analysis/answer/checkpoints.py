@@ -42,7 +42,7 @@ def kept(values: Floats, rates: Floats | None = None, set_var: Floats | None = N
     """Choose the evaluation to keep of each curve: halfway between its level and its own value.
 
     The level alone forgets that some weights are truly better than their neighbours; the value
-    alone believes all of its luck.
+    alone believes all of its luck. Only those are chosen from that can't be told from the best.
 
     Args:
         values: (N, T), larger is better, NaN where an evaluation is missing; T is FEWEST or more.
@@ -53,7 +53,10 @@ def kept(values: Floats, rates: Floats | None = None, set_var: Floats | None = N
     level, noise = levels(values, rates)
     shown = np.where(np.isfinite(values), values, -np.inf)
     best = shown.argmax(axis=1)
-    tied = _tied(values, noise)
+    most = _SLOW * noise
+    if set_var is not None:  # of what single evaluations say, the set makes no more
+        most = np.fmin(most, np.sqrt(set_var)[:, None])
+    tied = _tied(values, most)
     rows = np.arange(len(values))
     # What those that can't be told from the best one are in the mean.
     among = np.where(tied, np.nan_to_num(values), 0).sum(axis=1) / np.maximum(tied.sum(axis=1), 1)
@@ -62,7 +65,7 @@ def kept(values: Floats, rates: Floats | None = None, set_var: Floats | None = N
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.clip(np.nan_to_num(set_var / noise[rows, best] ** 2, nan=1.0), 0, 1)
     return Kept(
-        keep=(level + shown).argmax(axis=1),
+        keep=np.where(tied, level + shown, -np.inf).argmax(axis=1),
         best=best,
         tied=tied,
         flatters=np.maximum(shown[rows, best] - among, 0) * share,
@@ -102,7 +105,7 @@ def _tied(values: Floats, noise: Floats) -> NDArray[np.bool_]:
     step = max(1, _AT_ONCE // (NUM_DRAWS * length))
     for first in range(0, num, step):
         here = slice(first, first + step)
-        draws = normal[:, None, :] * (_SLOW * noise[here]).astype(np.float32)
+        draws = normal[:, None, :] * noise[here].astype(np.float32)
         tied[here] = survivors(np.where(np.isfinite(values[here]), values[here], np.nan), draws)[0]
     return tied
 

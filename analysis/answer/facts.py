@@ -11,7 +11,7 @@ import polars as pl
 from analysis.answer.answer import Series
 from analysis.answer.checkpoints import FEWEST, Kept, kept
 from analysis.curves import Floats
-from analysis.sources.logs.reading import Log
+from analysis.sources.logs.reading import VALUES, Log
 
 ACCURACY, SCORE, LOSS = "val_accuracy", "val_score", "val_loss"
 # Columns of the epochs: role, what it is, whether it is a share, whether lower is better.
@@ -65,6 +65,7 @@ class Facts:
     numbers: of the evaluations, 1, 2, ..., with gaps where one is missing
     kept: of the metric that counts; None with too few evaluations
     proposed_num_val: where the accuracies tell it
+    tool: that wrote the log; VALUES of what a program gave; None of a sweep
     names: of the columns of the log
     """
 
@@ -78,7 +79,7 @@ class Facts:
     num_seeds: int
     num_val: int | None
     proposed_num_val: int | None
-    is_log: bool
+    tool: str | None
     names: frozenset[str]
 
     @property
@@ -105,6 +106,17 @@ class Facts:
         """A measured column, or None where it is not known."""
         value = self.row.get(name)
         return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+    def how_to_say(self, role: str) -> str | None:
+        """Write the option, or the argument, that names a column; None of a sweep."""
+        if self.tool is None:
+            return None
+        argument = role.removesuffix("_running")
+        return (
+            f"{argument}=..."
+            if self.tool == VALUES
+            else f"--column {argument}=NAME, if it is there"
+        )
 
     @property
     def is_constant(self) -> bool:
@@ -162,7 +174,7 @@ def _facts(
         num_seeds=len(curves),
         num_val=num_val,
         proposed_num_val=log.proposed_num_val.get(trial_id) if log else None,
-        is_log=log is not None,
+        tool=log.understood.tool if log else None,
         names=frozenset(log.understood.every_name if log else ()),
     )
 

@@ -10,6 +10,7 @@ from analysis.verdicts.margins import Margins
 from analysis.words import capitalized, pp
 
 _MARGINS = Margins()
+_ROUNDED = 0.0005  # an accuracy is told to a tenth of a percentage point
 _CLIMBS = 0.02  # of accuracy, from which on it is said to have changed
 HARMED = (Overfit.YES, Overfit.ENDS_WORSE, Overfit.RUN_FELL)
 _MOVES = (Noise.OPTIMIZER, Noise.BOTH, Noise.SOME_OPTIMIZER)
@@ -110,8 +111,8 @@ def _of_accuracy(facts: Facts, main: Course, loss: Course | None) -> str:
     best, end, drop = facts.place(main.best_at), main.end, facts.number("drop")
     series = main.series
     lost = f"ends at {series.said(end)}, {pp(drop or 0, 1)} pp below its level near {best}"
-    least = facts.number("drop_low")
-    sure = f" (at least {pp(least, 1)} pp for sure)" if least else ""
+    least = least_lost(facts)
+    sure = f" (at least {pp(least, 1)} pp for sure)" if least >= _ROUNDED else ""
     if status == Status.AT_CHANCE:
         return (
             f"Nothing was learnt: validation accuracy ends at {series.said(end)}, as by guessing."
@@ -122,6 +123,8 @@ def _of_accuracy(facts: Facts, main: Course, loss: Course | None) -> str:
         return (
             f"It overfits: validation accuracy {lost}{sure}, and training accuracy does not fall."
         )
+    if overfit == Overfit.ENDS_WORSE and training_improves(facts):
+        return f"It overfits: validation accuracy {lost}{sure}, while training still improves."
     if overfit in (Overfit.ENDS_WORSE, Overfit.YES):
         return f"It ends worse than it was: validation accuracy {lost}{sure}."
     if overfit == Overfit.RUN_FELL:
@@ -138,6 +141,12 @@ def _of_accuracy(facts: Facts, main: Course, loss: Course | None) -> str:
             f"It is still learning: {course}; as many epochs again promise up to {pp(gain, 1)} pp."
         )
     return f"{_not_worse(facts)}: {course}."
+
+
+def least_lost(facts: Facts) -> float:
+    """Of the accuracy, for sure; 0 where nothing is sure."""
+    names = ("drop_low", "likely_drop_low", "within_drop_low")
+    return max(facts.number(name) or 0.0 for name in names)
 
 
 def _climbs(facts: Facts, main: Course) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.answer.answer import Checkpoint, Finding, Todo
 from analysis.answer.courses import Course
 from analysis.answer.facts import ACCURACY, LOSS, Facts
-from analysis.answer.sentences import HARMED, loss_rises
+from analysis.answer.sentences import HARMED, least_lost, loss_rises
 from analysis.labels import Noise, Overfit, Status
 from analysis.words import pp
 
@@ -81,10 +81,9 @@ def _short(main: Course) -> str:
 
 def _what_is_lost(facts: Facts, main: Course) -> str | None:
     if main.series.role == ACCURACY:
-        drop, least = facts.number("drop"), facts.number("drop_low")
-        within = facts.number("within_drop_low")
-        least = max(least or 0, within or 0)
-        return f"{pp(drop or 0, 1)} pp were lost since, at least {pp(least, 1)}" if drop else None
+        drop, least = facts.number("drop"), least_lost(facts)
+        sure = f", at least {pp(least, 1)}" if pp(least, 1) != "0.0" else ""
+        return f"{pp(drop, 1)} pp were lost since{sure}" if drop else None
     lost = main.series.said(main.worse or 0, digits=2)
     return f"{lost} were lost since, at least {main.series.said(main.worse_low or 0, digits=2)}"
 

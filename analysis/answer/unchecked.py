@@ -5,6 +5,7 @@ from analysis.answer.courses import Course
 from analysis.answer.facts import ACCURACY, LOSS, TRAINING, Facts
 from analysis.answer.snippets import bits_for, tool_of
 from analysis.labels import Noise, Overfit, Status
+from analysis.sources.logs.reading import VALUES
 
 _FEW = 8  # evaluations
 _SETTLED = (Noise.NONE, Noise.NO_JITTER, Noise.SMALL, Noise.OPTIMIZER, Noise.VALIDATION_SET)
@@ -18,8 +19,8 @@ def unchecked_of(facts: Facts, main: Course | None) -> tuple[Unchecked, ...]:
         return (
             Unchecked(
                 "noise and overfitting",
-                f"there are {len(facts.main.at)} evaluations",
-                f"at least {_FEW} evaluations, after a few to settle",
+                f"{_settled(facts)} of {len(facts.main.at)} evaluations have settled",
+                f"at least {_FEW} that have",
                 "evaluate more often: after every epoch, or several times in one",
             ),
         )
@@ -32,7 +33,7 @@ def unchecked_of(facts: Facts, main: Course | None) -> tuple[Unchecked, ...]:
                 "whether the network grows over-confident",
                 "there is no validation loss",
                 "the validation loss of each evaluation",
-                "--column val_loss=NAME, if the log has it" if facts.is_log else None,
+                facts.how_to_say("val_loss"),
             )
         )
     if not any(facts.of(role) for role in TRAINING):
@@ -41,7 +42,7 @@ def unchecked_of(facts: Facts, main: Course | None) -> tuple[Unchecked, ...]:
                 "whether it is overfitting, or training that comes apart",
                 "there is no training metric",
                 "the training loss or accuracy of each epoch",
-                "--column train_loss=NAME, if the log has it" if facts.is_log else None,
+                facts.how_to_say("train_loss"),
             )
         )
     if facts.of("learning_rate") is None:
@@ -50,10 +51,14 @@ def unchecked_of(facts: Facts, main: Course | None) -> tuple[Unchecked, ...]:
                 "whether a rise at the end is the schedule's, and what training longer would give",
                 "the learning rate is not known",
                 "the learning rate of each epoch",
-                "--column learning_rate=NAME, if the log has it" if facts.is_log else None,
+                facts.how_to_say("learning_rate"),
             )
         )
     return tuple(some)
+
+
+def _settled(facts: Facts) -> int:
+    return int(facts.number("num_usable_epochs") or 0)
 
 
 def _of_accuracy(facts: Facts) -> list[Unchecked]:
@@ -61,7 +66,10 @@ def _of_accuracy(facts: Facts) -> list[Unchecked]:
     noise, overfit = facts.row.get("noise"), facts.row.get("overfit")
     if facts.num_val is None and noise not in (Noise.NONE, Noise.NO_JITTER, Noise.SMALL):
         proposed = facts.proposed_num_val
-        how = f"--num-val {proposed}, which would fit all accuracies" if proposed else "--num-val N"
+        how = (
+            f"num_val={proposed or 'N'}" if facts.tool == VALUES else f"--num-val {proposed or 'N'}"
+        )
+        how += ", which would fit all accuracies" if proposed else ""
         some.append(
             Unchecked(
                 "whether the network or the validation set makes it jump",

@@ -32,7 +32,8 @@ SINGLE, MIDDLE, LEVEL, LOSS, LAST, OURS = (
     "last evaluation",
     "halfway between level and value (what is told)",
 )
-RULES = (SINGLE, MIDDLE, LEVEL, LOSS, LAST, OURS)
+RULES = (SINGLE, MIDDLE, LEVEL, LOSS, LAST, OURS, f"{OURS}, n known")
+_TIED = ("tied", "tied, n not known")
 Rows = list[dict[str, Any]]
 
 
@@ -77,13 +78,15 @@ def measure_checkpoints(scale: float, lengths: tuple[int, ...] = LENGTHS) -> Ite
         logged = np.tile(rates, (num, 1))
         p = shown.mean(axis=1)
         found = kept(shown, logged, p * (1 - p) / n)
+        without_n = kept(shown, logged)
         chosen = {
             SINGLE: found.best,
             MIDDLE: _middle(shown),
             LEVEL: found.level.argmax(axis=1),
             LOSS: (-levels(loss, logged)[0]).argmax(axis=1),
             LAST: np.full(num, length - 1),
-            OURS: found.keep,
+            OURS: without_n.keep,
+            f"{OURS}, n known": found.keep,
         }
         best = accuracy.max(axis=1)
         rows = np.arange(num)
@@ -94,9 +97,10 @@ def measure_checkpoints(scale: float, lengths: tuple[int, ...] = LENGTHS) -> Ite
                 "regret": float(regret.mean()),
                 "error": float(regret.std() / np.sqrt(num)),
             }
-        missed = ~found.tied[rows, accuracy.argmax(axis=1)]
-        share = float(found.tied.mean())
-        yield cell | {"rule": "tied", "share": share} | rate(int(missed.sum()), num)
+        for rule, one in zip(_TIED, (found, without_n), strict=True):
+            missed = ~one.tied[rows, accuracy.argmax(axis=1)]
+            share = float(one.tied.mean())
+            yield cell | {"rule": rule, "share": share} | rate(int(missed.sum()), num)
         # What the best single value says above what its weights are worth, on fresh examples.
         own = shown[rows, found.best] - accuracy[rows, found.best]
         # What is of the set itself, the same in every late epoch, is no luck of one evaluation.
@@ -151,11 +155,9 @@ def section(rows: Rows) -> str:
         ]
         worst = 100 * max(row["regret"] for row in own)
         lines.append(f"| {rule} | " + " | ".join(f"{m:.2f}" for m in means) + f" | {worst:.2f} |")
-    tied = [row for row in rows if row["rule"] == "tied"]
-    missed = max(tied, key=lambda row: row["rate"])
-    share = float(np.mean([row["share"] for row in tied]))
     flatters = [row for row in rows if row["rule"] == "flatters"]
-    above = max(row["true"] - row["told"] for row in flatters)
+    below = min(row["told"] - row["true"] for row in flatters)
+    known = ("Where n is known", "Where n is not known")
     return "\n".join(
         [
             "## Which checkpoint to keep",
@@ -166,13 +168,23 @@ def section(rows: Rows) -> str:
             "",
             *lines,
             "",
-            "The truly best evaluation is missing among those that can't be told from the best one "
-            f"in {100 * missed['rate']:.1f} % ({100 * missed['low']:.1f} to "
-            f"{100 * missed['high']:.1f}) of the curves of the worst of {len(tied)} cells; they "
-            f"are {100 * share:.0f} % of a run's evaluations in the mean. By how much the best "
-            "single value flatters is told as a bound; in the mean of a cell the truth is above it "
-            f"by {100 * above:.2f} pp at most.",
+            *[f"{_missed(rows, rule, words)}" for rule, words in zip(_TIED, known, strict=True)],
+            "",
+            "By how much the best single value flatters is told as a bound: in the mean of each "
+            f"cell the truth is {100 * below:.2f} pp below it or more.",
         ]
+    )
+
+
+def _missed(rows: Rows, rule: str, words: str) -> str:
+    tied = [row for row in rows if row["rule"] == rule]
+    worst = max(tied, key=lambda row: row["rate"])
+    share = float(np.mean([row["share"] for row in tied]))
+    return (
+        f"- {words}, the truly best evaluation is missing among those that can't be told from the "
+        f"best one in {100 * worst['rate']:.1f} % ({100 * worst['low']:.1f} to "
+        f"{100 * worst['high']:.1f}) of the curves of the worst of {len(tied)} cells; they are "
+        f"{100 * share:.0f} % of a run's evaluations in the mean."
     )
 
 
