@@ -143,10 +143,33 @@ def test_the_band_holds_what_a_still_network_does(simulation):
                 drawn = rng.binomial(num_val, accuracy, 60) / num_val
                 panel = panels_of(run_of(series("val_accuracy", drawn), num_val=num_val))[0]
                 assert panel.band is not None
+                assert panel.band.height > 50
                 in_band = pl.col("value").is_between("low", "high")
                 joined = panel.validation.join(panel.band, on="x")
                 inside.append(joined.select(in_band.mean()).item())
     assert 0.95 <= np.mean(inside) <= 0.99
+
+
+def test_the_band_begins_where_most_is_learnt_and_needs_a_trend():
+    values = [0.1, 0.3, 0.6, 0.8, 0.85, *(0.9 + 0.001 * np.sin(np.arange(60)))]
+    (panel,) = panels_of(run_of(series("val_accuracy", values), num_val=1000))
+    assert panel.band is not None
+    assert 3 <= panel.band["x"][0] <= 8
+    (short,) = panels_of(run_of(series("val_accuracy", values[:12]), num_val=1000))
+    assert short.band is None
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"),
+    [
+        ("--num-val 589, which would fit", "<code>--num-val 589</code>, which would fit."),
+        ("evaluate more often", "evaluate more often."),
+        ("a()\nb()", "<pre><code>a()\nb()</code></pre>"),
+    ],
+)
+def test_what_is_typed_looks_like_it(how, shown):
+    page = render_log(answer_of(whole(9), unchecked=(Unchecked("a", "b", "c", how),)))
+    assert f"To settle it: c: {shown}" in re.sub(r"\n(?=<pre>|<code>|[a-z]+ )", "", page)
 
 
 def test_no_share_leaves_0_to_100():

@@ -8,11 +8,11 @@ import polars as pl
 from scipy.signal import savgol_filter
 
 from analysis.answer.answer import RunAnswer, Series
-from analysis.stats.windows import MIN_WINDOW
 
 VALIDATION, TRAINING = "validation", "training"
 _TREND_SHARE = 5  # the window of the band's trend is so small a part of a curve
-_FEWEST_BAND = 10  # evaluations that a trend needs
+_FEWEST_BAND = 20  # evaluations that a trend needs
+_TO_LEARN = 0.2  # of the way from the first evaluation to the second half, where the band begins
 _CLOSER = 4.0  # a closer look is at least so many times finer than the whole curve
 _FEWEST_CLOSER = 8  # evaluations in a closer look
 _Z = 1.96
@@ -138,14 +138,18 @@ def _band(line: pl.DataFrame, num_val: int) -> pl.DataFrame | None:
     """Where a network that stands still would stay in 95 of 100 evaluations, around its trend.
 
     sqrt(p (1 - p) / n) is the most that n examples make; the same examples in every evaluation
-    make less. None for a curve that is too short for a trend.
+    make less. The band begins where most is learnt: a trend can't follow a steep beginning. None
+    for a curve that is too short for a trend.
     """
     told = line.drop_nulls()
-    width = max(MIN_WINDOW + 2, told.height // _TREND_SHARE) | 1
-    if told.height < max(_FEWEST_BAND, width):
+    num = told.height
+    if num < _FEWEST_BAND:
         return None
-    smooth = np.asarray(savgol_filter(told["value"].to_numpy(), width, 2))
-    trend = np.clip(smooth, 0, 100)
+    values = told["value"].to_numpy()
+    trend = np.clip(np.asarray(savgol_filter(values, num // _TREND_SHARE | 1, 2)), 0, 100)
     half = _Z * np.sqrt(trend * (100 - trend) / num_val)
-    low, high = np.clip(trend - half, 0, 100), np.clip(trend + half, 0, 100)
-    return pl.DataFrame({"x": told["x"], "low": low, "high": high})
+    end = np.median(values[num // 2 :])
+    is_learnt = np.abs(trend - end) <= np.maximum(half, _TO_LEARN * abs(values[0] - end))
+    first = int(np.argmax(is_learnt))
+    band = {"low": np.clip(trend - half, 0, 100), "high": np.clip(trend + half, 0, 100)}
+    return pl.DataFrame({"x": told["x"], **band})[first:]
