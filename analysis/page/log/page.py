@@ -92,7 +92,7 @@ def _figure(panel: Panel, size: Size, limits: Limits | None = None) -> _Figure:
     series, training, best = panel.series, panel.training, panel.best
     said = "lowest" if series.lower_is_better else "highest"
     unit = ", %" if series.is_share else ""
-    since = "" if panel.start is None else f", from {panel.clock} {panel.start:g} on"
+    since = "" if panel.start is None else f", from {panel.clock} {_place(panel.start)} on"
     return _Figure(
         title=capitalized(series.words) + unit + since,
         svg=picture(panel, size, limits),
@@ -100,8 +100,13 @@ def _figure(panel: Panel, size: Size, limits: Limits | None = None) -> _Figure:
         band=f"noise of {panel.num_val:,} examples alone, at most"
         if panel.band is not None
         else None,
-        best=best and f"{said}: {_shown(series, series.best)}, {panel.clock} {best[0]:g}",
+        best=best and f"{said}: {_shown(series, series.best)}, {panel.clock} {_place(best[0])}",
     )
+
+
+def _place(at: float) -> str:
+    """An epoch or a step as a person reads it: `12`, `29,500`, `0.25`."""
+    return f"{at:,.0f}" if at == round(at) else f"{at:.6g}"
 
 
 def _shown(series: Series, place: int | None) -> str:
@@ -135,7 +140,7 @@ def _values(runs: Sequence[RunAnswer]) -> list[dict[str, Any]]:
             {
                 "run": run,
                 "names": [name for name, _ in columns],
-                "rows": [(f"{at:g}", cells) for at, cells in zip(every, rows, strict=True)],
+                "rows": [(_place(at), cells) for at, cells in zip(every, rows, strict=True)],
             }
         )
     return tables
