@@ -48,6 +48,12 @@ class Series:
     values: tuple[float, ...]
     best: int | None = None
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the metric never changes."""
+        told = [value for value in self.values if math.isfinite(value)]
+        return len(told) > 2 and len(set(told)) == 1
+
     def said(self, value: float, *, digits: int | None = None) -> str:
         """Write a value as a person reads it: `61.5 %`, `4.211`."""
         if not math.isfinite(value):

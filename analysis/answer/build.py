@@ -51,7 +51,8 @@ def _of_run(facts: Facts) -> RunAnswer:
     main, others = courses[0], [one for one in courses[1:] if one is not None]
     so, unknown = findings(facts, main)
     loss = facts.of(LOSS)
-    labels = {name: facts.row.get(name) for name in ("status", "noise", "overfit")}
+    labels = {name: facts.row.get(name) for name in ("noise", "overfit")}
+    labels = {"status": facts.status} | labels
     return RunAnswer(
         name=facts.name,
         settings=facts.settings,
@@ -77,6 +78,9 @@ def _lines(facts: Facts, others: list[Course]) -> list[str]:
         if one.series.role == LOSS and facts.main.role == "val_accuracy":
             continue  # the first sentence tells it
         series = one.series
+        if series.is_constant:
+            said.append(f"{capitalized(series.words)} is {series.said(one.best)} throughout.")
+            continue
         way = "lowest" if series.lower_is_better else "highest"
         at = facts.place(one.best_at)
         worse = ""
@@ -101,15 +105,17 @@ def _of_several(runs: list[RunAnswer]) -> tuple[str, ...]:
     first = f"Of {plural(len(runs), 'run')}: {'; '.join(parts)}." if parts else ""
     clean = [run.name for run in runs if not run.findings]
     if not parts:
-        first = f"In none of {plural(len(runs), 'run')} a harm is shown."
+        first = f"No harm is shown in any of {plural(len(runs), 'run')}."
     if parts and clean:
         first = f"{first[:-1]}; nothing of that in {len(clean)}."
-    unknown = [run for run in runs if Finding.OVERFITTING in run.open]
-    second = (
-        f"Overfitting can't be told in {len(unknown)} of them."
-        if unknown
-        else f"The worst is {runs[0].name}: {runs[0].headline[0]}"
-    )
+    unknown = sum(Finding.OVERFITTING in run.open for run in runs)
+    if unknown:
+        many = "any" if unknown == len(runs) else unknown
+        second = f"Overfitting can't be told in {many} of them."
+    elif parts:
+        second = f"The worst is {runs[0].name}: {runs[0].headline[0]}"
+    else:
+        second = "Each of them holds what it learnt."
     return first, second
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from analysis.answer.answer import Series
 from analysis.answer.checkpoints import FEWEST, Kept, kept
 from analysis.curves import Floats
+from analysis.labels import Status
 from analysis.sources.logs.reading import VALUES, Log
 
 ACCURACY, SCORE, LOSS = "val_accuracy", "val_score", "val_loss"
@@ -24,6 +25,8 @@ _METRICS = {
     "train_loss": ("train_loss_running", "training loss, while training", False, True),
     "lr": ("learning_rate", "learning rate", False, True),
 }
+_FEWEST = 3  # evaluations from which it can be told that nothing was learnt
+_LEARNT = 0.95  # of the training loss that it began with
 TRAINING = ("train_accuracy", "train_accuracy_running", "train_loss", "train_loss_running")
 
 
@@ -119,10 +122,21 @@ class Facts:
         )
 
     @property
-    def is_constant(self) -> bool:
-        """Whether the metric that counts never changes."""
-        told = [value for value in self.main.values if math.isfinite(value)]
-        return len(told) > 2 and len(set(told)) == 1
+    def status(self) -> str | None:
+        """The verdict's status, unless the log tells that something was learnt."""
+        status = self.row.get("status")
+        if status != Status.AT_CHANCE or self.row.get("learnt_nothing"):
+            return status
+        top = [one for one in self.series if "top-" in one.words]
+        many = any(value < 1 for one in top for value in one.values)  # classes, more than 5
+        return Status.OK if many or len(self.main.at) < _FEWEST or self.training_falls else status
+
+    @property
+    def training_falls(self) -> bool:
+        """Whether the training loss has clearly fallen."""
+        losses = [one for one in self.series if one.role in ("train_loss", "train_loss_running")]
+        told = [value for one in losses[:1] for value in one.values if math.isfinite(value)]
+        return len(told) > 1 and told[-1] < _LEARNT * told[0]
 
     def level(self, index: int) -> float:
         """The level of the metric that counts at an evaluation, without its noise."""
@@ -243,6 +257,9 @@ def _series(
 def _as_written(word: str) -> str:
     """`mAP`, `F1`, `WER`: a score's word as people write it."""
     odd = {"map": "mAP", "miou": "mIoU", "iou": "IoU", "dice": "Dice", "r2": "R²"}
+    if word.startswith("map") and word != "mape":
+        return f"mAP{word[3:]}"
+    odd |= {"top5": "top-5 accuracy", "top3": "top-3 accuracy"}
     return odd.get(word, word.upper() if len(word) <= 4 else word)
 
 

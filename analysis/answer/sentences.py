@@ -18,8 +18,8 @@ _MOVES = (Noise.OPTIMIZER, Noise.BOTH, Noise.SOME_OPTIMIZER)
 
 def findings(facts: Facts, main: Course | None) -> tuple[set[Finding], set[Finding]]:
     """Tell what is so, and what could not be judged."""
-    status, overfit, noise = (facts.row.get(name) for name in ("status", "overfit", "noise"))
-    if facts.is_constant:
+    status, overfit, noise = facts.status, facts.row.get("overfit"), facts.row.get("noise")
+    if facts.main.is_constant:
         return {Finding.CONSTANT}, set()
     so: set[Finding] = set()
     if status == Status.DIVERGED:
@@ -68,16 +68,16 @@ def loss_rises(facts: Facts) -> bool:
 def headline(facts: Facts, main: Course | None, others: list[Course]) -> tuple[str, ...]:
     """Say in two sentences what the run says."""
     series = facts.main
-    if facts.is_constant:
+    if facts.main.is_constant:
         value = series.said(next(v for v in series.values if math.isfinite(v)))
         return (
             f"{capitalized(series.words)} is {value} in every one of {len(series.values)} "
             "evaluations: the metric is broken, or the validation set has one class.",
             "Nothing can be said of noise or overfitting until that is mended.",
         )
-    if facts.row.get("status") == Status.DIVERGED:
+    if facts.status == Status.DIVERGED:
         return _diverged(facts)
-    if facts.row.get("status") == Status.FAILED:
+    if facts.status == Status.FAILED:
         return ("No run finished, so nothing can be said of it.",)
     if main is None:
         return (
@@ -107,7 +107,7 @@ def _diverged(facts: Facts) -> tuple[str, ...]:
 
 def _of_accuracy(facts: Facts, main: Course, loss: Course | None) -> str:
     """What became of the accuracy, and of the loss where it says something else."""
-    overfit, status = facts.row.get("overfit"), facts.row.get("status")
+    overfit, status = facts.row.get("overfit"), facts.status
     best, end, drop = facts.place(main.best_at), main.end, facts.number("drop")
     series = main.series
     lost = f"ends at {series.said(end)}, {pp(drop or 0, 1)} pp below its level near {best}"
@@ -140,7 +140,7 @@ def _of_accuracy(facts: Facts, main: Course, loss: Course | None) -> str:
         return (
             f"It is still learning: {course}; as many epochs again promise up to {pp(gain, 1)} pp."
         )
-    return f"{_not_worse(facts)}: {course}."
+    return f"{_not_worse(facts, main)}: {course}."
 
 
 def least_lost(facts: Facts) -> float:
@@ -159,9 +159,10 @@ def _climbs(facts: Facts, main: Course) -> str:
     return f"validation accuracy {verb} from {start} ({first}) to {end} ({last})"
 
 
-def _not_worse(facts: Facts) -> str:
+def _not_worse(facts: Facts, main: Course) -> str:
     """What is known of a fall that was not found."""
     overfit, high = facts.row.get("overfit"), _most_lost(facts)
+    high = main.worse_high if high is None else high
     if overfit in (Overfit.NO, Overfit.NO_ACCURACY):
         return f"It does not overfit (it lost at most {pp(high or 0, 1)} pp)"
     if overfit == Overfit.LITTLE:

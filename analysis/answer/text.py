@@ -91,7 +91,9 @@ def _table(runs: "Sequence[RunAnswer]") -> list[str]:
     for run in runs[:_MOST_LINES]:
         main = run.series[0]
         known = [value for value in main.values if math.isfinite(value)]
-        said = ", ".join(run.findings) or "nothing to complain of"
+        said = ", ".join(run.findings) or (
+            "overfitting can't be told" if "overfitting" in run.open else "no harm found"
+        )
         last = main.said(known[-1]) if known else "nan"
         lines.append(f"{run.name[:width]:{width}}  {spark(main.values, 20)}  {last:>8}  {said}")
     if len(runs) > _MOST_LINES:

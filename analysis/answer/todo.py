@@ -30,7 +30,7 @@ def to_do(
     if Finding.COMES_APART in found:
         return (Todo("Lower the learning rate or clip gradients: training comes apart."),)
     some = [*_harm(facts, main, others, found), *_noise(facts), *_more(facts, main, found)]
-    if not some and facts.row.get("status") == Status.OK and _all_judged(facts):
+    if not some and facts.status == Status.OK and _all_judged(facts):
         some = [Todo("Nothing: neither noise nor overfitting stands in the way.")]
     return tuple(some[:MOST])
 

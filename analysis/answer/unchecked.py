@@ -13,7 +13,7 @@ _SETTLED = (Noise.NONE, Noise.NO_JITTER, Noise.SMALL, Noise.OPTIMIZER, Noise.VAL
 
 def unchecked_of(facts: Facts, main: Course | None) -> tuple[Unchecked, ...]:
     """List it, what decides most first."""
-    if facts.row.get("status") in (Status.DIVERGED, Status.FAILED) or facts.is_constant:
+    if facts.status in (Status.DIVERGED, Status.FAILED) or facts.main.is_constant:
         return ()
     if main is None or (main.p is None and facts.number("hf_sd") is None):
         return (

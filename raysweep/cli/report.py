@@ -82,7 +82,7 @@ def report(
     from raysweep.store.files import Store
 
     load_analysis()
-    from analysis import analyze, read_curves, write_report
+    from analysis import analyze, read_curves
     from analysis.sources.frames import is_log
 
     unwanted = _findings(fail_on)
@@ -121,6 +121,8 @@ def report(
     else:
         say(f"{answer}\n")
     if output is not None or not as_json:
+        from analysis import write_report  # draws, which an answer alone need not wait for
+
         one_store = len(parts) == 1 and not logs
         place = parts[0].report if one_store else Path("report.html")
         written = write_report(found, output or place)

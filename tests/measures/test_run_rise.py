@@ -68,7 +68,9 @@ def test_several_seeds_are_judged_by_their_mean_curve():
     alone = pl.concat(measure_run_rise(group) for group in _groups(raw))
     (row,) = run_rise_of_means(raw, trials).to_dicts()
     assert row["config_id"] == "one"
-    assert (alone["run_loss_rise_p"].to_numpy() > 0.05).mean() >= 0.5  # one seed's noise hides most of them
+    assert (
+        alone["run_loss_rise_p"].to_numpy() > 0.05
+    ).mean() >= 0.5  # one seed's noise hides most of them
     assert row["run_loss_rise_p"] <= 0.05
     assert row["run_loss_rise_low"] <= 0.05 <= row["run_loss_rise_high"]
 
