@@ -207,15 +207,19 @@ def test_a_closer_look_is_taken_where_the_beginning_hides_the_end():
 
 
 def test_runs_that_are_alike_share_their_scales_and_others_do_not():
-    def panel(values):
-        return panels_of(run_of(series("val_loss", values)))[0]
-
-    ones, others = panel(np.linspace(1, 3, 10)), panel(np.linspace(2, 4, 20))
-    limits = shared([ones, others])
-    assert limits is not None
-    assert limits.x == (1, 20)
-    assert limits.y[0] < 1 < 4 < limits.y[1]
-    assert shared([ones, panel(np.linspace(1, 400, 10))]) is None
+    few, more = series("val_loss", np.linspace(1, 3, 10)), series("val_loss", np.linspace(2, 4, 20))
+    loud = series("val_loss", np.linspace(1, 400, 10))
+    alike = [run_of(few, name="a"), run_of(more, name="b")]
+    first, second = shared([panels_of(run)[0] for run in alike])
+    assert first == second
+    assert first.x == (1, 20)
+    assert first.y[0] < 1 < 4 < first.y[1]
+    assert "scales differ" not in render_log(answer_of(*alike))
+    unlike = [run_of(few, name="a"), run_of(loud, name="b")]
+    first, second = shared([panels_of(run)[0] for run in unlike])
+    assert first.x == second.x
+    assert first.y[1] < 10 < second.y[1]
+    assert "the pictures' scales differ" in html.unescape(render_log(answer_of(*unlike)))
 
 
 @pytest.mark.parametrize("length", [1, 700, 5000])

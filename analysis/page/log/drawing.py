@@ -159,16 +159,21 @@ def limits_of(panel: Panel) -> Limits:
     return Limits((float(x.min()), float(x.max())), (low, high))
 
 
-def shared(panels: Sequence[Panel]) -> Limits | None:
-    """Find limits that all panels can share; None where some curve would be a flat line in them."""
+def shared(panels: Sequence[Panel]) -> list[Limits]:
+    """Give panels the same scales, but where a curve would be flat or short in them.
+
+    Returns: the limits of each panel.
+    """
     every = [limits_of(panel) for panel in panels]
-    x, y = (
-        (min(pair[0] for pair in pairs), max(pair[1] for pair in pairs))
-        for pairs in ([one.x for one in every], [one.y for one in every])
-    )
-    lengths = [one.y[1] - one.y[0] for one in every if one.x[0] < one.x[1]]
-    is_flat = min(lengths, default=0.0) * _FLATTEST < y[1] - y[0]
-    return None if is_flat else Limits(x, y)
+    x, y = (_united([one.x for one in every]), _united([one.y for one in every]))
+    return [Limits(x or one.x, y or one.y) for one in every]
+
+
+def _united(ranges: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """One range for all; None where one of them is a small part of it. One point has no length."""
+    low, high = min(one[0] for one in ranges), max(one[1] for one in ranges)
+    lengths = [one[1] - one[0] for one in ranges if one[0] < one[1]]
+    return (low, high) if min(lengths, default=0.0) * _FLATTEST >= high - low else None
 
 
 def _slim(svg: str) -> str:

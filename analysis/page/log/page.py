@@ -44,7 +44,7 @@ def render_log(answer: Answer) -> str:
 
     Args: answer: of a log; of more runs than MOST_RUNS, the first ones have pictures.
     """
-    runs = _drawn(answer.runs[:MOST_RUNS])
+    runs, are_same = _drawn(answer.runs[:MOST_RUNS])
     package = files("analysis.page.log")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -55,6 +55,7 @@ def render_log(answer: Answer) -> str:
         answer=answer,
         subtitle=_subtitle(answer),
         runs=runs,
+        scales="" if are_same else "the pictures' scales differ",
         layout="several" if len(runs) > _MOST_BESIDE else "beside",
         values=_values(answer.runs),
         policy=_POLICY,
@@ -70,22 +71,25 @@ def has_log_page(analysis: Analysis) -> bool:
     return is_small or "val_accuracy" not in analysis.log.curves.columns
 
 
-def _drawn(runs: Sequence[RunAnswer]) -> list[_DrawnRun]:
+def _drawn(runs: Sequence[RunAnswer]) -> tuple[list[_DrawnRun], bool]:
+    """The runs with their pictures, and whether all pictures of a metric have the same scales."""
     size = _ONE if len(runs) == 1 else _SEVERAL
     panels = [panels_of(run) for run in runs]
     by_role: dict[str, list[Panel]] = {}
     for panel in (panel for of_run in panels for panel in of_run):
         by_role.setdefault(panel.series.role, []).append(panel)
     limits = {role: shared(some) for role, some in by_role.items()}
+    are_same = all(len(set(some)) == 1 for some in limits.values())
+    left = {role: iter(some) for role, some in limits.items()}
     drawn = []
     for run, of_run in zip(runs, panels, strict=True):
-        figures = [_figure(panel, size, limits[panel.series.role]) for panel in of_run]
+        figures = [_figure(panel, size, next(left[panel.series.role])) for panel in of_run]
         is_small = len(runs) > _MOST_WITH_ALL
         nearer = [] if is_small else [one for panel in of_run if (one := closer(panel))]
         near = [_figure(one, size) for one in nearer]
         num_first = 1 if is_small else len(figures)
         drawn.append(_DrawnRun(run, figures[:num_first], figures[num_first:] + near))
-    return drawn
+    return drawn, are_same
 
 
 def _figure(panel: Panel, size: Size, limits: Limits | None = None) -> _Figure:
