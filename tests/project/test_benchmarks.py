@@ -51,6 +51,10 @@ ALONE = {
             *("| tensors (train_epoch) |", "| DataLoader, workers=0, bare loop |"),
         ],
     ),
+    "peers": (  # without what has to be installed
+        ["--only", "ruler", "raysweep"],
+        ["above its minimum by 10 % |", "| **raysweep: accuracy falls**", "or the loss rises**"],
+    ),
     "gpu": ([], ["| fp32 |", "| bf16 |", "share"]),
     "gpu_steps": ([], ["| plain |"]),
     "analysis_scale": ([], ["analyze, s", "write_report, s", "page, MB", "| 100 trials x 20"]),
