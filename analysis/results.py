@@ -374,6 +374,7 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
         pl.col("final_loss", "train_drop", "running_drop", "train_loss_regained").mean(),
+        pl.col("rate_growth").max(),
         pl.when(pl.col("guessing_at").null_count() == 0).then(pl.col("guessing_at").mean()),
     )
     ends: dict[str, Floats] = {}

@@ -4,25 +4,25 @@ from collections.abc import Collection
 
 KERAS, LIGHTNING, TRANSFORMERS, LOOP = "Keras", "Lightning", "Hugging Face", "a loop"
 
-# Each is the body of a callback; docs/your-logs.md has them whole, and the tests run them.
-_BITS = {
+# As docs/your-logs.md has them, whose snippets the tests run.
+BITS = {
     KERAS: """\
 class Bits(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         right = self.model.predict(x_val, verbose=0).argmax(axis=1) == y_val
-        log_epoch("bits.jsonl", epoch + 1, right, logs["val_loss"])""",
+        log_epoch("bits.jsonl", epoch + 1, right, val_loss=logs["val_loss"])""",
     LIGHTNING: """\
-def on_validation_epoch_end(self):  # in your module; validation_step adds to self.right
-    loss = float(self.trainer.callback_metrics["val_loss"])
-    log_epoch("bits.jsonl", self.current_epoch + 1, self.right, loss)""",
+    def on_validation_epoch_end(self, trainer, module):
+        if not trainer.sanity_checking:
+            log_epoch("bits.jsonl", trainer.current_epoch + 1, module.right)""",
     TRANSFORMERS: """\
-def compute_metrics(predicted):  # of the Trainer
+def compute_metrics(predicted):
     right = predicted.predictions.argmax(axis=-1) == predicted.label_ids
-    log_epoch("bits.jsonl", trainer.state.epoch, right)
+    log_epoch("bits.jsonl", round(trainer.state.epoch), right)
     return {"accuracy": right.mean()}""",
     LOOP: """\
-right = model(x_val).argmax(dim=1) == y_val  # in the same order every time
-log_epoch("bits.jsonl", epoch + 1, right.tolist(), val_loss)""",
+    row = {"trial_id": "mine", "epoch": epoch, "val_accuracy": sum(bits) / len(bits)}
+    row |= {"val_correct_bits": bits, **metrics}  # val_loss; train_loss in eval mode""",
 }
 
 
@@ -38,5 +38,7 @@ def tool_of(names: Collection[str]) -> str:
 
 
 def bits_for(tool: str) -> str:
-    """The lines for a tool; `log_epoch` is in docs/your-logs.md."""
-    return f'{_BITS[tool]}\n# log_epoch: docs/your-logs.md, "Log what decides most"'
+    """Write the lines for a tool; `log_epoch` is in docs/your-logs.md."""
+    lines = "\n".join(line.removeprefix("    ") for line in BITS[tool].splitlines())
+    shown = lines if BITS[tool].startswith("    ") else BITS[tool]
+    return f"{shown}\n# log_epoch: docs/your-logs.md, 'Log what decides most'"

@@ -17,6 +17,7 @@ import numpy as np
 from analysis.calibration.error_page import FIGURE, figure, page, summary
 from analysis.calibration.error_rates import PARTS as _CELLS
 from analysis.calibration.false_claims import false_claims
+from analysis.calibration.rises import measure_rises
 from analysis.calibration.simulate import ar1
 from analysis.curves import Floats
 from analysis.measures.cutoffs import Cutoffs, of_json
@@ -30,7 +31,7 @@ LENGTHS = (11, 13, 15, 17, 20, 23, 24, 30, 31, 32, 40, 60, 90, 120, 200)
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.75, 0.85, 0.9)
 MIXED = tuple((rho, white) for rho in (0.8, 0.9) for white in (0.2, 0.4, 0.6, 0.8))
 P = np.array([0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001])
-PARTS = _CELLS | {"false_claims": false_claims}
+PARTS = _CELLS | {"false_claims": false_claims, "rises": measure_rises}
 PACKAGE = Path(__file__).parents[1]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from analysis.calibration.rises import section as of_rises
 from analysis.measures.cutoffs import shipped
 
 Rows = list[dict[str, Any]]
@@ -51,6 +52,7 @@ def page(rows: dict[str, Rows], command: str = "python -m analysis.calibration")
         "`noise: validation set` or `both` with the set's part at the margin, 0.4 pp, n = 1,000.",
         _grid(rows["validation_part"], "epochs", "memory", "memory of an example"),
         *_false(rows["false_claims"]),
+        of_rises(rows["rises"]),
         *_confusion(rows["confusion"]),
         *_power(rows["power"]),
     ]

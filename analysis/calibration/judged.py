@@ -15,7 +15,9 @@ from analysis.stats.likely_falls import likely_falls, likely_falls_of_seeds
 from analysis.stats.trend import usable_segments
 from analysis.verdicts.rules import verdict
 
-_OF_TRAINING = ("train_drop", "running_drop", "train_loss_regained", "guessing_at")
+_OF_TRAINING = (
+    *("train_drop", "running_drop", "train_loss_regained", "guessing_at", "rate_growth"),
+)
 
 
 def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
@@ -29,17 +31,21 @@ def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
     if num_seeds == 1:
         found = measure_jitter(parts).drop("trial_id")
         found = found.hstack(measure_harm(curves).drop("trial_id"))
-        mean = curves.val_accuracy
+        mean = curves
     else:
         pooled = pool_jitter(parts.with_columns(config), "config_id")
         found = measure_jitter(pooled).drop("config_id")
         ends = np.full((num, num_seeds), curves.num_epochs)
         found = found.hstack(fall_of_seeds(curves, ends, shipped())[0].drop("config_id"))
-        mean = curves.val_accuracy.reshape(num, num_seeds, -1).mean(axis=1)
+        shape = (num, num_seeds, -1)
+        mean = Curves.of_accuracy(
+            curves.val_accuracy.reshape(shape).mean(axis=1),
+            val_loss=curves.val_loss.reshape(shape).mean(axis=1),
+            lr=curves.lr[::num_seeds],
+        )
     unknown = np.full(len(curves.trial_ids), np.nan)
     training = measure_overfitting(curves, unknown)
-    for runs in (measure_within_run(curves), measure_run_rise(curves)):
-        training = training.hstack(runs.drop("trial_id"))
+    training = training.hstack(measure_within_run(curves).drop("trial_id"))
     of_training = (
         training.with_columns(config)
         .group_by("config_id", maintain_order=True)
@@ -47,9 +53,8 @@ def measured(curves: Curves, num_seeds: int) -> pl.DataFrame:
     )
     found = found.hstack(of_training.drop("config_id"))
     found = found.hstack(_likely(curves, num_seeds))
-    found = found.hstack(
-        late_trend(Curves.of_accuracy(mean, lr=curves.lr[::num_seeds])).drop("trial_id")
-    )
+    for of_mean in (late_trend(mean), measure_run_rise(mean)):
+        found = found.hstack(of_mean.drop("trial_id"))
     return found.with_columns(pl.lit(num_seeds).alias("num_seeds"))
 
 

@@ -118,7 +118,7 @@ def section(rows: Rows) -> str:
         [
             "## The rise of a loss",
             "",
-            "Made by `python -m analysis.calibration.rises`. From the loss alone, one run: "
+            "From the loss alone, one run: "
             f"{', '.join(map(str, LENGTHS))} evaluations, noise of "
             f"{', '.join(f'{100 * noise:g}' for noise in NOISE)} % of the loss with AR "
             f"{', '.join(f'{r:g}' for r in CORRELATIONS)}, rises of "
@@ -139,7 +139,6 @@ def section(rows: Rows) -> str:
             "| true rise | rises | does not rise | rises, 5 % noise | does not rise, 5 % noise |",
             "|---|---|---|---|---|",
             *["| " + " | ".join(line) + " |" for line in words],
-            "",
         ]
     )
 
@@ -189,7 +188,7 @@ def main() -> None:
     """See the head of this file."""
     parser = argparse.ArgumentParser(prog="python -m analysis.calibration.rises")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the histories a cell")
-    sys.stdout.write(section(list(measure_rises(parser.parse_args().scale))))
+    sys.stdout.write(section(list(measure_rises(parser.parse_args().scale))) + "\n")
 
 
 if __name__ == "__main__":

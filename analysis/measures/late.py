@@ -15,7 +15,8 @@ from analysis.stats.windows import MIN_SLOPE, theil_sen, window_length
 
 # Set below 5 %, as the memory that widens the error is read from few epochs, too short.
 LEVEL = 0.03
-_SLOWER = 1.28  # standard errors by which the rise before is taken to be smaller than it seems
+_LONGER = 0.7  # of the settled epochs of a segment: a rise over them shows in more noise
+_SLOWER = 1.6  # standard errors by which the rise before is taken to be smaller than it seems
 
 
 def late_trend(trials: Curves) -> pl.DataFrame:
@@ -24,19 +25,22 @@ def late_trend(trials: Curves) -> pl.DataFrame:
     late_slope: Theil-Sen slope over the last half of the last segment's settled epochs, a fraction
         per epoch
     late_slope_low: its one-sided limit of 1 - LEVEL
+    late_rise_low: the same limit of the slope over the last 70 % of these epochs, which more noise
+        leaves above 0; where the rise slows down, that slope is larger than the one at the end
     projected_gain: what as many epochs again as the last segment has would add under its learning
         rate, if the rise slowed down as it did; never beyond all examples. Null where the rate is
         not known or falls by more than a quarter in the last third of training: what rises then
         may be the schedule's.
     Null with fewer than MIN_SLOPE such epochs, or where one of them is missing.
     """
-    slope, low, gain = late_slopes(trials.val_accuracy, usable_segments(trials))
+    slope, low, gain, rise_low = late_slopes(trials.val_accuracy, usable_segments(trials))
     room = 1 - trials.val_accuracy[:, -window_length(trials.num_epochs) :].mean(axis=1)
     frame = pl.DataFrame(
         {
             "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "late_slope": slope,
             "late_slope_low": low,
+            "late_rise_low": rise_low,
             "projected_gain": np.where(rate_is_steady(trials.lr), np.minimum(gain, room), np.nan),
         }
     )
@@ -54,12 +58,12 @@ def rate_is_steady(rates: Floats) -> NDArray[np.bool_]:
 
 
 def late_slopes(values: Floats, labels: NDArray[np.int64]) -> Floats:
-    """Slope at the end, its lower limit of 1 - LEVEL, and what the last segment's length promises.
+    """Slope at the end, its lower limit, what it promises, and the limit of a longer slope.
 
-    Args: values, labels: (N, T), of any metric and its settled segments. Returns: (3, N); NaN where
-        nothing can be told.
+    Args: values, labels: (N, T), of any metric and its settled segments. Returns: (4, N), in the
+        order and with the meaning of late_trend(); NaN where nothing can be told.
     """
-    found = np.full((3, len(values)), np.nan)
+    found = np.full((4, len(values)), np.nan)
     distinct, which = distinct_rows(labels)
     for place, row in enumerate(distinct):
         rows = np.flatnonzero(which == place)
@@ -68,11 +72,11 @@ def late_slopes(values: Floats, labels: NDArray[np.int64]) -> Floats:
 
 
 def _late(values: Floats, labels: NDArray[np.int64]) -> Floats:
-    """Slope, its lower limit and the gain, of curves with the same segments.
+    """late_slopes() of curves with the same segments.
 
-    Args: values: (N, T); labels: (T,). Returns: (3, N); NaN where nothing can be told.
+    Args: values: (N, T); labels: (T,). Returns: (4, N); NaN where nothing can be told.
     """
-    nothing = np.full((3, len(values)), np.nan)
+    nothing = np.full((4, len(values)), np.nan)
     num_epochs = len(labels)
     at = np.flatnonzero((labels == labels.max(initial=-1)) & (labels >= 0))
     num = max(len(at) // 2, MIN_SLOPE)
@@ -82,8 +86,13 @@ def _late(values: Floats, labels: NDArray[np.int64]) -> Floats:
     weight = shares(noise.log_likelihood)
     slope = theil_sen(values[:, -num:])
     half = critical(_slope_tails(num, noise.df), noise.scale, weight, LEVEL)
+    long = max(int(_LONGER * len(at)), num)
+    rise_low = slope - half
+    if long > num and at[-long] == num_epochs - long:
+        of_long = critical(_slope_tails(long, noise.df), noise.scale, weight, LEVEL)
+        rise_low = values[:, -long:] @ _slope_row(long) - of_long
     if len(at) < 2 * num or at[-2 * num] != num_epochs - 2 * num:
-        return np.stack([slope, slope - half, nothing[0]])
+        return np.stack([slope, slope - half, nothing[0], rise_low])
     # How much of the slope was kept since the epochs before, where it was at least so large.
     before = theil_sen(values[:, -2 * num : -num])
     least = before - _SLOWER * half / stats.t.isf(LEVEL, noise.df)
@@ -94,15 +103,20 @@ def _late(values: Floats, labels: NDArray[np.int64]) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         decaying = kept * (1 - kept**spans) / (1 - kept)
     gain = num * slope * np.where(kept < 1, decaying, spans)
-    return np.stack([slope, slope - half, gain])
+    return np.stack([slope, slope - half, gain, rise_low])
+
+
+def _slope_row(num: int) -> Floats:
+    """The weights of a least-squares slope over so many epochs. Returns: (num,)."""
+    time = np.arange(num) - (num - 1) / 2
+    return time / (time @ time)
 
 
 @lru_cache(maxsize=256)
 def _slope_tails(num: int, df: int) -> Floats:
     """Tails of a least-squares slope over so many epochs, under each kind of noise, in units of the
     noise of an epoch as it is estimated. Returns: (K, nodes)."""
-    time = np.arange(num) - (num - 1) / 2
-    row = time / (time @ time)
+    row = _slope_row(num)
     sds = [np.sqrt(row @ correlation(num, *kind) @ row) for kind in KINDS]
     return np.array([stats.t.sf(NODES / sd, df) for sd in sds])
 

@@ -22,7 +22,8 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
     came apart. `running_drop`: the same of the one that is accumulated in train mode.
     `train_loss_regained`: how much of its fall the training loss gives back, as a share.
     `guessing_at`: 1/k where the accuracy never leaves that of guessing among k classes, or falls
-    back to it, k being a plausible number of them. `gap_set_var` (with gap_set_df): the part of the
+    back to it, k being a plausible number of them. `rate_growth`: the last learning rate as a
+    multiple of that at half of training. `gap_set_var` (with gap_set_df): the part of the
     gap's variance that trials with the same validation set share.
 
     Args: num_train: (N,) size of the training set that the training subset was drawn from; NaN
@@ -54,10 +55,18 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
             "running_drop": np.where(long, (running - running[:, -1:]).max(axis=1), np.nan),
             "train_loss_regained": np.where(long, _regained(train_loss, length), np.nan),
             "guessing_at": _guessing_at(trials, accuracy),
+            "rate_growth": _rate_growth(trials.lr),
             **_gap(trials, num_train),
         }
     )
     return nan_to_null(frame)
+
+
+def _rate_growth(rates: Floats) -> Floats:
+    """(N, T) -> (N,): NaN where a rate is not known or is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        growth = rates[:, -1] / rates[:, rates.shape[1] // 2]
+    return np.where(np.isfinite(growth), growth, np.nan)
 
 
 def _regained(loss: Floats, length: int) -> Floats:

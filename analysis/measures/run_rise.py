@@ -95,7 +95,7 @@ def _course(
     """
     values = np.where(np.isfinite(worse), worse, np.nan)
     labels = settled(segments(values, rates), rates)
-    slope, low, projected = late_slopes(-values, labels)
+    slope, low, projected, _ = late_slopes(-values, labels)
     jitter = np.sqrt(contrast_variance(np.nan_to_num(values), labels)[0])
     best = _level(values, best_at)
     single = np.where(np.isfinite(values), values, np.inf).min(axis=1, initial=np.inf)

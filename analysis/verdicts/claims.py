@@ -22,10 +22,13 @@ _READ = {
     "training": ("diverged", "learnt_nothing", "final_accuracy", "val_n", "num_seeds"),
     # majority_rate: share of the most frequent class; without it, 1 / num_classes.
     "classes": ("majority_rate", "num_classes"),
-    "measures.late": ("late_slope", "late_slope_low", "projected_gain"),
+    "measures.late": ("late_slope", "late_slope_low", "late_rise_low", "projected_gain"),
     # Falls of the training accuracy from its peak, in eval mode and as it is accumulated; the share
     # of its fall that the training loss gives back; 1/k where the network guesses among k classes.
-    "measures.overfitting": ("train_drop", "running_drop", "train_loss_regained", "guessing_at"),
+    # The last learning rate as a multiple of that at half of training.
+    "measures.overfitting": (
+        *("train_drop", "running_drop", "train_loss_regained", "guessing_at", "rate_growth"),
+    ),
     "measures.harm, accuracy": ("drop", "drop_low", "drop_high", "harm_p"),
     "measures.harm, loss": ("loss_rise", "loss_rise_low", "loss_rise_high", "loss_harm_p"),
     "measures.harm, loss at the fitted temperature": (

@@ -14,6 +14,7 @@ class Margins:
     gain: float = 0.02  # of accuracy, that as many epochs again promise
     collapse: float = 0.05  # of training accuracy: a fall that it shares is no overfitting
     regained: float = 0.1  # of the fall of the training loss: with so much of it, likewise
+    growth: float = 2.0  # of the learning rate, in the second half: a fall may be its own
     level: float = 0.05  # of each test and of each one-sided limit
     spikes: float = 2.25  # so much larger is the jitter's variance with them than without
     # An upper limit that is no larger is worth telling, although the margin is not excluded.

@@ -32,8 +32,7 @@ _STATUS = {
     Status.DIVERGED: "Diverged: a metric is not finite, or the training loss ended above where it "
     "began.",
     Status.STILL_LEARNING: "Still learning: accuracy rises by {late_slope:3} pp an epoch at the "
-    "end (at least {late_slope_low:3}), so as many epochs again promise up to {projected_gain:1} "
-    "pp.",
+    "end, so as many epochs again promise up to {projected_gain:1} pp.",
 }
 _OVERFIT = {
     Overfit.NOTHING_LEARNT: "Neither noise nor overfitting: nothing was learnt.",
@@ -125,6 +124,11 @@ def _harm_rules(m: Margins) -> list[Rule]:
         "whether training accuracy in eval mode falls as well is not known, so this may be "
         "overfitting or training that comes apart"
     )
+    of_rate = (
+        "the learning rate rises until the end, to {rate_growth:unit} times what it was at half of "
+        "training, so this may be the rate's doing"
+    )
+    grew = pl.col("rate_growth") > m.growth
     apart = label == Overfit.COMES_APART
     unlike = "Training comes apart, which is no overfitting: "
     not_told = label == Overfit.UNDETERMINED
@@ -135,6 +139,7 @@ def _harm_rules(m: Margins) -> list[Rule]:
             alone & overfits,
             "Overfits, and the training loss does not come back up: {course_reason:text}.",
         ),
+        (alone & worse & grew, f"Ends worse than it was: {{course_reason:text}}; {of_rate}."),
         (
             alone & worse,
             "Ends worse than it was: {course_reason:text}. Of the training loss nothing is known, "
@@ -152,6 +157,10 @@ def _harm_rules(m: Margins) -> list[Rule]:
         ),
         (overfits & fallen, f"Overfits: {_FELL} (at least {{drop_low}})."),
         (overfits, f"Overfits: {_ROSE} (at least {{refined_loss_rise_low:1}})."),
+        (
+            worse & fallen & grew,
+            f"Ends worse than it was: {_FELL} (at least {{drop_low}}); {of_rate}.",
+        ),
         (worse & fallen, f"Ends worse than it was: {_FELL} (at least {{drop_low}}); {untold}."),
         (
             worse,

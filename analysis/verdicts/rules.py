@@ -101,6 +101,8 @@ def _overfit(m: Margins, used: str) -> pl.Expr:
     alone, course = pl.col("course_alone"), pl.col("course")
     trained = pl.col("train_drop").is_not_null()
     trained |= alone & pl.col("train_loss_regained").is_not_null()
+    # A rate that rises to the end, as in a range test, makes falls that are no overfitting.
+    trained &= ~(pl.col("rate_growth") > m.growth).fill_null(value=False)
     return _first(
         (guesses & (pl.col("drop") > m.collapse), Overfit.COMES_APART),
         (guesses | pl.col("learnt_nothing"), Overfit.NOTHING_LEARNT),
@@ -158,7 +160,7 @@ def _noise(m: Margins, used: str) -> pl.Expr:
 
 def _status(m: Margins) -> pl.Expr:
     learning = (
-        (pl.col("late_slope_low") > 0)
+        (pl.max_horizontal("late_slope_low", "late_rise_low") > 0)
         & (pl.col("projected_gain") > m.gain)
         & ~pl.col("overfit").is_in([Overfit.YES, Overfit.ENDS_WORSE])
         & ~pl.col("collapsed")

@@ -81,5 +81,5 @@ def test_still_learning_is_seldom_false_and_a_rise_of_4_pp_is_told(name, num_epo
         share = told(trend, rates, 0.003, correlation, 300)
         if gain < 0.02:
             assert share <= 0.08, correlation
-        elif not correlation:
+        elif not correlation or "less and less" in name:
             assert share >= 0.8

@@ -4,6 +4,7 @@ OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 python -m analysis.calibration.measured.l
 """
 
 import numpy as np
+import polars as pl
 
 from analysis.calibration.measured.tables import PP, Table, bias, cells, write_all
 from analysis.calibration.simulate import ar1
@@ -53,7 +54,8 @@ def told(trend: Floats, rates: Floats, noise: float, correlation: float, num: in
     rng = np.random.default_rng([SEED, len(trend), int(1000 * correlation)])
     shown = trend + noise * ar1(rng, (num, len(trend)), correlation)
     found = late_trend(Curves.of_accuracy(shown.astype(float), lr=np.tile(rates, (num, 1))))
-    rising = (found["late_slope_low"] > 0) & (found["projected_gain"] > Margins().gain)
+    rises = found.select(pl.max_horizontal("late_slope_low", "late_rise_low") > 0).to_series()
+    rising = rises & (found["projected_gain"] > Margins().gain)
     return float(rising.fill_null(value=False).to_numpy().mean())
 
 

@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
+from analysis.sources.formats import wide
 from analysis.sources.formats.parts import Part, Row, cell
 
 _DECIMAL_COMMA = re.compile(r"^\s*[-+]?\d+,\d+([eE][-+]?\d+)?\s*%?\s*$")
 _RULE = re.compile(r"\s*\|(\s*:?-+:?\s*\|)+\s*")  # under a Markdown table's header
-_PAIR = re.compile(r"[:=]\s*[-\d]|\w\s+[-+]?\d+\.\d+|:$")  # a name and a number, and no name alone
+# A name and a number, and no name alone: a name may hold a number, with words or a bracket behind.
+_PAIR = re.compile(r"[:=]\s*[-\d][^\s,;)\]]*\s*$|\w\s+[-+]?\d+\.\d+\s*$|:$")
 _HAS_LETTER = re.compile(r"[^\W\d_]")
 _MOST_STARTS = 40  # lines above a table
 _TOOLS = {"\t": "a table with tabs", ",": "CSV", ";": "CSV with semicolons"}
 _DOWNLOAD = re.compile(r"(?:run-)?(?P<run>.+?)-tag-(?P<tag>.+)")
-_PANEL = re.compile(r"(?P<run>.+?) - (?P<metric>.+?)(?P<edge>__MIN|__MAX)?$")
 
 
 def parts_of_text(text: str, name: str) -> list[Part]:
@@ -152,7 +153,7 @@ def _distinct(header: list[str]) -> list[str]:
 def _shaped(tool: str, name: str, rows: list[Row]) -> list[Part]:
     """Rows as they are, or as one of the shapes that tools download."""
     names = list(rows[0]) if rows else []
-    for shape in (_download, _panel):
+    for shape in (_download, wide.runs_of):
         if found := shape(names, rows, name):
             return found
     return [Part(tool, name, rows)] if rows else []
@@ -171,31 +172,6 @@ def download(pairs: Sequence[tuple[object, object]], name: str) -> Part:
     run, tag = (match["run"], match["tag"]) if match else (name, name)
     rows: list[Row] = [{"step": step, tag: value} for step, value in pairs]
     return Part("TensorBoard's download", run, rows, is_piece=True)
-
-
-def _panel(names: list[str], rows: list[Row], name: str) -> list[Part]:
-    """The export of a Weights & Biases panel: `RUN - METRIC`, beside its smallest and largest."""
-    found = {one: match for one in names if (match := _PANEL.match(one))}
-    clock = [one for one in names if one not in found]
-    if not found or len(clock) != 1 or not any(match["edge"] for match in found.values()):
-        return []
-    runs = dict.fromkeys(match["run"] for match in found.values())
-    return [
-        Part(
-            "a panel of Weights & Biases",
-            run,
-            [
-                {clock[0]: row[clock[0]]}
-                | {
-                    match["metric"]: row[one]
-                    for one, match in found.items()
-                    if match["run"] == run and not match["edge"] and row[one] is not None
-                }
-                for row in rows
-            ],
-        )
-        for run in runs
-    ]
 
 
 def frame_of_parquet(content: bytes) -> pl.DataFrame:
