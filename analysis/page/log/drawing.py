@@ -16,6 +16,7 @@ from analysis.page.log.curves import TRAINING, VALIDATION, Panel
 _VEGA_LITE = "6.4"
 _SVG = "http://www.w3.org/2000/svg"
 _FONT_SIZE = 12
+_TICK = 90  # pixels that a number below the horizontal axis has
 _FLATTEST = 2.5  # a curve takes at least so large a part, 1 / this, of a scale that it shares
 _DOTTED = 0.1  # each evaluation has a dot where there are so few of them in a column
 # What a browser does not need of the pictures that vl-convert writes.
@@ -47,7 +48,7 @@ def picture(panel: Panel, size: Size, limits: Limits | None = None) -> str:
     scale = alt.Scale(zero=False, nice=False, domain=list(limits.y))
     y = alt.Y("value:Q", title=None, scale=scale, axis=alt.Axis(tickCount=5, minExtent=34))
     x_scale = alt.Scale(zero=False, nice=False, padding=6, domain=list(limits.x))
-    axis = alt.Axis(tickCount=6, tickMinStep=1, grid=False)
+    axis = alt.Axis(tickCount=size.width // _TICK, tickMinStep=1, grid=False)
     x = alt.X("x:Q", title=panel.clock, scale=x_scale, axis=axis)
     layers: list[Any] = []
     if panel.band is not None:
