@@ -299,8 +299,8 @@ PAGE = """\
 
 Packages on PyPI that judge training curves, and raysweep, on simulated curves whose truth is known.
 The first two columns of figures are false alarms: the network stands still, and the curve jumps for
-the size of the validation set alone. The last two are power. Each cell has the figures for {sizes}
-validation examples.
+the size of the validation set alone. The last two are power. Each cell has three figures, for
+{sizes} validation examples.
 
 {table}
 
@@ -326,7 +326,8 @@ Each got what it asks for, as it is meant to be used; there are two rows where i
 - Most of these packages look for more than overfitting: broken losses, gradients, schedules, slow
   loaders, checkpoints to delete. This page is about one question of many.
 - These curves are kind to plain thresholds: rises of 10 and 30 % are far beyond the noise of 1,000
-  examples, and the network itself does not move. With optimizer noise, all false alarms rise.
+  examples, where the ruler of 5 % does as well as anybody. Small sets, and networks that move by
+  themselves, which are not on this page, are what it can't tell.
 - raysweep alone is told how many validation examples there are; none of the others takes that
   number. It reads accuracy and loss; most others read the loss.
 - A gap is no harm, and a threshold on it tells the gaps that were drawn here, not the falls.

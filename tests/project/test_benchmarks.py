@@ -66,6 +66,15 @@ def test_every_benchmark_has_a_short_run():
     assert modules == ON_RAY.keys() | ALONE.keys()
 
 
+def test_the_readme_tells_the_last_two_rows_of_the_comparison_with_peers():
+    root = FOLDER.parent
+    last = [
+        line for line in (root / "docs/peers.md").read_text().splitlines() if "**raysweep" in line
+    ]
+    assert len(last) == 2
+    assert all(line in (root / "README.md").read_text().splitlines() for line in last)
+
+
 @pytest.mark.parametrize("name", ALONE)
 def test_a_short_run_prints_a_row_per_contender(name, tmp_path):
     arguments, rows = ALONE[name]
