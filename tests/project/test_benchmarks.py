@@ -51,6 +51,10 @@ ALONE = {
             *("| tensors (train_epoch) |", "| DataLoader, workers=0, bare loop |"),
         ],
     ),
+    "peers": (  # without what has to be installed
+        ["--only", "ruler", "raysweep"],
+        ["above its minimum by 10 % |", "| **raysweep: accuracy falls**", "or the loss rises**"],
+    ),
     "gpu": ([], ["| fp32 |", "| bf16 |", "share"]),
     "gpu_steps": ([], ["| plain |"]),
     "log_reading": ([], ["| one curve |", "| event files |"]),
@@ -61,6 +65,15 @@ ALONE = {
 def test_every_benchmark_has_a_short_run():
     modules = {path.stem for path in FOLDER.glob("*.py")} - {"measure", "problems", "chaos"}
     assert modules == ON_RAY.keys() | ALONE.keys()
+
+
+def test_the_readme_tells_the_last_two_rows_of_the_comparison_with_peers():
+    root = FOLDER.parent
+    last = [
+        line for line in (root / "docs/peers.md").read_text().splitlines() if "**raysweep" in line
+    ]
+    assert len(last) == 2
+    assert all(line in (root / "README.md").read_text().splitlines() for line in last)
 
 
 @pytest.mark.parametrize("name", ALONE)
