@@ -15,13 +15,14 @@ import numpy as np
 from raysweep.errors import InputError, did_you_mean, one_line
 from raysweep.tasks import sources
 from raysweep.tasks.checks import checked
-from raysweep.tasks.definition import Arrays, Data, Examples, Task, num_examples
+from raysweep.tasks.definition import Arrays, Data, Examples, Loader, Task, num_examples
 from raysweep.tasks.models import Traits, num_parameters, traits, tried
 
 __all__ = [
     "Arrays",
     "Data",
     "Examples",
+    "Loader",
     "Task",
     "TaskSource",
     "Traits",
