@@ -81,6 +81,7 @@ def _check_classes(split: str, low: int, high: int, num_classes: int) -> None:
         raise InputError(
             f"{split} has classes {low} to {high}; allowed: 0 to {num_classes - 1} "
             f"(num_classes = {num_classes})"
+            + ("; counted from 0, they fit: subtract 1" if (low, high) == (1, num_classes) else "")
         )
 
 
