@@ -14,13 +14,14 @@ import numpy as np
 from raysweep.errors import InputError, did_you_mean, one_line, place_of
 from raysweep.tasks import sources
 from raysweep.tasks.checks import checked
-from raysweep.tasks.definition import Arrays, Data, Examples, Task, num_examples
+from raysweep.tasks.definition import Arrays, Data, Examples, Loader, Task, num_examples
 from raysweep.tasks.models import Look, Traits, look, num_parameters, tried
 
 __all__ = [
     "Arrays",
     "Data",
     "Examples",
+    "Loader",
     "Look",
     "Task",
     "TaskSource",
