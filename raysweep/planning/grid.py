@@ -37,16 +37,21 @@ class Identity(NamedTuple):
     task_digest: str
     data_digest: str
     n_train: int
-    models: Mapping[tuple[Any, ...], Model]  # the distinct ones, by their `key`
+    models: Mapping[tuple[str, ...], Model]  # the distinct ones, by their `key`
     axes: tuple[str, ...] = ()  # that make a model what it is
 
-    def key(self, fields: Hyperparameters) -> tuple[Any, ...]:
+    def key(self, fields: Hyperparameters) -> tuple[str, ...]:
         """Tell which of the sweep's models a trial has."""
-        return tuple(getattr(fields, name) for name in self.axes)
+        return model_key(fields, self.axes)
 
     def model(self, fields: Hyperparameters) -> Model:
         """Find the model of a trial."""
         return self.models[self.key(fields)]
+
+
+def model_key(fields: Hyperparameters, axes: Sequence[str]) -> tuple[str, ...]:
+    """Write the values of these axes as texts: a field of a task's own may hold a list, say."""
+    return tuple(repr(getattr(fields, name)) for name in axes)
 
 
 def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
@@ -107,7 +112,7 @@ def _check_trainable(fields: Hyperparameters, workers: int, identity: Identity) 
             f"batch_size = {size} is smaller than the number of workers, {workers}: "
             "every worker needs a share of a global batch"
         )
-    if size > n_train:
+    if 0 < n_train < size:  # an IterableDataset has no length
         raise InputError(f"batch_size = {size} is larger than the training set: {n_train} examples")
     if fields.warmup_epochs >= fields.epochs:
         raise InputError(

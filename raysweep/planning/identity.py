@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raysweep.errors import InputError, shown
-from raysweep.planning.grid import Identity, Model, points
+from raysweep.planning.grid import Identity, Model, model_key, points
 from raysweep.spec import Hyperparameters, SweepSpec
 from raysweep.tasks import (
     Data,
@@ -64,7 +64,7 @@ def identify(spec: SweepSpec, source: TaskSource, data: Data, by_trying: Try) ->
         Model(trait, None if source.shipped else found.signature)
         for trait, found in zip(traits, looks, strict=True)
     ]
-    keys = [tuple(getattr(fields, name) for name in axes) for fields in distinct]
+    keys = [model_key(fields, axes) for fields in distinct]
     return Identity(
         task=source.reference,
         task_digest=source.digest,
@@ -79,19 +79,19 @@ def _distinct(
     source: TaskSource, data: Data, grid: Sequence[Hyperparameters], axes: Sequence[str]
 ) -> tuple[tuple[str, ...], list[Hyperparameters], list[Look]]:
     """The axes that `build` reads, and for each combination of them a trial and its model."""
-    looks: dict[Hyperparameters, Look] = {}
+    looks: dict[str, Look] = {}
     names: tuple[str, ...] = ()
     while True:
-        distinct: dict[tuple[object, ...], Hyperparameters] = {}
+        distinct: dict[tuple[str, ...], Hyperparameters] = {}
         for fields in grid:
-            distinct.setdefault(tuple(getattr(fields, name) for name in names), fields)
+            distinct.setdefault(model_key(fields, names), fields)
         for fields in distinct.values():
-            if fields not in looks:
-                looks[fields] = look(source.task, data, fields)
+            if repr(fields) not in looks:
+                looks[repr(fields)] = look(source.task, data, fields)
         read = set[str]().union(*(found.read for found in looks.values()))
         grown = tuple(name for name in axes if name in read)
         if grown == names:
-            return names, list(distinct.values()), [looks[one] for one in distinct.values()]
+            return names, list(distinct.values()), [looks[repr(one)] for one in distinct.values()]
         names = grown
 
 

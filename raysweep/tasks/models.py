@@ -7,14 +7,14 @@ harm. A model is tried in eval mode.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysweep.errors import InputError, one_line, place_of
 from raysweep.spec import Hyperparameters
-from raysweep.tasks.definition import Arrays, Data, Task
+from raysweep.tasks.batches import call, changed, few, tensors
+from raysweep.tasks.definition import Arrays, Data, Loader, Task
 from raysweep.tasks.signature import signature
 from raysweep.tasks.watching import WatchedTrial
 
@@ -88,7 +88,9 @@ def look(task: Task, data: Data, fields: Hyperparameters) -> Look:
     layers = list(model.modules())
     found = Traits(
         batch_norm=any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers),
-        random=not isinstance(data.train, Arrays) or any(map(_drops, layers)),
+        random=not isinstance(data.train, Arrays)
+        or task.augment is not None
+        or any(map(_drops, layers)),
     )
     return Look(
         found,
@@ -125,32 +127,36 @@ def tried(task: Task, data: Data, fields: Hyperparameters) -> Tried:
     model = _built(task, data, fields, "meta")
     if not isinstance(model, nn.Module):
         return Tried(0.0, model)
-    inputs = [_inputs(examples) for examples in (data.train, data.validation)]
-    features = [_features(model, x) for x in inputs]
-    if None not in features:
-        for given in features:
-            _check_outputs((2, given), data.num_classes, fields)
-        # Each weight is used once an example, in two operations, forward and twice backward. This
-        # is the rule for a perceptron, and spares it the second that torch's meta device takes.
-        return Tried(6.0 * sum(parameter.numel() for parameter in model.parameters()))
+    classes = data.num_classes if task.of_classes(data) else None
     try:
+        inputs = [_inputs(examples, data.loader) for examples in (data.train, data.validation)]
+        features = [_features(model, x) for x in inputs]
+        if classes and None not in features:
+            for given in features:
+                _check_outputs((2, given), classes, fields)
+            # Each weight is used once an example, in two operations, forward and twice backward.
+            # This is the rule for a perceptron, and spares it the second that torch's meta device
+            # takes.
+            return Tried(6.0 * sum(parameter.numel() for parameter in model.parameters()))
         model.eval()
         with FlopCounterMode(display=False) as counter:
-            outputs = model(inputs[0])
+            outputs = call(model, inputs[0])
             flops = counter.get_total_flops
-            if isinstance(outputs, torch.Tensor) and outputs.shape == (2, data.num_classes):
-                y = torch.zeros(2, dtype=torch.long, device="meta")
-                nn.functional.cross_entropy(outputs.float(), y).backward()
-        others = model(inputs[1])
+            floats = [value for value in tensors(outputs) if value.is_floating_point()]
+            if any(value.requires_grad for value in floats):
+                torch.stack([value.float().sum() for value in floats]).sum().backward()
+        others = call(model, inputs[1])
+    except InputError:
+        raise
     except (Exception, SystemExit) as error:  # a model may look at numbers, which are not there
         return Tried(0.0, one_line(error, "tried on shapes alone"))
-    for given in (outputs, others):
+    for given in (outputs, others) if classes else ():
         if not isinstance(given, torch.Tensor):
             raise InputError(
                 f"the model of {_point(fields)} gives a {type(given).__name__}; a tensor of shape "
-                f"(batch, {data.num_classes}) is needed"
+                f"(batch, {classes}) is needed"
             )
-        _check_outputs(tuple(given.shape), data.num_classes, fields)
+        _check_outputs(tuple(given.shape), classes, fields)
     return Tried(flops() / 2)
 
 
@@ -173,20 +179,15 @@ def _point(fields: Hyperparameters) -> str:
     return f"width {fields.width} and depth {fields.depth}"
 
 
-def _inputs(examples: object) -> torch.Tensor:
+def _inputs(examples: Any, loader: Loader) -> Any:
     """Two inputs of a split, without their numbers."""
-    if isinstance(examples, Arrays):
-        x = torch.from_numpy(examples.x[:1].copy())[0]
-    else:
-        x = examples[0][0]  # pyright: ignore[reportIndexIssue]
-        # A copy of an array, since torch warns of one that may not be written.
-        x = torch.from_numpy(x.copy()) if isinstance(x, np.ndarray) else torch.as_tensor(x)
-    return x.new_empty((2, *x.shape), device="meta")
+    inputs, _ = few(examples, 1, loader)
+    return changed(inputs, lambda x: x.new_empty((2, *x.shape[1:]), device="meta"))
 
 
-def _features(model: nn.Module, x: torch.Tensor) -> int | None:
+def _features(model: nn.Module, x: Any) -> int | None:
     """Count the outputs of a perceptron that takes x; None for any other model."""
-    if type(model) is not nn.Sequential or x.ndim != 2:
+    if type(model) is not nn.Sequential or not isinstance(x, torch.Tensor) or x.ndim != 2:
         return None
     features = x.shape[1]
     for layer in model:

@@ -2,16 +2,16 @@
 
 import copy
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import default_collate
 
 from raysweep.spec import Hyperparameters
-from raysweep.tasks.definition import Arrays, Data, Task, num_examples
+from raysweep.tasks.batches import call, few, first, length, tensors
+from raysweep.tasks.definition import Data, Task
 from raysweep.tasks.models import Traits, look
 
 _EXAMPLES = 8
@@ -30,7 +30,7 @@ def traits_by_trying(task: Task, data: Data, fields: Hyperparameters) -> Traits:
     found = look(task, data, fields).traits
     _seed()
     model = task.build(fields, data).train()
-    inputs = few_inputs(data.train, _EXAMPLES, getattr(data, "loader", None))
+    inputs = few(data.train, _EXAMPLES, data.loader)[0]
     buffers = copy.deepcopy(dict(model.named_buffers()))
     _seed()
     before = _generators()
@@ -50,54 +50,7 @@ def traits_by_trying(task: Task, data: Data, fields: Hyperparameters) -> Traits:
     ]
     own = [name for name in changed if name.rpartition(".")[0] not in norms]
     mixes = bool(own) or not _close(whole, half, n, max(2, n // 2))
-    return found._replace(
-        random=found.random or draws or getattr(task, "augment", None) is not None, mixes=mixes
-    )
-
-
-def few_inputs(examples: Any, count: int, loader: Any = None) -> Any:
-    """Take the inputs of a split's first examples, as a batch."""
-    count = min(count, num_examples(examples))
-    if isinstance(examples, Arrays):
-        return torch.from_numpy(np.array(examples.x[:count]))
-    collate = getattr(loader, "collate_fn", None) or default_collate
-    batch = collate([examples[index] for index in range(count)])
-    if isinstance(batch, Mapping):
-        return {name: value for name, value in batch.items() if name != "labels"}
-    return batch[0] if len(batch) == 2 else tuple(batch[:-1])
-
-
-def call(model: nn.Module, inputs: Any) -> Any:
-    """Call a model: with a tensor, with each part of a tuple, or with a mapping's names."""
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
-
-
-def tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Go through the tensors in whatever a model takes or gives."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from tensors(inner)
-    elif isinstance(value, tuple | list):
-        for inner in value:
-            yield from tensors(inner)
-
-
-def length(inputs: Any) -> int:
-    """Count the examples of a batch."""
-    return len(next(tensors(inputs)))
-
-
-def first(inputs: Any, count: int) -> Any:
-    """Take the first examples of a batch."""
-    if isinstance(inputs, torch.Tensor):
-        return inputs[:count]
-    if isinstance(inputs, Mapping):
-        return {name: first(value, count) for name, value in inputs.items()}
-    return type(inputs)(first(value, count) for value in inputs)
+    return found._replace(random=found.random or draws, mixes=mixes)
 
 
 def _seed() -> None:

@@ -110,7 +110,7 @@ def test_a_last_batch_of_one_with_batch_norm_is_refused():
 
 def test_the_model_decides_alone_whether_the_number_of_workers_counts():
     normed = PLAIN._replace(batch_norm=True)
-    models = {(1,): Model(PLAIN), (3,): Model(normed)}
+    models = {("1",): Model(PLAIN), ("3",): Model(normed)}
     identity = IDENTITY._replace(models=models, axes=("depth",))
     one, two = (ids(sweep({"depth": [1, 3]}, seeds=1, workers=n), identity) for n in (1, 2))
     assert one[0] == two[0]
