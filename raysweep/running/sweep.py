@@ -316,7 +316,7 @@ def recorder_arguments(
         "world_size": plan.spec.resources.workers,
         "n_train": plan.n_train,
         "n_val": plan.n_val,
-        "num_classes": plan.data.num_classes,
+        "num_classes": plan.data.num_classes or None,
         "val_digest": plan.val_digest,
         "score_name": plan.source.task.score_name,
         "baseline": plan.source.task.baseline,
