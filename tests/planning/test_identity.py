@@ -288,8 +288,7 @@ def test_a_trial_that_is_looked_at_is_a_trial():
 def test_random_numbers_in_a_model_do_not_change_its_signature_from_run_to_run():
     def build(trial, data):
         model = Own()
-        model.jitter = np.random.default_rng().normal()
-        model.note = object()
+        vars(model).update(jitter=np.random.default_rng().normal(), note=object())
         return model
 
     task = Task(lambda folder: DATA, build)
