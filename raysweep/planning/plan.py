@@ -55,6 +55,10 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
     Raises: InputError for whatever could never be trained.
     """
     source, data = load_task(spec.task, spec.folder, spec.data)
+    kind = source.task.hyperparameters
+    if spec.hyperparameters() is not kind:  # it was made without the fields that the task adds
+        given = spec.model_dump(exclude_unset=True)
+        spec = SweepSpec.from_mapping(given, folder=spec.folder, hyperparameters=kind)
     identity = identify(spec, source, data, try_in_child(spec))
     trials = expand(spec, identity)
     num_epochs = sum(trial.hyperparameters.epochs for trial in trials)
