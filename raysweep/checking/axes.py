@@ -35,7 +35,7 @@ def idle_axes(spec: SweepSpec, task: Task, read: Collection[str]) -> Iterator[st
             one = all(len({matters[at] for at in group}) == 1 for group in idle)
             some = "" if one else " between some of its values"
             yield f"axis {name} changes nothing{some}: {why}"
-        else:
+        elif name != "lr_scaling":  # every scaling has a batch size at which it does nothing
             yield (
                 f"axis {name} changes nothing in {sum(map(len, idle))} of {len(grid)} "
                 f"configurations, which repeat each other: {why}"

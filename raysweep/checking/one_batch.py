@@ -4,7 +4,6 @@ The data are cut to one batch of training examples and a few validation examples
 trained on them for an epoch: forward, loss, backward, a step of the optimizer, evaluation.
 """
 
-import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.utils.data import IterableDataset, Subset
 
 from raysweep.checking.examples import WARNING, guessing_loss
@@ -204,16 +204,18 @@ def _shaken(seen: _Seen) -> torch.Tensor | None:
 
     Returns: None where that can't be tried.
     """
-    given, named, _ = seen.calls[True]
+    (given, named, _), model = seen.calls[True], seen.model
+    assert model is not None
+    draws = torch.Generator().manual_seed(0)
+    weights = {
+        name: 10 * torch.randn(value.shape, generator=draws, dtype=value.dtype)
+        for name, value in model.named_parameters()
+        if value.is_floating_point()
+    }
     try:
-        model = copy.deepcopy(seen.model)
-        assert model is not None
-        draws = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.copy_(10 * torch.randn(parameter.shape, generator=draws))
-            outputs = call(model.train(), named or tuple(given))
-    except Exception:  # of a model that can't be copied nothing is suspected
+            outputs = functional_call(model, weights, tuple(given), named)
+    except Exception:  # of a model that can't be run with other weights nothing is suspected
         return None
     outputs = outputs.float() if isinstance(outputs, torch.Tensor) else None
     return outputs if outputs is not None and bool(torch.isfinite(outputs).all()) else None
@@ -231,8 +233,8 @@ def _losses(before: float, row: dict[str, Any], data: Data, task: Task) -> Itera
     if before > 3 * guess + 1:
         yield (
             WARNING,
-            f"the loss before training, {before:.4g}, is far above that of guessing, {guess:.4g}: "
-            "are the inputs scaled?",
+            f"the loss before training is far above that of guessing, {guess:.4g}: are the inputs "
+            "scaled?",
         )
 
 

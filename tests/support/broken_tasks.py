@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from raysweep.tasks import Arrays, Data, Loader, Task
 
+ANYTHING: Any = np
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(200, 6)).astype(np.float32), np.arange(200) % 3
 TRAIN, VALIDATION = Arrays(X[:120], Y[:120]), Arrays(X[120:], Y[120:])
@@ -32,7 +34,7 @@ class Rows(Dataset):
     def __len__(self):
         return len(self.arrays.y)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index) -> Any:
         return torch.from_numpy(self.arrays.x[index]), int(self.arrays.y[index])
 
 
@@ -155,7 +157,7 @@ sound_torch = Task(of_torch, build)
 misspelt_field = Task(load, misspelt)
 raises = Task(load, raising)
 raises_at_8 = Task(load, raising_at_8)
-no_module = Task(load, lambda trial, data: print)
+no_module = Task(load, lambda trial, data: ANYTHING)
 wrong_inputs = Task(load, lambda trial, data: nn.Linear(7, 3))
 seven_outputs = Task(load, lambda trial, data: nn.Sequential(nn.Linear(6, 7)))
 three_axes = net(lambda module, x: x[:, None])
@@ -178,7 +180,7 @@ small_leak = of(validation=Arrays(X[110:200], Y[110:200]))
 one_class = of(train=Arrays(TRAIN.x, 0 * TRAIN.y))
 from_one = of(train=Arrays(TRAIN.x, TRAIN.y + 1), validation=Arrays(VALIDATION.x, VALIDATION.y + 1))
 nan_inputs = of(train=Arrays(np.where(X[:120] > 2, np.nan, X[:120]), TRAIN.y))
-all_same = of(train=Arrays(0 * TRAIN.x, TRAIN.y))
+all_same = of(train=Arrays(np.ones_like(TRAIN.x), TRAIN.y))
 float_targets = of(train=Arrays(TRAIN.x, TRAIN.y + 0.5))
 unscaled = of(train=Arrays(1e4 * TRAIN.x, TRAIN.y))
 missing_class = of(train=Arrays(TRAIN.x, np.minimum(TRAIN.y, 1)))
@@ -195,4 +197,4 @@ no_digest = of(train=Rows(TRAIN))
 no_data = Task(without_data, build)
 random_load = Task(at_random, build)
 no_collate = of(train=Rows(Arrays(TRAIN.x, TRAIN.y)), digest="d", loader=Loader(collate_fn=len))
-missing_file = Task(lambda folder: pathlib.Path("no/such").read_text(), build)
+missing_file = Task(lambda folder: ANYTHING.fromfile(pathlib.Path("no/such")), build)
