@@ -10,6 +10,7 @@ from raysweep.running.progress import duration
 from raysweep.spec import Scheduler
 from raysweep.store.files import Store
 from raysweep.tasks import data_bytes
+from raysweep.tasks.listing import WHAT_IT_MEANS, is_listing
 
 
 def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> list[str]:
@@ -21,6 +22,8 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
         lines.append(f"  {name}: {shown}")
     lines.append(f"  seeds: {', '.join(map(str, spec.seeds))}")
     lines.append(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
+    if is_listing(plan.data.digest):
+        lines.append(f"  ids: {WHAT_IT_MEANS}")
     lines.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
 
     running = connect.running_address(address)

@@ -17,6 +17,7 @@ from raysweep.running.progress import duration
 from raysweep.spec import Hyperparameters, SweepSpec
 from raysweep.tasks import Data, Task, data_digest, num_examples, num_parameters
 from raysweep.tasks.child import DOING, ERROR, Message
+from raysweep.tasks.listing import WHAT_IT_MEANS, is_listing
 from raysweep.tasks.watching import WatchedTrial
 
 MOST_MODELS = 8  # that are tried
@@ -41,6 +42,8 @@ def try_sweep(target: str, settings: Sequence[str], seeds: str | None) -> Iterat
         f"data: {num_examples(data.train) or 'endless'} training and "
         f"{num_examples(data.validation)} validation examples",
     )
+    if is_listing(data.digest):
+        yield SAID, f"ids: {WHAT_IT_MEANS}"
     yield DOING, "the examples were compared", _LOOK_S
     found = list(faults(data, of_classes=source.task.of_classes(data)))
     yield from found
