@@ -197,7 +197,8 @@ def derive(rows: pl.DataFrame) -> pl.DataFrame:
     """
 
     def mean(count: str, total: str, n: str) -> pl.Expr:
-        return pl.coalesce(pl.col(count).cast(pl.Float64), pl.col(total)) / pl.col(n)
+        scores = [pl.col(name).cast(pl.Float64) for name in (count, total) if name in rows.columns]
+        return pl.coalesce(scores) / pl.col(n)
 
     return rows.with_columns(
         mean("val_correct", "val_score_sum", "val_n").alias("val_accuracy"),
