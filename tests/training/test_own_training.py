@@ -77,6 +77,8 @@ def test_the_default_path_is_plain_pytorch_to_the_last_bit():
     torch.manual_seed(derive_seed(0, "model"))
     model = task.build(fields, data)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, fused=True)
+    assert isinstance(data.train, Arrays)
+    assert isinstance(data.validation, Arrays)
     x, y = (torch.from_numpy(part) for part in data.train)
     for row in rows:
         order = torch.Generator().manual_seed(derive_seed(0, row["epoch"]))
@@ -132,6 +134,7 @@ def test_tokens_without_a_target_do_not_count_and_an_example_has_the_mean_of_its
 def test_examples_without_a_target_are_counted_nowhere():
     def load(folder):
         data = odd_tasks.load_odd(folder)
+        assert isinstance(data.validation, Arrays)
         y = data.validation.y.copy()
         y[::4] = -100
         return data._replace(validation=data.validation._replace(y=y), num_classes=0)
@@ -155,6 +158,7 @@ def test_rows_of_scores_go_through_the_store_as_they_are():
     columns.pop("best_state")
     assert set(columns) <= set(TRIALS.names)
     assert outcome.restored_val_correct is None
+    assert outcome.restored_epoch is not None
     best = rows[outcome.restored_epoch - 1]["val_score_sum"]
     assert outcome.restored_val_score_sum == pytest.approx(best)
 
