@@ -14,7 +14,7 @@ VOCABULARY = 50
 class Sentences(Dataset):
     """Random words; a sentence is of class 1 if word 7 comes before word 8."""
 
-    def __init__(self, count, seed):
+    def __init__(self, count: int, seed: int):
         rng = np.random.default_rng(seed)
         self.words = [rng.integers(9, VOCABULARY, rng.integers(4, 12)) for _ in range(count)]
         self.labels = rng.integers(0, 2, count)
@@ -44,9 +44,9 @@ def load(folder):
 
 
 def build(trial, data):  # called with the names of the mapping; its `logits` are the outputs
-    sizes = {"hidden_size": trial.width, "num_hidden_layers": 1, "num_attention_heads": 2}
-    drops = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = BertConfig(vocab_size=VOCABULARY, intermediate_size=64, **sizes, **drops)
+    config = BertConfig(vocab_size=VOCABULARY, hidden_size=trial.width, num_hidden_layers=1)
+    config.intermediate_size, config.num_attention_heads = 64, 2
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = 0.0
     return BertForSequenceClassification(config)
 
 

@@ -12,7 +12,7 @@ from raysweep import Data, Loader, Task
 class Walks(Dataset):
     """Random walks of 5 to 30 steps; the class says whether a walk drifts up or down."""
 
-    def __init__(self, count, seed):
+    def __init__(self, count: int, seed: int):
         rng = np.random.default_rng(seed)
         self.labels = rng.integers(0, 2, count)
         lengths = rng.integers(5, 31, count)
@@ -32,7 +32,7 @@ class Walks(Dataset):
 def pad(examples):  # inputs are a tuple: the model is called with both of its parts
     walks, labels = zip(*examples, strict=True)
     lengths = torch.tensor([len(walk) for walk in walks])
-    return (pad_sequence(walks, batch_first=True), lengths), torch.tensor(labels)
+    return (pad_sequence(list(walks), batch_first=True), lengths), torch.tensor(labels)
 
 
 def load(folder):

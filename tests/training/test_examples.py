@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_two_workers_train_each_deterministic_example_as_one_does(tmp_path):
                     assert row[key] == other[key], (name, key)
                     continue
                 where = f"{name}: {key}"
-                near = {"rtol": TOLERANCE.get(name, 1e-3), "atol": 1e-4}
+                near: Any = {"rtol": TOLERANCE.get(name, 1e-3), "atol": 1e-4}
                 if re.search("correct|score|flip|change|accuracy", key):  # outputs that nearly tie
                     near["atol"] = 1.0 / row["val_n"] if "accuracy" in key else 1.0
                 np.testing.assert_allclose(row[key], other[key], **near, err_msg=where)

@@ -57,9 +57,9 @@ def test_no_step_waits_for_the_gpu(digits, on_gpu, changes):
         model = task.build(chosen, data).to(on_gpu.device)
         learning = Learning.of(task, chosen, model, on_gpu.device)
         objective = Objective(task, data, 0.0)
-        taught: Any = (model, learning, objective, chosen, placed.train, 0)
+        taught = (model, learning, objective, chosen, placed.train, 0)
 
-        def one(epoch, taught=taught):
+        def one(epoch, taught: Any = taught):
             train_epoch(*taught, epoch, on_gpu)
 
         one(1)

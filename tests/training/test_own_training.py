@@ -112,7 +112,7 @@ def test_what_is_not_one_value_an_example_is_refused_in_one_sentence(loss, score
 def test_tokens_without_a_target_do_not_count_and_an_example_has_the_mean_of_its_others():
     rng = np.random.default_rng(0)
     targets = torch.from_numpy(rng.integers(0, 5, (7, 6)))
-    targets[rng.random((7, 6)) < 0.4] = -100
+    targets[torch.from_numpy(rng.random((7, 6)) < 0.4)] = -100
     targets[3] = -100  # an example without any
     outputs = torch.from_numpy(rng.standard_normal((7, 5, 6)).astype("float32"))
     data = Data(Arrays(np.zeros((1, 1)), np.zeros((1, 1), int)), Arrays(*[np.zeros((1, 1))] * 2))
@@ -183,13 +183,9 @@ def test_the_schedule_scales_the_rates_of_the_groups():
 
     def watched(trial, model):
         optimizer = grouped(trial, model)
-        step = optimizer.step
-
-        def stepped(*arguments):
-            seen.append([settings["lr"] for settings in optimizer.param_groups])
-            return step(*arguments)
-
-        optimizer.step = stepped
+        optimizer.register_step_pre_hook(
+            lambda *_: seen.append([settings["lr"] for settings in optimizer.param_groups])
+        )
         return optimizer
 
     fields: dict[str, Any] = {"epochs": 2, "batch_size": 49, "schedule": "linear", "width": 8}
