@@ -21,7 +21,10 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
         shown = ", ".join("none" if v is None else str(v) for v in values)
         lines.append(f"  {name}: {shown}")
     lines.append(f"  seeds: {', '.join(map(str, spec.seeds))}")
-    lines.append(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
+    training = f"{plan.n_train} training"
+    if not plan.n_train:  # a stream has no length
+        training = f"{plan.data.steps_per_epoch(1)} training batches an epoch of a stream"
+    lines.append(f"  data: {training} and {plan.n_val} validation examples")
     if is_listing(plan.data.digest):
         lines.append(f"  ids: {WHAT_IT_MEANS}")
     lines.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
@@ -45,7 +48,7 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
     speed = speed_of(plan)
 
     def seconds(trial: Trial) -> float:
-        return speed.seconds(trial.hyperparameters, plan.n_train)
+        return speed.seconds(trial.hyperparameters, plan.examples(trial))
 
     planned = plan_packs(plan, budget, seconds, slots, growing=growing)
     if budget.max_trials is not None:

@@ -163,7 +163,7 @@ def _train(asked: _Invoked) -> Result:
                 planned = plan_packs(
                     plan,
                     asked.budget,
-                    lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
+                    lambda trial: speed.seconds(trial.hyperparameters, plan.examples(trial)),
                     slots,
                     growing=growing,
                 )
@@ -334,9 +334,9 @@ def recorder_arguments(
     constants = {
         "task": plan.source.reference,
         "world_size": plan.spec.resources.workers,
-        "n_train": plan.n_train,
+        "n_train": plan.n_train or None,
         "n_val": plan.n_val,
-        "num_classes": plan.data.num_classes,
+        "num_classes": plan.data.num_classes or None,
         "val_digest": plan.val_digest,
         "score_name": plan.source.task.score_name,
         "baseline": plan.source.task.baseline,

@@ -1,6 +1,7 @@
 """On a CUDA device: no step waits, trials are those of a CPU, and what breaks it costs little."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -56,10 +57,10 @@ def test_no_step_waits_for_the_gpu(digits, on_gpu, changes):
         model = task.build(chosen, data).to(on_gpu.device)
         learning = Learning.of(task, chosen, model, on_gpu.device)
         objective = Objective(task, data, 0.0)
-        taught = model, learning, objective
+        taught: Any = (model, learning, objective, chosen, placed.train, 0)
 
-        def one(epoch, taught=taught, chosen=chosen):
-            train_epoch(*taught, chosen, placed.train, 0, epoch, on_gpu)
+        def one(epoch, taught=taught):
+            train_epoch(*taught, epoch, on_gpu)
 
         one(1)
         found.append(waits(lambda one=one: one(2)))
