@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from raysweep.checking.examples import WARNING
-from raysweep.checking.one_batch import SAID
+from raysweep.checking.examples import SAID, WARNING
 from raysweep.checking.trying import try_sweep
 from raysweep.tasks.child import ERROR, ChildDiedError, ChildSilentError, heard
 

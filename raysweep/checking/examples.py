@@ -15,9 +15,10 @@ from raysweep.tasks import Arrays, Data, num_examples
 from raysweep.tasks.batches import LABELS, tensors
 from raysweep.tasks.child import ERROR, Message
 
-WARNING = "warning"
+WARNING, SAID = "warning", "said"
 
 _MOST_ROWS = 200_000  # of arrays, that are compared
+_FEW = 0.01  # share of a validation set that may repeat by chance: short texts do
 _READ_S = 2.0  # for the examples of a dataset to be read
 _SEEN_BOTH_WAYS = 64  # examples of a dataset that are read twice
 
@@ -138,7 +139,8 @@ def _shared(train: Sequence[bytes], validation: Sequence[bytes], data: Data) -> 
     )
     # Where inputs repeat in the training set too, they are few and of another kind: words, say.
     distinct = len(known) > 0.9 * len(train)
-    yield (ERROR if distinct and 2 * shared >= len(validation) else WARNING), line
+    kind = ERROR if distinct and 2 * shared >= len(validation) else WARNING
+    yield (kind if shared >= _FEW * len(validation) else SAID), line
 
 
 def _classes(data: Data, num_train: int, num_val: int) -> Iterator[Message]:

@@ -15,15 +15,13 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.data import IterableDataset, Subset
 
-from raysweep.checking.examples import WARNING, guessing_loss
+from raysweep.checking.examples import SAID, WARNING, guessing_loss
 from raysweep.spec import Hyperparameters, Probes
 from raysweep.tasks import Arrays, Data, Task, num_examples
 from raysweep.tasks.batches import call, few, length, tensors
 from raysweep.tasks.child import DOING, ERROR, Message
 from raysweep.training.splits import place
 from raysweep.training.train import Training
-
-SAID = "said"
 
 _EXAMPLES, _VALIDATION = 32, 64
 _BUILD_S, _STEP_S = 60.0, 60.0

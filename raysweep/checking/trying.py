@@ -8,8 +8,8 @@ import torch
 
 from raysweep import recipes
 from raysweep.checking.axes import idle_axes
-from raysweep.checking.examples import WARNING, faults
-from raysweep.checking.one_batch import SAID, Cost, read_seconds, run_one_batch
+from raysweep.checking.examples import SAID, WARNING, faults
+from raysweep.checking.one_batch import Cost, read_seconds, run_one_batch
 from raysweep.errors import InputError, did_you_mean, one_line, place_of
 from raysweep.planning.grid import Identity, Trial, expand
 from raysweep.planning.identity import identify, load_task, try_here
