@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 
 from analysis.causes.effects import paired_effects
+from analysis.causes.late import late_components, late_jitter
 from analysis.causes.pooled import Causes, causes
+from analysis.causes.trained import all_seeds_trained
 from analysis.columns import FRAMES, described, estimates, ordered
 from analysis.curves import Curves, Floats, curves, nan_to_null
 from analysis.measures.best_epoch import measure_best_epoch
@@ -139,10 +141,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         trials = trials.join(measured, on="trial_id", how="left", maintain_order="left")
     trials = trials.with_columns(
         (pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy")
-    ).with_columns(
-        pl.coalesce("restored_accuracy", "final_accuracy").alias("kept_accuracy"),
-        pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),
-    )
+    ).with_columns(pl.coalesce("restored_accuracy", "final_accuracy").alias("kept_accuracy"))
     trials = censoring.labelled(
         _judged(
             trials,
@@ -160,7 +159,11 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     classes = _class_counts(stores, raw, completed)
     configurations = _configurations(trials, components, pooled, labels, axes, record)
     compared = _with_one_kind_of_fall(trials)
-    paired = compared.filter(pl.col("outcome") == "completed")
+    late = late_components(raw, pairs)
+    trained = configurations.filter(all_seeds_trained()).join(
+        late_jitter(late), on="config_id", how="left", maintain_order="left"
+    )
+    paired = compared.join(trained.select("config_id"), on="config_id", how="semi")
     return Analysis(
         record=record,
         axes=axes,
@@ -168,7 +171,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         trials=ordered("trials", trials),
         configurations=ordered("configurations", configurations),
         epochs=ordered("epochs", epochs),
-        effects=paired_effects(paired, configurations, labels, axes),
+        effects=paired_effects(paired, trained, labels, axes),
         causes=causes(record, compared, epochs, raw, labels, names, classes),
         quality=pl.concat(
             [
@@ -338,7 +341,7 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
 
     That of the gap adds the error of the one validation set that all seeds share.
     """
-    names = ("final_accuracy", "kept_accuracy", "chosen_accuracy", "best_naive", "gap")
+    names = ("final_accuracy", "kept_accuracy", "best_naive", "gap")
     table = completed.group_by("config_id", maintain_order=True).agg(
         *[pl.col(name).mean() for name in names],
         *[(pl.col(name).var() / pl.col(name).count()).alias(f"{name}_var") for name in names],
@@ -360,6 +363,10 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         ends[f"{name}_low"], ends[f"{name}_high"] = mean_interval(
             table[name].to_numpy(), np.sqrt(variance), nu
         )
+        # No accuracy lies beyond all examples, and no gap beyond all of one sign.
+        least = -1.0 if name == "gap" else 0.0
+        ends[f"{name}_low"] = np.clip(ends[f"{name}_low"], least, 1)
+        ends[f"{name}_high"] = np.clip(ends[f"{name}_high"], least, 1)
     table = nan_to_null(table.with_columns(**ends))
     alone = pl.col("gap_df") < 1  # one seed has the interval of its epochs and the validation set
     return table.with_columns(

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import altair as alt
 import polars as pl
 
+from analysis.causes.effects import JITTERS
+
 VALIDATION, TRAINING = "#0072B2", "#D55E00"  # Okabe-Ito: apart in every colour blindness
 OBSERVED, FINITE = "#0072B2", "#E69F00"
 BEST = "#009E73"
@@ -309,7 +311,7 @@ def effects_chart(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Char
     """Draw the interval of every effect, one panel a response.
 
     Args: data (named effects): comparison in the order to show, response, estimate, low, high,
-        clear (the interval leaves out no change). panels: (response, title); `jitter` is a ratio.
+        clear (the interval leaves out no change). panels: (response, title); JITTERS are ratios.
     """
     order = data["comparison"].unique(maintain_order=True).to_list()
     drawn: list[Layers] = []
@@ -328,7 +330,7 @@ def effects_chart(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Char
                 ],
             )
         )
-        ratio = name == "jitter"
+        ratio = name in JITTERS
         scale = alt.Scale(type="log", nice=False, padding=8) if ratio else alt.Scale(padding=8)
         ticks = _ratio_axis(data) if ratio else alt.Axis(tickCount=4)
         nothing = alt.Chart(alt.NamedData("effects")).mark_rule(strokeDash=[3, 3], opacity=0.7)
@@ -345,7 +347,7 @@ def effects_chart(data: pl.DataFrame, panels: Sequence[tuple[str, str]]) -> Char
 
 def _ratio_axis(data: pl.DataFrame) -> alt.Axis:
     """Ticks at powers of two, or finer where that leaves fewer than three."""
-    jitter = data.filter(pl.col("response") == "jitter")
+    jitter = data.filter(pl.col("response").is_in(list(JITTERS)))
     ends = [1.0, *jitter["low"].drop_nulls(), *jitter["high"].drop_nulls()]
     inside: list[float] = []
     for ticks in ([2.0**power for power in range(-6, 7)], _FINE_RATIOS):

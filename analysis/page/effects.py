@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from analysis.causes.effects import is_clear
+from analysis.causes.effects import JITTERS, is_clear
 from analysis.page.charts import effects_chart
 from analysis.page.figures import Figure
 from analysis.results import Analysis
@@ -28,7 +28,22 @@ class _Response(NamedTuple):
 
 
 _RESPONSES = {
-    "jitter": _Response("jitter", "jitter", "jitter, ratio", digits=0, unit=" %", nothing=1.0),
+    "late_jitter": _Response(
+        "jitter in the second half",
+        "jitter, second half",
+        "jitter, second half, ratio",
+        digits=0,
+        unit=" %",
+        nothing=1.0,
+    ),
+    "jitter": _Response(
+        "jitter over all epochs",
+        "jitter, all epochs",
+        "jitter, all epochs, ratio",
+        digits=0,
+        unit=" %",
+        nothing=1.0,
+    ),
     "gap": _Response("the gap", "gap", "gap, pp"),
     "drop": _Response("the fall from the peak", "fall from the peak", "fall from the peak, pp"),
     "loss_rise": _Response(
@@ -45,15 +60,10 @@ _RESPONSES = {
     "num_epochs": _Response(
         "the number of epochs", "epochs", "epochs", scale=1.0, digits=1, unit=""
     ),
-    "chosen_accuracy": _Response(
-        "accuracy of the restored weights against the best epoch of a full run",
-        "restored against best epoch",
-        None,
-    ),
 }
 # What is said of an axis, and in which order.
-_ASKED = ("jitter", "gap", "drop", "loss_rise", "final_accuracy")
-_ASKED_OF_STOPPING = ("num_epochs", "kept_accuracy", "chosen_accuracy", "drop", "loss_rise")
+_ASKED = ("late_jitter", "gap", "drop", "loss_rise", "final_accuracy")
+_ASKED_OF_STOPPING = ("num_epochs", "kept_accuracy", "drop", "loss_rise")
 _ONLY_OF_STOPPING = ("kept_accuracy", "num_epochs")  # panels that other sweeps don't have
 
 
@@ -106,6 +116,10 @@ def _last_levels(analysis: Analysis, axis: Axis) -> list[tuple[str, str, dict[st
     for row in pooled.with_columns(is_clear().alias("clear")).iter_rows(named=True):
         levels = by_given.setdefault(row["given"], {})
         levels.setdefault(row["level"], {})[row["response"]] = row
+    for levels in by_given.values():
+        for by_response in levels.values():
+            if "late_jitter" not in by_response and "jitter" in by_response:  # a short run
+                by_response["late_jitter"] = by_response["jitter"]
     last = {given: max(levels, key=axis.labels.index) for given, levels in by_given.items()}
     return [(given, level, by_given[given][level]) for given, level in last.items()]
 
@@ -225,7 +239,7 @@ def effects_figure(analysis: Analysis) -> Figure | None:
 def _compared(analysis: Analysis) -> pl.DataFrame:
     """All effects in the order of the axes, with `comparison` in words and `clear`."""
     order = {axis.name: place for place, axis in enumerate(analysis.axes)}
-    unscaled = pl.col("response").is_in(["jitter", "num_epochs"])
+    unscaled = pl.col("response").is_in([*JITTERS, "num_epochs"])
     scale = pl.when(unscaled).then(1.0).otherwise(100.0)
     given = pl.when(pl.col("given") == "").then(pl.lit("")).otherwise(pl.format(", at {}", "given"))
     level = pl.format(
@@ -247,7 +261,7 @@ def _finding(data: pl.DataFrame) -> str:
     """The largest clear change of each response that tells noise from overfitting."""
     largest: list[str] = []
     for name, size in (
-        ("jitter", pl.col("estimate").log().abs()),
+        ("late_jitter", pl.col("estimate").log().abs()),
         ("drop", pl.col("estimate").abs()),
         ("gap", pl.col("estimate").abs()),
     ):
@@ -256,7 +270,7 @@ def _finding(data: pl.DataFrame) -> str:
             row = clear.sort(size, descending=True, maintain_order=True).row(0, named=True)
             change = row["estimate"]
             amount = f"{number(change, 1)} pp"
-            if name == "jitter":
+            if name in JITTERS:
                 amount = f"{number(100 * (change - 1), 0)} %"
             words = _RESPONSES[name].words
             largest.append(f"{words} changes most with {row['comparison']} ({amount})")

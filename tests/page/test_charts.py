@@ -147,7 +147,7 @@ def test_beyond_the_budget_curves_are_a_spread_choice_and_the_page_says_so(digit
 def test_effects_draw_ratios_around_one_and_differences_around_zero(digits):
     figure = made(effects_figure(digits))
     nothing = [x["datum"] for x in inner(figure.charts[0].to_dict(), "x") if "datum" in x]
-    assert nothing == [1, 0, 0, 0, 0]
+    assert nothing == [1, 1, 0, 0, 0, 0]
     comparisons = figure.data["effects"]["comparison"].unique(maintain_order=True).to_list()
     assert comparisons[0] == "batch size 128 against 32, at lr 0.01"
     assert "dropout 0.5 against 0" in comparisons
