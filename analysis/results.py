@@ -25,6 +25,7 @@ from analysis.sources import censoring
 from analysis.sources.axes import Axis, axes_of, points
 from analysis.sources.example_order import order_quality, order_ratio_of
 from analysis.sources.frames import Source, open_sources, read_sources
+from analysis.sources.logs.reading import Log
 from analysis.sources.store import class_counts
 from analysis.stats.intervals import mean_interval, pooled_df
 from analysis.verdicts.rules import COLUMNS, verdict
@@ -75,6 +76,7 @@ class Analysis:
     causes: what pools all trials: attribution, ranking, replay and more (analysis.causes.pooled)
     quality: check, count, detail
     stores: where bits and class counts can be read with analysis.sources.store; none for curves
+    log: what was read, where the source is a log of another tool
     """
 
     record: dict[str, Any]
@@ -87,6 +89,7 @@ class Analysis:
     causes: Causes
     quality: pl.DataFrame
     stores: tuple[Store, ...] = ()
+    log: Log | None = None
 
     @property
     def attribution(self) -> pl.DataFrame:
@@ -145,6 +148,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     trials = censoring.labelled(
         _judged(
             trials,
+            finished=pl.col("outcome").is_in(DONE),
             diverged=(pl.col("outcome") == "diverged") & ~pl.col("learnt_nothing"),
             val_n=pl.col("n_val"),
         ),
@@ -181,6 +185,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
             ]
         ),
         stores=stores,
+        log=next((part.log for part in parts if not isinstance(part, Store)), None),
     )
 
 
@@ -289,6 +294,7 @@ def _configurations(
     classes = trials["num_classes"].max() if "num_classes" in trials.columns else None
     judged = _judged(
         table,
+        finished=pl.col("num_completed") + pl.col("num_diverged") > 0,
         diverged=(pl.col("num_completed") == 0)
         & (pl.col("num_diverged") > 0)
         & ~pl.col("learnt_nothing"),
@@ -318,19 +324,18 @@ def _learnt_nothing(epochs: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _judged(table: pl.DataFrame, **known: pl.Expr) -> pl.DataFrame:
+def _judged(table: pl.DataFrame, *, finished: pl.Expr, **known: pl.Expr) -> pl.DataFrame:
     """With the verdict's labels; those of what never finished are null, its status "failed".
 
-    Args: known: what the verdict reads under other names than the table's.
+    Args: finished: whether a trial of the row did; known: what the verdict reads under other names
+        than the table's.
     """
     seen = table.with_columns(**known)
     labels = verdict(seen.select(name for name in COLUMNS if name in seen.columns)).select(LABELS)
-    finished = seen.select(
-        pl.col("final_accuracy").is_not_null() | pl.col("diverged") | pl.col("learnt_nothing")
-    )
     failed = dict.fromkeys(LABELS) | {"status": "failed", "reason": "No trial finished."}
+    done = table.select(finished).to_series()
     judged = labels.select(
-        pl.when(finished.to_series()).then(name).otherwise(pl.lit(word)).alias(name)
+        pl.when(done).then(name).otherwise(pl.lit(word)).alias(name)
         for name, word in failed.items()
     )
     return table.hstack(judged)

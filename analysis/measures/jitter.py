@@ -50,6 +50,7 @@ def jitter_components(trials: Curves, labels: Labels | None = None) -> pl.DataFr
         those of usable_segments().
     """
     labels = usable_segments(trials) if labels is None else labels
+    labels = np.where(np.isfinite(trials.val_accuracy), labels, -1)  # not of a loss alone
     accuracy = np.nan_to_num(trials.val_accuracy)
     num_trials, num_epochs = accuracy.shape
     hf_var, hf_df = contrast_variance(accuracy, labels)

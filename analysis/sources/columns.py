@@ -8,7 +8,11 @@ import polars as pl
 
 from raysweep.errors import InputError, did_you_mean, shown
 
-REQUIRED = ("trial_id", "epoch", "val_accuracy")
+REQUIRED = ("trial_id", "epoch")
+SCORE_ROLE = (
+    "val_score"  # of the validation set, in its own unit: a log may have it for an accuracy
+)
+JUDGED = ("val_accuracy", SCORE_ROLE, "val_loss")  # one of them is needed
 ACCURACIES = ("val_accuracy", "train_accuracy", "train_accuracy_running")
 LOSSES = (
     "val_loss",
@@ -26,13 +30,13 @@ COUNTS = (
 )
 LISTS = ("val_block_n", "val_block_correct", "val_block_loss_sum")
 PER_TRIAL = ("seed", "initial_train_loss", "num_val", "num_train", "num_train_eval")
-KNOWN = (*REQUIRED, "seed", "learning_rate", *ACCURACIES[1:], *LOSSES, *COUNTS, *LISTS)
+KNOWN = (*REQUIRED, "seed", "learning_rate", *ACCURACIES, SCORE_ROLE, *LOSSES, *COUNTS, *LISTS)
 TYPES: dict[str, pl.DataType] = {
     "trial_id": pl.String(),
     "epoch": pl.Int64(),
     "seed": pl.Int64(),
     "learning_rate": pl.Float64(),
-    **dict.fromkeys((*ACCURACIES, *LOSSES), pl.Float64()),
+    **dict.fromkeys((*ACCURACIES, SCORE_ROLE, *LOSSES), pl.Float64()),
     **dict.fromkeys(COUNTS, pl.Int64()),
     **dict.fromkeys(LISTS, pl.List(pl.Float64())),
 }
@@ -55,7 +59,9 @@ def checked(curves: pl.DataFrame) -> pl.DataFrame:
 def _check_names(curves: pl.DataFrame) -> None:
     if not curves.height:
         raise InputError("the curves have no row")
-    for wanted in REQUIRED:
+    # Without an accuracy, another metric of the validation set will do.
+    judged = next((name for name in JUDGED if name in curves.columns), JUDGED[0])
+    for wanted in (*REQUIRED, judged):
         if wanted not in curves.columns:
             raise InputError(
                 f"the curves have no column {wanted!r}{did_you_mean(wanted, curves.columns)} "
@@ -117,12 +123,13 @@ def typed(curves: pl.DataFrame, kinds: Mapping[str, pl.DataType] = TYPES) -> pl.
 
 
 def _check_epochs(curves: pl.DataFrame) -> None:
-    for name in (*REQUIRED, "seed"):
+    judged = next(name for name in JUDGED if name in curves.columns)
+    for name in (*REQUIRED, judged, "seed"):
         if name in curves.columns and curves[name].null_count():
             row = curves.filter(pl.col(name).is_null()).row(0, named=True)
             hint = (
                 "; leave out epochs without an evaluation, and write NaN where it was not finite"
-                if name == "val_accuracy"
+                if name == judged
                 else ""
             )
             raise InputError(f"column {name!r} is empty {_where(row)}{hint}")
@@ -184,6 +191,7 @@ def _check_pairs(present: set[str]) -> None:
         ("val_block_n", "val_block_correct"),
         ("val_block_correct", "val_block_n"),
         ("val_block_loss_sum", "val_block_n"),
+        ("val_block_n", "val_accuracy"),
     ):
         if one in present and other not in present:
             raise InputError(f"column {one!r} needs {other!r} beside it")

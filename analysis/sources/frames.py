@@ -94,9 +94,6 @@ def read_sources(
             "make one frame of all"
         )
     if given:
-        for part in given:
-            if part.log is not None and "val_accuracy" not in part.curves.columns:
-                raise _without_accuracy(part.log)
         if config is None and all(part.config is not None for part in given):
             config = list(dict.fromkeys(name for part in given for name in part.config or ()))
         try:
@@ -109,17 +106,6 @@ def read_sources(
     if config is not None:
         raise InputError("a store knows its hyperparameters: `config` is for frames of curves")
     return united([read_store(store) for store in stores])
-
-
-def _without_accuracy(log: Log) -> InputError:
-    """A log whose validation metric is no accuracy is understood, and not answered."""
-    told = f"the score {log.scores[0].name!r}" if log.scores else "the validation loss"
-    error = InputError(
-        f"{log.name} has no validation accuracy but {told}, which no report is made of: say which "
-        "column is an accuracy with --column val_accuracy=NAME, if there is one"
-    )
-    error.add_note(str(log))
-    return error
 
 
 def _stacked(given: Sequence[NamedCurves]) -> pl.DataFrame:

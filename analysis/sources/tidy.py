@@ -13,7 +13,15 @@ import polars.selectors as cs
 import pyarrow as pa
 
 from analysis.sources import bits
-from analysis.sources.columns import ACCURACIES, KNOWN, LOSSES, checked, listed, refusals
+from analysis.sources.columns import (
+    ACCURACIES,
+    KNOWN,
+    LOSSES,
+    SCORE_ROLE,
+    checked,
+    listed,
+    refusals,
+)
 from analysis.sources.store import KEY, Frames, epoch_columns, some
 from raysweep.errors import InputError, shown
 from raysweep.spec import Hyperparameters
@@ -27,6 +35,7 @@ _EPOCH_NAMES = {
     "trial_id": "trial_id",
     "epoch": "epoch",
     "val_accuracy": "val_accuracy",
+    "val_score": "val_score",
     "val_loss": "val_loss",
     "val_nll_at_temperature": "val_refined_loss",
     "train_eval_accuracy": "train_accuracy",
@@ -42,7 +51,15 @@ _EPOCH_NAMES = {
     "flip_to_wrong": "flip_to_wrong",
     "flip_to_right": "flip_to_right",
 }
-_DERIVED = ("val_accuracy", "val_loss", "train_eval_accuracy", "train_eval_loss", "churn")
+_MEASURED = (*ACCURACIES, SCORE_ROLE, *LOSSES)  # what is not finite has diverged
+_DERIVED = (
+    "val_accuracy",
+    "val_score",
+    "val_loss",
+    "train_eval_accuracy",
+    "train_eval_loss",
+    "churn",
+)
 
 
 @refusals()
@@ -106,9 +123,7 @@ def _hyperparameters(
 def _trials(curves: pl.DataFrame, fields: pl.DataFrame) -> pl.DataFrame:
     """One row per trial: what a store knows of it, null where a frame can't, and the fields."""
     has = set(curves.columns)
-    finite = [
-        pl.col(n).is_finite().fill_null(True).all() for n in (*ACCURACIES, *LOSSES) if n in has
-    ]
+    finite = [pl.col(n).is_finite().fill_null(True).all() for n in _MEASURED if n in has]
     rose = pl.lit(False)
     if {"train_loss", "initial_train_loss"} <= has:
         # Ended above where it began: diverged, without a number that is not finite.
@@ -187,7 +202,7 @@ def _with_schema(rows: pl.DataFrame, schema: pa.Schema) -> pl.DataFrame:
 def _epochs(curves: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     """Epochs as a store's frames have them; what is not finite is null, and `status` tells why."""
     has = set(curves.columns)
-    bad = [~pl.col(n).is_finite().fill_null(True) for n in (*ACCURACIES, *LOSSES) if n in has]
+    bad = [~pl.col(n).is_finite().fill_null(True) for n in _MEASURED if n in has]
     named = curves.select(
         pl.when(pl.any_horizontal(*bad))
         .then(pl.lit("diverged"))

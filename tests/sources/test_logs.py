@@ -249,9 +249,7 @@ def test_an_accuracy_of_which_nothing_says_the_set_is_asked_for(tmp_path):
         ("val_mean_absolute_error", True),
     ],
 )
-def test_a_score_is_understood_with_its_direction_and_refused_in_one_sentence(
-    tmp_path, name, lower
-):
+def test_a_score_alone_is_understood_with_its_direction_and_analyzed(tmp_path, name, lower):
     rows = [(k, v, 1 - v) for k, v in enumerate(ACCURACY, 1)]
     path = csv(tmp_path / "c.csv", f"epoch,{name},train_loss", rows)
     log = read_curves(path)
@@ -260,17 +258,19 @@ def test_a_score_is_understood_with_its_direction_and_refused_in_one_sentence(
     assert f"{'lower' if lower else 'higher'} is better" in str(log)
     turned = read_curves(path, lower_is_better=not lower)
     assert turned.scores[0].lower_is_better is not lower
-    with pytest.raises(InputError, match="no validation accuracy but the score") as error:
-        analyze(log)
-    assert str(log) in error.value.__notes__
+    found = analyze(log)
+    assert found.epochs["val_score"].to_list() == ACCURACY
+    assert found.epochs["val_accuracy"].null_count() == len(ACCURACY)
+    assert found.trials["outcome"].to_list() == ["completed"]
+    assert found.trials["status"].to_list() == ["ok"]
+    assert found.trials["hf_sd"].null_count() == 1  # there is no accuracy that could jitter
 
 
 def test_a_loss_alone_and_several_scores_are_understood(tmp_path):
     rows = [(k, v, 1 - v, v / 2) for k, v in enumerate(ACCURACY, 1)]
     loss = read_curves(csv(tmp_path / "l.csv", "step,val_loss,train_loss,lr", rows))
     assert loss.curves["val_loss"].to_list() == ACCURACY
-    with pytest.raises(InputError, match="no validation accuracy but the validation loss"):
-        analyze(loss)
+    assert analyze(loss).trials["final_loss"].null_count() == 0
     path = csv(tmp_path / "s.csv", "epoch,val_precision,val_f1,val_recall", rows)
     log = read_curves(path)
     assert [score.name for score in log.scores] == ["val_f1", "val_precision", "val_recall"]

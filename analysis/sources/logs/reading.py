@@ -12,7 +12,7 @@ from analysis.sources.columns import KNOWN, LISTS, refusals
 from analysis.sources.formats import opening
 from analysis.sources.formats.parts import Part
 from analysis.sources.logs import configurations
-from analysis.sources.logs.roles import ASKABLE, SCORE_ROLE, Roles, Score
+from analysis.sources.logs.roles import ASKABLE, Roles, Score
 from analysis.sources.logs.runs import EpochZero, Options, Run, runs_of, shaped
 from analysis.sources.logs.understood import Understood, understood
 from analysis.sources.names import plain
@@ -294,7 +294,7 @@ class _Reading:
 
 
 _OWN = ("trial_id", "epoch", "seed")  # columns that are not carried as they are
-_CARRIED = {*KNOWN, "val_correct_bits", SCORE_ROLE} - {*_OWN}
+_CARRIED = {*KNOWN, "val_correct_bits"} - {*_OWN}
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:

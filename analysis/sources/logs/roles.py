@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from analysis.sources import names
-from analysis.sources.columns import COUNTS, KNOWN, LISTS, REQUIRED
+from analysis.sources.columns import COUNTS, JUDGED, KNOWN, LISTS, REQUIRED, SCORE_ROLE
 from analysis.sources.formats.parts import PRINTED, Part
 from analysis.sources.names import ACCURACY, ERROR, LOSS, RATE, SCORE, Meaning
 
-STEP, TRIAL, SCORE_ROLE = "step", "trial_id", "val_score"
-VALIDATION_ROLES = ("val_accuracy", "val_loss", SCORE_ROLE)
+STEP, TRIAL = "step", "trial_id"
+VALIDATION_ROLES = JUDGED
 # Whose own names are always meant.
 _EXACT = (*COUNTS, *LISTS, "val_refined_loss", "initial_train_loss", "val_correct_bits")
-ASKABLE = (*KNOWN, SCORE_ROLE, STEP)
+ASKABLE = (*KNOWN, STEP)
 
 
 class Score(NamedTuple):
@@ -242,4 +242,5 @@ class _Metrics:
 
 def is_ours(present: Collection[str]) -> bool:
     """Tell whether names are those of a tidy frame, and not Ray Tune's, with a trial_id, too."""
-    return set(REQUIRED) <= set(present) and "training_iteration" not in present
+    judged = not set(JUDGED).isdisjoint(present)
+    return set(REQUIRED) <= set(present) and judged and "training_iteration" not in present

@@ -238,7 +238,7 @@ def _run(
         own["learning_rate"] = rates.pop()
     run = Run(name, part.tool, roles, course, own, notes=[*course.notes])
     run.seed = _seed(run, options)
-    logged = {one.values.get("num_val") for one in evaluations} - {None}
+    logged = {_known(one.values.get("num_val")) for one in evaluations} - {None}
     logged_size = next(iter(logged)) if len(logged) == 1 else None
     run.num_val = options.num_val or logged_size or part.num_val or _by_speed(rows)
     _judge_unit(run, options)
@@ -296,7 +296,7 @@ def _known_key(key: str) -> str:
 def _seed(run: Run, options: Options) -> Any:
     for key in [key for key in run.settings if names.is_seed(key) or key == options.seed]:
         run.seed = run.settings.pop(key)
-    told = {one.values.get("seed") for one in run.evaluations} - {None}
+    told = {_known(one.values.get("seed")) for one in run.evaluations} - {None}
     return next(iter(told)) if len(told) == 1 else run.seed
 
 
