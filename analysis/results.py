@@ -9,6 +9,7 @@ import polars as pl
 
 from analysis.causes.effects import paired_effects
 from analysis.causes.late import late_components, late_jitter
+from analysis.causes.overall import Overall, overall
 from analysis.causes.pooled import Causes, causes
 from analysis.causes.trained import all_seeds_trained
 from analysis.columns import FRAMES, described, estimates, ordered
@@ -74,6 +75,7 @@ class Analysis:
     epochs: one live row per trial, epoch and weights_kind
     effects: paired differences between the levels of each axis (see analysis.causes.effects)
     causes: what pools all trials: attribution, ranking, replay and more (analysis.causes.pooled)
+    overall: the numbers of the answer (analysis.causes.overall)
     quality: check, count, detail
     stores: where bits and class counts can be read with analysis.sources.store; none for curves
     log: what was read, where the source is a log of another tool
@@ -87,6 +89,7 @@ class Analysis:
     epochs: pl.DataFrame
     effects: pl.DataFrame
     causes: Causes
+    overall: Overall
     quality: pl.DataFrame
     stores: tuple[Store, ...] = ()
     log: Log | None = None
@@ -168,6 +171,9 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         late_jitter(late), on="config_id", how="left", maintain_order="left"
     )
     paired = compared.join(trained.select("config_id"), on="config_id", how="semi")
+    effects = paired_effects(paired, trained, labels, axes)
+    asked = causes(record, compared, epochs, raw, labels, names, trained["config_id"], classes)
+    parts_of_jitter = {"all": components.join(pairs, on="trial_id"), "late": late}
     return Analysis(
         record=record,
         axes=axes,
@@ -175,8 +181,9 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         trials=ordered("trials", trials),
         configurations=ordered("configurations", configurations),
         epochs=ordered("epochs", epochs),
-        effects=paired_effects(paired, trained, labels, axes),
-        causes=causes(record, compared, epochs, raw, labels, names, classes),
+        effects=effects,
+        causes=asked,
+        overall=overall(configurations, trials, labels, names, effects, asked, parts_of_jitter),
         quality=pl.concat(
             [
                 quality,
