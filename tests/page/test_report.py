@@ -1,7 +1,6 @@
 """The page: whole in one file, inert to what it is fed, drawn by a browser without a network."""
 
 import re
-import shutil
 
 import polars as pl
 import pytest
@@ -100,21 +99,6 @@ def test_a_folder_that_is_not_there_is_one_clear_error(tmp_path, digits):
 
 
 # --- in a browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium on this machine")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield running
-        running.close()
 
 
 def opened(browser, analysis, path):
