@@ -16,7 +16,7 @@ from analysis.causes.late import pooled
 from analysis.causes.pooled import Causes
 from analysis.causes.regions import Region, regions
 from analysis.causes.trained import comes_apart
-from analysis.labels import Overfit, Status
+from analysis.labels import Outcome, Overfit, Status
 from analysis.stats.intervals import LEVEL
 from analysis.verdicts.margins import Margins
 
@@ -76,11 +76,33 @@ class Averaged(NamedTuple):
     num_trials: int
 
 
+class Score(NamedTuple):
+    """What the best configuration is worth at its best epoch, without the luck of the choice.
+
+    naive: as its curves show it; nested, low, high: chosen and read on different examples
+    """
+
+    naive: float
+    nested: float
+    low: float
+    high: float
+
+    @property
+    def flatters(self) -> float:
+        """By how much the best epoch reads too high."""
+        return self.naive - self.nested
+
+
 class Lost(NamedTuple):
-    """Configurations that diverged, came apart or learnt nothing, and how many of their runs."""
+    """Configurations that diverged, came apart or learnt nothing, and how many of their runs.
+
+    num_diverged, num_unlearnt: runs that diverged, and others that lost what they had learnt or
+    learnt nothing; num_runs: all that finished
+    """
 
     region: Region
     num_diverged: int
+    num_unlearnt: int
     num_runs: int
 
 
@@ -97,7 +119,7 @@ class Overall(NamedTuple):
         a rise of the loss as well
     num_judged: configurations with an answer on overfitting
     calmer, averaged: None where nothing is known or nothing helps
-    flatters: by how much the best epoch of the best configuration reads too high
+    score: of the best configuration; None where no luck can be taken off
     lost: what never to use; rising: regions that are still learning
     inert: axes that change neither accuracy nor jitter by an amount that matters
     """
@@ -116,7 +138,7 @@ class Overall(NamedTuple):
     num_judged: int
     calmer: Calmer | None
     averaged: Averaged | None
-    flatters: float | None
+    score: Score | None
     lost: tuple[Lost, ...]
     rising: tuple[Region, ...]
     inert: tuple[str, ...]
@@ -138,7 +160,7 @@ def overall(
         `late` ones.
     """
     matters = found.matters
-    flatters = None if found.winner is None else found.winner.optimism
+    score = _score(found)
     spread = (
         trials.filter(pl.col("config_id").is_in(matters) & (pl.col("outcome") == "completed"))
         .group_by("config_id")
@@ -166,13 +188,24 @@ def overall(
         spared=spared.height,
         loss_spared=spared.filter(pl.col("overfit") == Overfit.NO).height,
         num_judged=judged.height,
-        calmer=_calmer(matters, components["late"]),
+        calmer=_calmer(_of_one_length(matters, configurations), components["late"]),
         averaged=_averaged(found.averaging),
-        flatters=flatters if flatters is not None and flatters > 0 else None,
-        lost=_lost(configurations, points, axes),
+        score=score,
+        lost=_lost(configurations, trials, points, axes),
         rising=tuple(regions(points, axes, rising)),
         inert=tuple(name for name in axes if _is_inert(effects.filter(axis=name))),
     )
+
+
+def _score(found: Causes) -> Score | None:
+    winner = found.winner
+    if not found.matters or winner is None:
+        return None
+    if winner.config_id == found.matters[0] and np.isfinite(winner.nested):
+        return Score(winner.naive, winner.nested, winner.nested_low, winner.nested_high)
+    names = ("score_naive", "score_nested", "score_nested_low", "score_nested_high")
+    rows = found.ranking.filter(config_id=found.matters[0]).select(names).drop_nulls()
+    return Score(*rows.row(0)) if rows.height else None
 
 
 def _jitter(row: Mapping[str, float | None]) -> Jitter | None:
@@ -201,6 +234,13 @@ def _mixed(sd: float | None, population: float | None) -> float | None:
     if sd is None or population is None:
         return None
     return max((1 - 1 / _FACTOR) * population + sd**2 / _FACTOR, 0.0) ** 0.5
+
+
+def _of_one_length(matters: Sequence[str], configurations: pl.DataFrame) -> list[str]:
+    """Those that train as long as the best one: the second half of a shorter run is earlier."""
+    lengths = dict(configurations.select("config_id", "mean_epochs").iter_rows())
+    first = lengths.get(matters[0]) if matters else None
+    return [name for name in matters if lengths.get(name) == first]
 
 
 def _calmer(matters: Sequence[str], late: pl.DataFrame) -> Calmer | None:
@@ -243,23 +283,20 @@ _RATIO = ("hf_ratio", "hf_ratio_low", "hf_ratio_high")
 
 
 def _lost(
-    configurations: pl.DataFrame, points: pl.DataFrame, axes: Sequence[str]
+    configurations: pl.DataFrame, trials: pl.DataFrame, points: pl.DataFrame, axes: Sequence[str]
 ) -> tuple[Lost, ...]:
-    bad = configurations.filter(
-        (pl.col("num_diverged") > 0)
-        | comes_apart()
-        | (pl.col("status") == Status.AT_CHANCE).fill_null(value=False)
-    )
-    counts = {
-        name: (diverged, diverged + completed)
-        for name, diverged, completed in bad.select(
-            "config_id", "num_diverged", "num_completed"
-        ).iter_rows()
-    }
-    return tuple(
-        Lost(region, *(sum(counts[name][place] for name in region.config_ids) for place in (0, 1)))
-        for region in regions(points, axes, counts)
-    )
+    unlearnt = comes_apart() | (pl.col("status") == Status.AT_CHANCE).fill_null(value=False)
+    bad = configurations.filter((pl.col("num_diverged") > 0) | unlearnt)["config_id"]
+    done = trials.filter(pl.col("outcome").is_in([Outcome.COMPLETED, Outcome.DIVERGED]))
+    diverged = pl.col("outcome") == Outcome.DIVERGED
+    found: list[Lost] = []
+    for region in regions(points, axes, bad):
+        runs = done.filter(pl.col("config_id").is_in(region.config_ids))
+        counts = runs.select(
+            diverged.sum().alias("diverged"), (unlearnt & ~diverged).sum().alias("unlearnt")
+        )
+        found.append(Lost(region, *map(int, counts.row(0)), runs.height))
+    return tuple(found)
 
 
 def _is_inert(effects: pl.DataFrame) -> bool:

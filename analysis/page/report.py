@@ -20,15 +20,16 @@ from analysis.page.best import best_figure
 from analysis.page.causes import causes_figure
 from analysis.page.cautions import with_caution
 from analysis.page.curves import curves_figure
-from analysis.page.effects import effect_tables, effects_figure
+from analysis.page.effects import effects_figure
 from analysis.page.figures import Figure, maps_figure, measures_figure
+from analysis.page.first import first_screen
 from analysis.page.floor import floor_figure
 from analysis.page.stopping import stopping_figure
 from analysis.page.thresholds import thresholds
 from analysis.page.verdict import verdict_figure
 from analysis.results import Analysis, analyze
 from analysis.sources.axes import label, title
-from analysis.words import fixed, plural
+from analysis.words import fixed
 from raysweep.errors import InputError
 from raysweep.store.files import Store
 
@@ -111,10 +112,7 @@ def render(analysis: Analysis) -> str:
     return template.render(
         record=analysis.record,
         analysis=analysis,
-        subtitle=_subtitle(analysis),
-        answer=findings.answer(analysis),
-        summary=findings.summary(analysis),
-        knobs=effect_tables(analysis),
+        first=first_screen(analysis),
         figures=figures,
         words=words,
         points=dict(analysis.points.select("config_id", "point").iter_rows()),
@@ -214,19 +212,6 @@ def _configuration_table(analysis: Analysis) -> pl.DataFrame:
         *estimates,
         pl.col("mean_epochs").round(1).alias("epochs"),
     )
-
-
-def _subtitle(analysis: Analysis) -> str:
-    """What was trained, in one line."""
-    spec, num_points = analysis.record["spec"], analysis.points.height
-    num_seeds = len(spec["seeds"])
-    grid = plural(num_points, "configuration")
-    num_trials = len(analysis.record["trials"])
-    if num_trials == num_points * num_seeds:
-        grid += f" × {plural(num_seeds, 'seed')}"
-    else:
-        grid += f", {num_trials} trials"
-    return " · ".join(filter(None, [spec["task"], grid, _sizes(analysis)]))
 
 
 def _sizes(analysis: Analysis) -> str:

@@ -69,14 +69,14 @@ def test_the_limits_of_the_sets_share_count_its_own_error(num_val, jitter, seeds
     found = measure_jitter(pool_jitter(parts, "config_id")).drop_nulls("finite_share")
     own = contrasts(made.accuracy, SECOND)[:, 15:]
     own = float((own - own.mean(axis=0)).var() / 1.5)
-    v = float(parts["finite_var"].mean())
+    v = float(parts["finite_var"].to_numpy().mean())
     truth = v / (v + own)
     covered = found.select(
         (pl.col("finite_share_low") <= truth) & (pl.col("finite_share_high") >= truth)
     ).to_series()
     assert found.height > 250
     assert covered.mean() > 0.95 - 3 * np.sqrt(0.05 * 0.95 / found.height)
-    assert found["finite_share_high"].max() <= 1
+    assert (found["finite_share_high"] <= 1).all()
 
 
 def test_the_second_half_alone_counts_and_groups_are_pooled(tmp_path):
@@ -91,5 +91,5 @@ def test_the_second_half_alone_counts_and_groups_are_pooled(tmp_path):
     of_all = pooled(parts, found.points["config_id"])
     each = late_jitter(parts)
     assert of_all["hf_df"] == pytest.approx(each["late_hf_df"].sum())
-    assert of_all["hf_sd"] ** 2 == pytest.approx(each["late_hf_var"].mean(), rel=0.05)
+    assert (of_all["hf_sd"] or 0) ** 2 == pytest.approx(each["late_hf_var"].mean(), rel=0.05)
     assert pooled(parts, [])["hf_sd"] is None

@@ -64,7 +64,8 @@ def test_the_page_asks_nothing_of_the_network(page):
 
 def test_the_page_answers_first_and_names_what_is_missing(page):
     text = re.sub(r"<[^>]+>", " ", page.split("<script")[0])
-    assert text.index("configurations validation accuracy") < text.index("Which knob did what")
+    assert text.index("accuracy moves by") < text.index("What to do") < text.index("The verdict")
+    assert re.search(r"1 diverged, 1 failed, 1 not yet trained", text)
     assert re.search(r"trials missing\s+1:", text)
     assert re.search(r"trials failed\s+1: 1 x RuntimeError: out of memory", text)
 

@@ -1,5 +1,6 @@
 """Panels -> SVG pictures that need no script, in the colours of the page around them."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -180,7 +181,18 @@ def _slim(svg: str) -> str:
     _trim(root)
     root.set("aria-hidden", "true")  # the caption beside it tells what it shows
     text = ElementTree.tostring(root, encoding="unicode")
-    return re.sub(r"(\d+\.\d)\d+", r"\1", text)
+    text = _with_own_ids(text)
+    # Coordinates to a tenth of a pixel; the numbers that a person reads stay as they are.
+    return re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d)\d+", r"\1", tag[0]), text)
+
+
+def _with_own_ids(svg: str) -> str:
+    """Ids that follow from the picture: the same in every run, and of no other on the page."""
+    ids = list(dict.fromkeys(re.findall(r' id="([^"]+)"', svg)))
+    for place, name in enumerate(ids):
+        svg = re.sub(rf"(?<=[#\"]){re.escape(name)}(?=[\")])", f"place-{place}", svg)
+    digest = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    return re.sub(r"(?<=[#\"])place-(\d+)(?=[\")])", rf"p{digest}-\1", svg)
 
 
 def _trim(node: ElementTree.Element) -> None:
