@@ -75,6 +75,7 @@ class Analysis:
     epochs: one live row per trial, epoch and weights_kind
     effects: paired differences between the levels of each axis (see analysis.causes.effects)
     causes: what pools all trials: attribution, ranking, replay and more (analysis.causes.pooled)
+    late: the jitter of the second half of training: config_id and columns of measure_jitter()
     overall: the numbers of the answer (analysis.causes.overall)
     quality: check, count, detail
     stores: where bits and class counts can be read with analysis.sources.store; none for curves
@@ -89,6 +90,7 @@ class Analysis:
     epochs: pl.DataFrame
     effects: pl.DataFrame
     causes: Causes
+    late: pl.DataFrame
     overall: Overall
     quality: pl.DataFrame
     stores: tuple[Store, ...] = ()
@@ -167,6 +169,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     configurations = _configurations(trials, components, pooled, labels, axes, record)
     compared = _with_one_kind_of_fall(trials)
     late = late_components(raw, pairs)
+    of_late = measure_jitter(pool_jitter(late, "config_id"))
     trained = configurations.filter(all_seeds_trained()).join(
         late_jitter(late), on="config_id", how="left", maintain_order="left"
     )
@@ -183,6 +186,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         epochs=ordered("epochs", epochs),
         effects=effects,
         causes=asked,
+        late=of_late,
         overall=overall(configurations, trials, labels, names, effects, asked, parts_of_jitter),
         quality=pl.concat(
             [

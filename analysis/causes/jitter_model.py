@@ -214,8 +214,9 @@ def regress(
 
     terms = _main_terms(rows, factors) if rows.height else []
     if not terms:
-        every = phases.join(trials, on="trial_id", how="inner", maintain_order="left")
-        if every.height and _main_terms(every.drop_nulls("lr"), factors):
+        known = phases.drop_nulls("lr")
+        every = known.join(trials, on="trial_id", how="inner", maintain_order="left")
+        if every.height and _main_terms(every, factors):
             return without("; ".join(["too few trials are left to compare two values", *remarks]))
         return without("no knob has two values")
     phase = rows["phase"].to_numpy()

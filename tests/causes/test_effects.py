@@ -6,8 +6,9 @@ import pytest
 
 from analysis import analyze
 from analysis.causes.effects import DIFFERENCES, JITTERS, is_clear, paired_effects
-from analysis.page.effects import effect_sentences, effect_tables, effect_words
-from analysis.page.findings import configuration
+from analysis.page.effects import effect_sentences, effect_words
+from analysis.page.first import names_of
+from analysis.page.verdict import said, settings_rows
 from analysis.sources.axes import Axis, axes_of, points
 from tests.support.simulated import (
     Curve,
@@ -235,12 +236,12 @@ def test_the_early_stopping_recipe_is_answered(tmp_path):
     analysis = analyze(
         early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.06, peak=0.37, gap=0.05))
     )
-    said = knob_sentence(analysis)
-    assert "lowers the number of epochs by" in said
-    assert "raises accuracy of the weights that are kept by" in said
-    assert "5 of 5 seeds stopped early" in configuration(
-        analysis.configurations.row(1, named=True), 500
-    )
+    words = knob_sentence(analysis)
+    assert "lowers the number of epochs by" in words
+    assert "raises accuracy of the weights that are kept by" in words
+    rows = settings_rows(analysis, names_of(analysis))
+    (stopped,) = (row for row in rows if row["num_stopped_early"])
+    assert "5 of 5 seeds stopped early" in said(stopped, 500)
 
 
 def test_what_is_not_clear_is_never_called_a_change():
@@ -258,8 +259,6 @@ def test_what_is_not_clear_is_never_called_a_change():
 def test_a_level_that_never_completed_is_compared_by_no_row(tmp_path):
     sweep = Sweep(spec("x", axes={"learning_rate": [0.01, 0.1, 1.0]}, seeds=2))
     found = analyze(sweep.write(tmp_path, practitioner, diverged=[4, 5]))
-    ((row,),) = (table["rows"] for table in effect_tables(found))
-    assert row["step"] == "0.01 → 0.1"
     assert "Learning rate 0.1 instead of 0.01" in " ".join(effect_sentences(found, found.axes[0]))
 
 
@@ -321,10 +320,11 @@ def test_no_effect_of_early_stopping_compares_with_the_luckiest_epoch(tmp_path):
     assert kept["high"] > -0.005
 
 
-def test_the_page_asks_for_the_jitter_of_the_second_half_first(tmp_path):
+def test_the_page_says_the_jitter_of_the_second_half(tmp_path):
     found = analyze(dropout_like().write(tmp_path, practitioner))
-    (table,) = effect_tables(found)
-    assert table["heads"][0] == "jitter, second half"
+    (sentence,) = effect_sentences(found, found.axes[0])
+    assert "jitter in the second half" in sentence
+    assert "all epochs" not in sentence
 
 
 def test_short_runs_have_the_jitter_of_all_epochs_alone(tmp_path):
