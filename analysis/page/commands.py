@@ -14,7 +14,7 @@ def without_folders(word: str) -> str:
 
     A page that is sent on tells nobody's folders: `/home/me/x.yaml` becomes `x.yaml`.
     """
-    return re.sub(r"(^|[=:,])(?:file://)?[~]?/(?:[^\s/]+/)*(?=[^\s/]*)", r"\1", word)
+    return re.sub(r"(^|[=,]|: )(?:file://)?[~]?/(?:[^\s/]+/)*(?=[^\s/]*)", r"\1", word)
 
 
 def run_again(analysis: Analysis, *options: str) -> str:
