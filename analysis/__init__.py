@@ -4,6 +4,7 @@
 
     found = analyze("results/digits")               # a store that `raysweep run` wrote
     found = analyze(read_curves("runs/"))           # or a log that any tool wrote
+    print(found.answer)                             # two sentences, what to do, what is open
     found.configurations                            # Polars frames: .trials, .epochs and more
     write_report(found, "report.html")              # one page that opens offline
 
@@ -15,15 +16,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analysis.answer.answer import Answer
+    from analysis.diagnosis import diagnose
     from analysis.page.report import write_report
     from analysis.results import Analysis, analyze
     from analysis.sources.logs.reading import read_curves
 
-__all__ = ["Analysis", "analyze", "read_curves", "write_report"]
+__all__ = ["Analysis", "Answer", "analyze", "diagnose", "read_curves", "write_report"]
 
 _HOMES = {
     "Analysis": "results",
+    "Answer": "answer.answer",
     "analyze": "results",
+    "diagnose": "diagnosis",
     "read_curves": "sources.logs.reading",
     "write_report": "page.report",
 }

@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-# The columns of the epochs that matrices are made of; the sums of losses over blocks and what was
-# accumulated in train mode may be missing.
+# The columns of the epochs that matrices are made of; the sums of losses over blocks, what was
+# accumulated in train mode and any other score may be missing.
 COLUMNS = [
     "trial_id",
     "epoch",
@@ -30,6 +30,7 @@ COLUMNS = [
     "val_block_correct",
     "val_block_loss_sum",
     "val_block_nll_sum",
+    "val_score",
 ]
 ROWS_AT_ONCE = 60_000  # bounds the memory of the block arrays to some tens of megabytes
 
@@ -49,6 +50,7 @@ class Curves:
     trial_ids: list[str]
     val_accuracy: Floats  # (N, T), a fraction
     val_loss: Floats  # (N, T), a mean
+    val_score: Floats  # (N, T), any other score, in its own unit
     refined_loss: Floats  # (N, T), the mean loss at the temperature fitted to each epoch
     train_accuracy: Floats  # (N, T), eval mode
     train_loss: Floats  # (N, T), eval mode, a mean
@@ -86,6 +88,7 @@ class Curves:
             "trial_ids": [str(number) for number in range(shape[0])],
             "val_accuracy": accuracy,
             "val_loss": missing,
+            "val_score": missing,
             "refined_loss": missing,
             "train_accuracy": missing,
             "train_loss": missing,
@@ -129,6 +132,52 @@ def curves(raw: pl.DataFrame, trials: pl.DataFrame | None = None) -> Iterator[Cu
             yield padded(raw, chunk["trial_id"], length)
 
 
+def mean_curves(raw: pl.DataFrame, trials: pl.DataFrame) -> Iterator[Curves]:
+    """The mean curves over seeds, up to the end of the shortest; a config_id stands for a trial_id.
+
+    Of accuracy, loss, score and learning rate alone. An epoch that a seed lacks is missing: a mean
+    over the others is on another level.
+
+    Args: raw: epochs of raw weights; trials: trial_id, config_id of those to use.
+    """
+    names = ("val_accuracy", "val_loss", "val_score", "lr")
+    seen = raw.select(
+        "trial_id",
+        pl.col("epoch").cast(pl.Int64),
+        *[
+            (pl.col(name) if name in raw.columns else pl.lit(None).alias(name))
+            .cast(pl.Float64)
+            .fill_nan(None)
+            for name in names
+        ],
+    ).join(trials, on="trial_id", how="inner")
+    plan = (
+        seen.group_by("config_id", "trial_id")
+        .agg(pl.col("epoch").max())
+        .group_by("config_id")
+        .agg(pl.col("epoch").min().alias("length"), pl.len().alias("num_seeds"))
+    )
+    means = seen.group_by("config_id", "epoch").agg(
+        pl.col(names).mean(), pl.col(names).count().name.prefix("num_")
+    )
+    whole = (
+        plan.with_columns(pl.int_ranges(1, pl.col("length") + 1).alias("epoch"))
+        .explode("epoch")
+        .join(means, on=["config_id", "epoch"], how="left")
+        .with_columns(
+            # A rate that a seed lacks is that of the others.
+            pl.when(pl.col(f"num_{name}") == pl.col("num_seeds")).then(name)
+            for name in names[:-1]
+        )
+        .sort("config_id", "epoch")
+    )
+    for (length,), group in whole.group_by("length", maintain_order=True):
+        assert isinstance(length, int)
+        of = {name: group[name].cast(pl.Float64).to_numpy().reshape(-1, length) for name in names}
+        ids = group["config_id"].unique(maintain_order=True).to_list()
+        yield Curves.of_accuracy(of.pop("val_accuracy"), trial_ids=ids, **of)
+
+
 def padded(raw: pl.DataFrame, trial_ids: pl.Series, num_epochs: int) -> Curves:
     """These trials in this order, all padded to the same number of epochs."""
     ids = pl.DataFrame({"trial_id": trial_ids}).with_row_index("row")
@@ -161,6 +210,7 @@ def _matrices(rows: pl.DataFrame, trial_ids: list[str], num_epochs: int) -> Curv
         trial_ids=trial_ids,
         val_accuracy=matrix(rows["val_accuracy"]),
         val_loss=matrix(rows["val_loss"]),
+        val_score=optional("val_score"),
         refined_loss=matrix(rows["val_nll_at_temperature"]),
         train_accuracy=matrix(rows["train_eval_accuracy"]),
         train_loss=matrix(rows["train_eval_loss"]),

@@ -55,7 +55,20 @@ class Overfit(StrEnum):
     NO_ACCURACY = "no (accuracy)"  # of the loss nothing is known, or not enough
     LITTLE = "little"  # a fall can't be excluded, a large one can
     LOSS_HOLDS = "loss holds"  # of the accuracy nothing is known
+    NOT_SHOWN = "no harm shown"  # of a loss or a score alone: noise hides what can't be excluded
     UNDETERMINED = "undetermined"
+
+
+class Course(StrEnum):
+    """What becomes of a loss, or of any score, after its best window."""
+
+    WORSE = "gets worse"  # for sure, and by as much as is worth a claim
+    SLIGHTLY = "gets slightly worse"  # for sure, by less than that
+    IMPROVES = "still improves"
+    HOLDS = "holds"  # as much as is worth a claim is excluded
+    NOT_SHOWN = "no worsening shown"  # none to speak of is seen; noise hides what isn't excluded
+    MAY = "may get worse"  # it is seen, and noise could make it
+    UNDETERMINED = "undetermined"  # too few evaluations
 
 
 class Law(StrEnum):

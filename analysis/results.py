@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from analysis.answer.answer import Answer
+from analysis.answer.build import answer_of
 from analysis.causes.effects import paired_effects
 from analysis.causes.late import late_components, late_jitter
 from analysis.causes.overall import Overall, overall
@@ -20,7 +22,12 @@ from analysis.measures.jitter import jitter_components, measure_jitter, pool_jit
 from analysis.measures.late import late_trend, late_trend_of_means
 from analysis.measures.likely_fall import measure_likely_falls, measure_likely_falls_of_seeds
 from analysis.measures.overfitting import measure_overfitting
-from analysis.measures.run_rise import measure_run_rise
+from analysis.measures.run_rise import (
+    measure_run_rise,
+    measure_score_fall,
+    run_rise_of_means,
+    score_fall_of_means,
+)
 from analysis.measures.within_run import measure_within_run, of_several_runs
 from analysis.sources import censoring
 from analysis.sources.axes import Axis, axes_of, points
@@ -40,6 +47,7 @@ MAX_CLASS_COUNTS = 5_000_000  # classes times epochs of all trials
 # Of the verdict; a sentence for each label, and `reason` with all of them.
 LABELS = (
     *("status", "noise", "overfit", "noise_among", "overfit_among", "noise_said", "overfit_said"),
+    *("loss_course", "loss_said", "score_course", "score_said"),
     *("status_reason", "noise_reason", "overfit_reason", "reason"),
 )
 # What may not have been recorded, by a column of the epochs, and what is then not known.
@@ -101,6 +109,11 @@ class Analysis:
         """Which axis explains how much of each response (see analysis.causes.attribution)."""
         return self.causes.attribution
 
+    @property
+    def answer(self) -> Answer:
+        """What all of it says: sentences, what to do, what could not be checked."""
+        return answer_of(self)
+
     def columns(self) -> pl.DataFrame:
         """Every column of trials, configurations and epochs, in words.
 
@@ -138,7 +151,9 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     raw = epochs.filter((pl.col("weights_kind") == "raw") & used)
     ratio = order_ratio_of(parts, completed["trial_id"].to_list())
     trials = trials.with_columns(pl.lit(ratio, pl.Float64).alias("order_ratio"))
-    components, *measures = _per_trial(raw, completed)
+    # Of a score in its own unit: name, higher_is_better.
+    higher = (record.get("score") or {}).get("higher_is_better", True)
+    components, *measures = _per_trial(raw, completed, higher_is_better=higher)
     pairs = completed.select("trial_id", "config_id")
     crossfit, of_seeds = measure_harm_of_seeds(raw, pairs)
     # A row per trial from every module; those of a whole configuration go to _configurations.
@@ -162,6 +177,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     pooled = (
         *(of_seeds, late_trend_of_means(raw, pairs)),
         measure_likely_falls_of_seeds(raw, pairs),
+        run_rise_of_means(raw, pairs),
+        score_fall_of_means(raw, pairs, higher_is_better=higher),
     )
     stores = tuple(part for part in parts if isinstance(part, Store))
     names = [axis.name for axis in axes]
@@ -242,7 +259,9 @@ def _checks(rows: list[tuple[str, int, str]]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
-def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]:
+def _per_trial(
+    raw: pl.DataFrame, completed: pl.DataFrame, *, higher_is_better: bool
+) -> list[pl.DataFrame]:
     """What each module measures on trials of the same length, a row per trial."""
     num_train = dict(completed.select("trial_id", "n_train").iter_rows())
 
@@ -256,6 +275,7 @@ def _per_trial(raw: pl.DataFrame, completed: pl.DataFrame) -> list[pl.DataFrame]
             measure_harm(group),
             late_trend(group),
             measure_run_rise(group),
+            measure_score_fall(group, higher_is_better=higher_is_better),
             measure_within_run(group),
         ]
 
@@ -367,7 +387,7 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         pl.col("gap_set_df").mean(),
         pl.col("num_epochs").mean().alias("mean_epochs"),
         pl.col("peak_epoch").median(),
-        pl.col("train_drop", "running_drop", "train_loss_regained").mean(),
+        pl.col("final_loss", "train_drop", "running_drop", "train_loss_regained").mean(),
         pl.when(pl.col("guessing_at").null_count() == 0).then(pl.col("guessing_at").mean()),
     )
     ends: dict[str, Floats] = {}

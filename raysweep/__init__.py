@@ -7,7 +7,14 @@ A log that any tool wrote becomes a report:
     log = read_curves("runs/")
     print(log)                                      # what was understood of it
     found = analyze(log)
+    print(found.answer)                             # two sentences, what to do, what is open
     write_report(found, "report.html")
+
+What a notebook holds is answered in its cell:
+
+    from raysweep import diagnose
+
+    diagnose(val_accuracy, val_loss=val_loss, num_val=797)
 
 A sweep is trained, and its results become a report (this needs `pip install 'raysweep[run]'`):
 
@@ -28,7 +35,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis import Analysis, analyze, read_curves, write_report
+    from analysis import Analysis, Answer, analyze, diagnose, read_curves, write_report
     from raysweep.running.sweep import run_sweep
     from raysweep.spec import SweepSpec
     from raysweep.tasks import Arrays, Data, Task
@@ -36,11 +43,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Analysis",
+    "Answer",
     "Arrays",
     "Data",
     "SweepSpec",
     "Task",
     "analyze",
+    "diagnose",
     "read_curves",
     "run_sweep",
     "write_report",

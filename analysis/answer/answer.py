@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any
 
+from analysis.answer import text
+
 VERSION = 1  # of the JSON, see answer.schema.json
 
 
@@ -46,7 +48,13 @@ class Series:
     values: tuple[float, ...]
     best: int | None = None
 
-    def text(self, value: float, *, digits: int | None = None) -> str:
+    @property
+    def is_constant(self) -> bool:
+        """Whether the metric never changes."""
+        told = [value for value in self.values if math.isfinite(value)]
+        return len(told) > 2 and len(set(told)) == 1
+
+    def said(self, value: float, *, digits: int | None = None) -> str:
         """Write a value as a person reads it: `61.5 %`, `4.211`."""
         if not math.isfinite(value):
             return "nan"
@@ -165,6 +173,16 @@ class Answer:
             for one in Finding
             if one not in self.findings and any(one in run.open for run in self.runs)
         )
+
+    def as_text(self) -> str:
+        """Write the answer for a terminal: curves, two sentences, what to do, what is open."""
+        return text.as_text(self)
+
+    def __str__(self) -> str:
+        return self.as_text()
+
+    def _repr_html_(self) -> str:
+        return text.as_html(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Give the answer as plain values, as answer.schema.json describes them.

@@ -121,10 +121,10 @@ def simulate(
     for first in range(0, num_configs, chunk):
         rows = slice(first, min(first + chunk, num_configs))
         seen = sharpness if losses else None
-        validation = _observe(s, accuracy[rows], n, K, seen, rng, bits=bits, margins=margins)
+        validation = observe(s, accuracy[rows], n, K, seen, rng, bits=bits, margins=margins)
         # What the population loses after the peak, the training set doesn't: it overfits.
         trained = accuracy[rows] + s.gap + s.fall * s.past_peak()
-        training = _observe(s, trained, s.num_train_eval, 1, None, rng)
+        training = observe(s, trained, s.num_train_eval, 1, None, rng)
         parts.append(validation | {"train_accuracy": training["accuracy"]})
     made = {
         name: np.concatenate([part[name] for part in parts]).reshape(
@@ -182,7 +182,7 @@ def _movement(s: Scenario, shape: tuple[int, int, int], rng: np.random.Generator
     return jitter + s.wander * np.sqrt(2) * wave
 
 
-def _observe(
+def observe(
     s: Scenario,
     accuracy: Floats,
     n: int,

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import stats
 
-from analysis.curves import Curves, Floats, nan_to_null
+from analysis.curves import Curves, Floats, mean_curves, nan_to_null
 from analysis.stats.memory import KINDS, NODES, correlation, critical, fit, shares
 from analysis.stats.segments import distinct_rows, rate_falls
 from analysis.stats.trend import usable_segments
@@ -30,26 +30,41 @@ def late_trend(trials: Curves) -> pl.DataFrame:
         may be the schedule's.
     Null with fewer than MIN_SLOPE such epochs, or where one of them is missing.
     """
-    labels = usable_segments(trials)
-    num, num_epochs = labels.shape
-    found = np.full((3, num), np.nan)
-    distinct, which = distinct_rows(labels)
-    for place, row in enumerate(distinct):
-        rows = np.flatnonzero(which == place)
-        found[:, rows] = _late(trials.val_accuracy[rows], row)
-    slope, low, gain = found
-    known = np.isfinite(trials.lr).any(axis=1)
-    steady = known & ~rate_falls(trials.lr, num_epochs - max(num_epochs // 3, 1))
-    room = 1 - trials.val_accuracy[:, -window_length(num_epochs) :].mean(axis=1)
+    slope, low, gain = late_slopes(trials.val_accuracy, usable_segments(trials))
+    room = 1 - trials.val_accuracy[:, -window_length(trials.num_epochs) :].mean(axis=1)
     frame = pl.DataFrame(
         {
             "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "late_slope": slope,
             "late_slope_low": low,
-            "projected_gain": np.where(steady, np.minimum(gain, room), np.nan),
+            "projected_gain": np.where(rate_is_steady(trials.lr), np.minimum(gain, room), np.nan),
         }
     )
     return nan_to_null(frame)
+
+
+def rate_is_steady(rates: Floats) -> NDArray[np.bool_]:
+    """Whether the rate is known and falls by at most a quarter in the last third of training.
+
+    Args: rates: (N, T). Returns: (N,).
+    """
+    num_epochs = rates.shape[1]
+    falls = rate_falls(rates, num_epochs - max(num_epochs // 3, 1))
+    return np.isfinite(rates).any(axis=1) & ~falls
+
+
+def late_slopes(values: Floats, labels: NDArray[np.int64]) -> Floats:
+    """Slope at the end, its lower limit of 1 - LEVEL, and what the last segment's length promises.
+
+    Args: values, labels: (N, T), of any metric and its settled segments. Returns: (3, N); NaN where
+        nothing can be told.
+    """
+    found = np.full((3, len(values)), np.nan)
+    distinct, which = distinct_rows(labels)
+    for place, row in enumerate(distinct):
+        rows = np.flatnonzero(which == place)
+        found[:, rows] = _late(values[rows], row)
+    return found
 
 
 def _late(values: Floats, labels: NDArray[np.int64]) -> Floats:
@@ -95,41 +110,8 @@ def _slope_tails(num: int, df: int) -> Floats:
 def late_trend_of_means(raw: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
     """late_trend() of the mean curve over seeds, up to the end of the shortest; by config_id.
 
-    An epoch that a seed lacks is missing: a mean over the others is on another level. The learning
-    rate is the mean of theirs.
-
     Args: raw: epochs of raw weights; trials: trial_id, config_id of those to use.
     """
-    rate = pl.col("lr") if "lr" in raw.columns else pl.lit(None).alias("lr")
-    seen = raw.select(
-        "trial_id",
-        pl.col("epoch").cast(pl.Int64),
-        pl.col("val_accuracy").fill_nan(None),
-        rate.cast(pl.Float64),
-    ).join(trials, on="trial_id", how="inner")
-    plan = (
-        seen.group_by("config_id", "trial_id")
-        .agg(pl.col("epoch").max())
-        .group_by("config_id")
-        .agg(pl.col("epoch").min().alias("length"), pl.len().alias("num_seeds"))
-    )
-    means = seen.group_by("config_id", "epoch").agg(
-        pl.col("val_accuracy", "lr").mean(), pl.col("val_accuracy").count().alias("num_known")
-    )
-    whole = (
-        plan.with_columns(pl.int_ranges(1, pl.col("length") + 1).alias("epoch"))
-        .explode("epoch")
-        .join(means, on=["config_id", "epoch"], how="left")
-        .with_columns(pl.when(pl.col("num_known") == pl.col("num_seeds")).then("val_accuracy"))
-        .sort("config_id", "epoch")
-    )
     parts = [late_trend(Curves.of_accuracy(np.empty((0, 3))))]
-    for (length,), group in whole.group_by("length", maintain_order=True):
-        assert isinstance(length, int)
-        accuracy, lr = (
-            group[name].to_numpy().astype(float).reshape(-1, length)
-            for name in ("val_accuracy", "lr")
-        )
-        ids = group["config_id"].unique(maintain_order=True).to_list()
-        parts.append(late_trend(Curves.of_accuracy(accuracy, trial_ids=ids, lr=lr)))
+    parts += [late_trend(means) for means in mean_curves(raw, trials)]
     return pl.concat(parts).rename({"trial_id": "config_id"})

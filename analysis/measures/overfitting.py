@@ -42,7 +42,11 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
         {
             "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "best_naive": trials.val_accuracy[rows, best],
-            "peak_epoch": best + 1,
+            "peak_epoch": pl.select(
+                pl.when(pl.Series(np.isfinite(trials.val_accuracy).any(axis=1))).then(
+                    pl.Series(best + 1)
+                )
+            ).to_series(),
             "last_accuracy": trials.val_accuracy[:, -1],
             "final_accuracy": _known(accuracy[:, -1], trials.val_accuracy[:, -length:]),
             "final_loss": final_loss,

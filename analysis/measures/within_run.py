@@ -52,7 +52,7 @@ def measure_within_run(trials: Curves) -> pl.DataFrame:
 
 
 def of_several_runs() -> list[pl.Expr]:
-    """Aggregate what single runs tell over the runs of a configuration: within_drop, run_loss_rise.
+    """Aggregate what single runs tell over the runs of a configuration: within_drop.
 
     Runs share the validation set, so their errors may go together: then the mean of limits is the
     limit of the mean, and twice the mean of p-values is one, whatever their dependence.
@@ -60,12 +60,7 @@ def of_several_runs() -> list[pl.Expr]:
     Source: Rueschendorf 1982, Advances in Applied Probability 14 (not read by us).
     """
     factor = pl.when(pl.len() > 1).then(2.0).otherwise(1.0)
-    unit = [pl.col(f"run_loss_rise_abs{end}").mean() for end in ("", "_low", "_high")]
-    return unit + [
-        aggregated
-        for name in ("within_drop", "run_loss_rise")
-        for aggregated in (
-            *[pl.col(f"{name}{end}").mean() for end in ("", "_low", "_high")],
-            (pl.col(f"{name}_p").mean() * factor).clip(upper_bound=1.0),
-        )
+    return [
+        *[pl.col(f"within_drop{end}").mean() for end in ("", "_low", "_high")],
+        (pl.col("within_drop_p").mean() * factor).clip(upper_bound=1.0),
     ]

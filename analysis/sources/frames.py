@@ -97,15 +97,25 @@ def read_sources(
         if config is None and all(part.config is not None for part in given):
             config = list(dict.fromkeys(name for part in given for name in part.config or ()))
         try:
-            return read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
+            frames = read_tidy(_stacked(given), name=_joined(t.name for t in given), config=config)
         except InputError as error:
             for part in given:
                 if part.log is not None:
                     error.add_note(str(part.log))
             raise
+        frames.record["score"] = _score(given)
+        return frames
     if config is not None:
         raise InputError("a store knows its hyperparameters: `config` is for frames of curves")
     return united([read_store(store) for store in stores])
+
+
+def _score(parts: Sequence[NamedCurves]) -> dict[str, Any] | None:
+    """What val_score is, where a log says so: its name, and whether a higher one is better."""
+    scores = [one for part in parts if part.log for one in part.log.scores[:1]]
+    if not scores:
+        return None
+    return {"name": scores[0].name, "higher_is_better": not scores[0].lower_is_better}
 
 
 def _stacked(given: Sequence[NamedCurves]) -> pl.DataFrame:

@@ -54,7 +54,7 @@ def tied_with_best(scores: Floats, deviations: Floats, seed: int = 0) -> Mask:
             normal[:, :1],
             _trace_and_df(deviations[here])[1],
         )
-        tied[here] = _survivors(scores[here], draws)[0]
+        tied[here] = survivors(scores[here], draws)[0]
     return tied
 
 
@@ -73,7 +73,7 @@ def distance_to_best(
     draws += np.sqrt(own_var, dtype=np.float32) * _normal(rng, len(scores))[:, None, :]
     parts = [_trace_and_df(deviations[None]), (own_var.sum(keepdims=True), np.array([own_df]))]
     _, df = pooled_df(parts)
-    tied, excess = _survivors(scores[None], _stretched(draws, normal[:, :1], df))
+    tied, excess = survivors(scores[None], _stretched(draws, normal[:, :1], df))
     reach = np.quantile(excess[:, 0], 1 - LEVEL, axis=0)
     behind = np.nanmax(scores) - scores
     low = np.where(tied[0], 0.0, np.maximum(behind - reach, 0))
@@ -117,7 +117,7 @@ def _stretched(draws: Draws, normal: Draws, df: Floats) -> Draws:
     return draws
 
 
-def _survivors(scores: Floats, draws: Draws) -> tuple[Mask, Draws]:
+def survivors(scores: Floats, draws: Draws) -> tuple[Mask, Draws]:
     """Args: scores: (N, M); draws: (B, N, M). Returns: (N, M), and max over them minus draws."""
     alive = np.isfinite(scores)
     filled = np.where(alive, scores, -np.inf)

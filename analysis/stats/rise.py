@@ -57,6 +57,9 @@ class Rise(NamedTuple):
     low, high: one-sided 95 % limits
     p: of "the curve does not rise"
     best: the mean of the best window
+    best_at: the evaluation in the middle of the best window, counted from 0
+    worse_from: the first evaluation, counted from 0, from which on every window lies above the best
+        one by more than noise makes; NaN where the last one does not
     """
 
     rise: Floats
@@ -64,6 +67,8 @@ class Rise(NamedTuple):
     high: Floats
     p: Floats
     best: Floats
+    best_at: Floats
+    worse_from: Floats
 
 
 class Told(StrEnum):
@@ -97,7 +102,7 @@ def loss_rises(losses: Floats, rates: Floats | None = None) -> Rise:
         logs = np.where(positive[:, None], np.log(losses), np.nan)
     found = rises(logs, rates)
     rise, low, high = (np.expm1(logs) for logs in found[:3])
-    return Rise(rise, low, high, found.p, np.exp(found.best))
+    return found._replace(rise=rise, low=low, high=high, best=np.exp(found.best))
 
 
 def rises(values: Floats, rates: Floats | None = None) -> Rise:
@@ -134,9 +139,22 @@ def rises_within(values: Floats, segment: Labels, used: Labels, length: int | No
         points = _binned(values[np.ix_(rows, known)], of_segment[known], of_used[known], step)
         if points is not None:
             width = len(known) // step // _SHARE if length is None else round(length / step)
-            for whole, part in zip(out, _rises(*points, max(width, 1)), strict=True):
+            width = max(width, 1)
+            found = _at_evaluations(_rises(*points, width), known, step, width)
+            for whole, part in zip(out, found, strict=True):
                 whole[rows] = part
     return out
+
+
+def _at_evaluations(found: Rise, known: Labels, step: int, width: int) -> Rise:
+    """The places of windows of points as evaluations. Args: known: those that make points, `step`
+    of them each; width: points in a window."""
+    first = len(known) % step
+    middle = known[(first + (found.best_at + width / 2) * step).astype(int)]
+    # The last one stands for a place that is not there.
+    places = np.append(known[first::step], np.nan)
+    worse_from = places[np.nan_to_num(found.worse_from, nan=-1).astype(int)]
+    return found._replace(best_at=middle, worse_from=worse_from)
 
 
 def _binned(
@@ -185,16 +203,22 @@ def _rises(values: Floats, segment: Labels, stretches: list[Labels], length: int
         p = np.minimum(p, _FACTOR * exceeded(fall, rise, scale, weight))
         low = np.maximum(low, rise - critical(fall, scale, weight, LEVEL / _FACTOR))
         high = np.maximum(high, rise + critical(pair, scale, weight, LEVEL / _FACTOR))
-    estimate = np.maximum(end - _level_of_best(means, whole, length), 0)
-    best = np.where(whole, means, np.inf).min(axis=1)
-    return Rise(np.clip(estimate, low, high), low, high, p, np.minimum(best, end))
+    chosen = _best_window(means, whole, length)
+    level = np.minimum(means[np.arange(len(means)), chosen], end)
+    best = np.minimum(np.where(whole, means, np.inf).min(axis=1), end)
+    noise = end - best - low  # what noise makes of it
+    above = means > (best + noise)[:, None]
+    lasts = np.flip(np.logical_and.accumulate(np.flip(above, axis=1), axis=1), axis=1)
+    worse_from = np.where((low > 0) & lasts[:, -1], lasts.argmax(axis=1), np.nan)
+    rise = np.clip(end - level, low, high)
+    return Rise(rise, low, high, p, best, chosen.astype(float), worse_from)
 
 
-def _level_of_best(means: Floats, whole: NDArray[np.bool_], length: int) -> Floats:
-    """The mean of the window that is best by what lies beside it. (N, W) -> (N,).
+def _best_window(means: Floats, whole: NDArray[np.bool_], length: int) -> Labels:
+    """The window that is best by what lies beside it. (N, W) -> (N,).
 
-    That is the mean of both neighbours. A window with one of them is as good as a line through the
-    next two has it, but no better than it is itself: it may be the end of a steep slope.
+    That is by the mean of both neighbours. A window with one of them is as good as a line through
+    the next two has it, but no better than it is itself: it may be the end of a steep slope.
     """
     sides, lines = [], []
     for shift in (-length, length):
@@ -205,8 +229,7 @@ def _level_of_best(means: Floats, whole: NDArray[np.bool_], length: int) -> Floa
     both = (sides[0] + sides[1]) / 2
     one = np.where(np.isnan(sides[0]), lines[1], lines[0])
     score = np.where(np.isnan(both), np.where(np.isnan(one), means, one), both)
-    best = np.where(whole, score, np.inf).argmin(axis=1)
-    return means[np.arange(len(means)), best]
+    return np.where(whole, score, np.inf).argmin(axis=1)
 
 
 def _beside(

@@ -73,7 +73,8 @@ def advice(row: Row, num_val: int) -> list[str]:
     if overfit == Overfit.RUN_FELL:
         clauses.append(_RUN_FELL)
     if harmed:
-        near = f" near epoch {row['peak_epoch']:.0f}" if row["peak_epoch"] else " sooner"
+        peak = row["peak_epoch"] or row["score_best_epoch"] or row["run_loss_best_epoch"]
+        near = f" near epoch {peak:.0f}" if peak else " sooner"
         clauses.append(f"stop{near}, or regularise more: weight decay, dropout, augmentation")
     if overfit in (Overfit.OVER_CONFIDENT, Overfit.LOSS_ALONE):
         clauses.append(_OVER_CONFIDENT)

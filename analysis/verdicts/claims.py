@@ -9,6 +9,7 @@ from scipy import stats
 
 from analysis.measures.harm import MIN_SEEDS
 from analysis.stats.example_order import MOST
+from analysis.verdicts.courses import with_courses
 from analysis.verdicts.margins import Margins
 
 Floats = NDArray[np.float64]
@@ -39,6 +40,12 @@ _READ = {
     "measures.likely_fall": ("likely_drop_low", "likely_drop_high", "likely_drop_p"),
     "measures.run_rise": (
         *("run_loss_rise", "run_loss_rise_low", "run_loss_rise_high", "run_loss_rise_p"),
+        *("run_loss_rise_abs", "run_loss_rise_abs_low", "run_loss_rise_abs_high"),
+        *("score_fall", "score_fall_low", "score_fall_high", "score_fall_p"),
+        *("run_loss_best", "run_loss_best_epoch", "run_loss_worse_from", "run_loss_gain"),
+        *("run_loss_slope", "run_loss_slope_low", "run_loss_projected_gain", "run_loss_jitter"),
+        *("score_best", "score_best_epoch", "score_worse_from", "score_gain"),
+        *("score_slope", "score_slope_low", "score_projected_gain", "score_jitter"),
     ),
     "measures.jitter": (
         *("num_usable_epochs", "num_flips"),
@@ -78,7 +85,7 @@ def measured(frame: pl.DataFrame) -> pl.DataFrame:
         ],
     )
     # By the noise of its own segments, where it is known, the loss tells more.
-    sharper = pl.col("run_loss_rise_p").is_not_null()
+    sharper = pl.col("run_loss_rise").is_not_null()
     of_run = {
         "loss_rise": "run_loss_rise",
         "loss_rise_low": "run_loss_rise_low",
@@ -174,7 +181,11 @@ def with_claims(rows: pl.DataFrame, m: Margins) -> pl.DataFrame:
     rows = rows.with_columns(
         (spiky & ~(pl.col("calm_p") <= m.level)).fill_null(value=False).alias("spikes")
     )
-    return rows.with_columns(_collapsed(m)).with_columns(*_of_harm(m))
+    no_accuracy = pl.col("drop").is_null() & pl.col("final_accuracy").is_null()
+    rows = with_courses(rows, m).with_columns(
+        (no_accuracy & pl.col("course").is_not_null()).alias("course_alone"), _collapsed(m)
+    )
+    return rows.with_columns(*_of_harm(m))
 
 
 def _set_of(rows: pl.DataFrame) -> _Set:
@@ -209,6 +220,8 @@ def _of_harm(m: Margins) -> list[pl.Expr]:
     of_accuracy = claimed("drop", m.drop, "harm_p")
     refined = claimed("refined_loss_rise", m.loss_rise, "refined_harm_p")
     least = pl.min_horizontal(of_accuracy, refined * _REFINED_FACTOR).clip(upper_bound=1)
+    # Where no accuracy is known, the score or the loss is all there is.
+    least = pl.when("course_alone").then("course_p").otherwise(least)
     return [
         pl.when("collapsed").then(pl.lit(1.0)).otherwise(least).alias("overfit_p"),
         least.alias("fall_p"),

@@ -10,6 +10,7 @@ class Margins:
     noise: float = 0.004  # SD from epoch to epoch
     drop: float = 0.005  # of accuracy
     loss_rise: float = 0.03  # of the refined loss, and of the loss
+    course: float = 0.05  # of a loss alone or a score: a share of its level and of what it gained
     gain: float = 0.02  # of accuracy, that as many epochs again promise
     collapse: float = 0.05  # of training accuracy: a fall that it shares is no overfitting
     regained: float = 0.1  # of the fall of the training loss: with so much of it, likewise
@@ -24,5 +25,6 @@ class Margins:
         """The margins in one sentence."""
         return (
             f"Margins: {100 * self.noise:g} pp of noise, {100 * self.drop:g} pp of accuracy lost, "
-            f"{100 * self.loss_rise:g} % of loss; one-sided {100 * (1 - self.level):g} % limits."
+            f"{100 * self.loss_rise:g} % of loss, {100 * self.course:g} % where a loss or a score "
+            f"is all that is known; one-sided {100 * (1 - self.level):g} % limits."
         )

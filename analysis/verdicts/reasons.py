@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 from scipy import stats
 
-from analysis.labels import Noise, Overfit, Status
+from analysis.labels import Course, Noise, Overfit, Status
 from analysis.stats.example_order import MOST
 from analysis.stats.trend import MIN_POINTS
 from analysis.verdicts.margins import Margins
@@ -108,6 +108,10 @@ def _status_rules() -> list[Rule]:
             chance & pl.col("guesses"),
             f"{ends} the most frequent class is right in {{chance:1}} %.",
         ),
+        (
+            pl.col("course_alone") & (pl.col("status") == Status.STILL_LEARNING),
+            "Still learning: {course_reason:text}.",
+        ),
         (chance, "Nothing was learnt: the training loss ends within 1 % of where it began."),
     ]
 
@@ -124,13 +128,38 @@ def _harm_rules(m: Margins) -> list[Rule]:
     unlike = "Training comes apart, which is no overfitting: "
     not_told = label == Overfit.UNDETERMINED
     rise = pl.col("loss_rise_high").is_not_null()
+    alone = pl.col("course_alone")
     return [
+        (
+            alone & overfits,
+            "Overfits, and the training loss does not come back up: {course_reason:text}.",
+        ),
+        (
+            alone & worse,
+            "Ends worse than it was: {course_reason:text}. Of the training loss nothing is known, "
+            "so this may be overfitting or training that comes apart.",
+        ),
+        (
+            alone & (pl.col("course") == Course.IMPROVES) & (label == Overfit.NO),
+            "Does not overfit: it is still getting better.",
+        ),
+        (alone & (label == Overfit.NO), "Does not overfit: {course_reason:text}."),
+        (alone & (label == Overfit.LITTLE), "Little is lost: {course_reason:text}."),
+        (
+            alone & label.is_in([Overfit.NOT_SHOWN, Overfit.UNDETERMINED]),
+            "Overfitting is open: {course_reason:text}.",
+        ),
         (overfits & fallen, f"Overfits: {_FELL} (at least {{drop_low}})."),
         (overfits, f"Overfits: {_ROSE} (at least {{refined_loss_rise_low:1}})."),
         (worse & fallen, f"Ends worse than it was: {_FELL} (at least {{drop_low}}); {untold}."),
         (
             worse,
             f"Ends worse than it was: {_ROSE} (at least {{refined_loss_rise_low:1}}); {untold}.",
+        ),
+        (
+            alone & apart,
+            f"{unlike}the training loss gives back {{train_loss_regained:0}} % of its fall; "
+            "{course_reason:text}.",
         ),
         (
             apart & pl.col("guesses"),
@@ -195,7 +224,14 @@ def _noise_rules(m: Margins) -> list[Rule]:
     suffices = label == Noise.SET_SUFFICES
     own = "the network itself makes at least {pop_sd_least} pp"
     blocks = "validation blocks, or which examples are right, would tell whose it is"
+    alone = pl.col("course_alone")
+    whose = "whose noise it is, a loss or a score alone does not tell"
     return [
+        (
+            alone & pl.col("score_fall").is_not_null(),
+            f"One evaluation of the score scatters by {{score_jitter:unit}}; {whose}.",
+        ),
+        (alone, f"One evaluation of the loss scatters by {{run_loss_jitter:unit}}; {whose}."),
         (optimizer & both_known, f"Optimizer noise: {_MOVES}; {_COUNTS}."),
         (optimizer, f"Optimizer noise: {_JITTER}; {_CAN}, so {own}."),
         (

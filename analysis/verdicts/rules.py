@@ -8,7 +8,7 @@ order, and each rests on what it needs alone.
 
 import polars as pl
 
-from analysis.labels import Noise, Overfit, Status
+from analysis.labels import Course, Noise, Overfit, Status
 from analysis.verdicts.claims import COLUMNS, measured, with_adjusted, with_claims
 from analysis.verdicts.margins import Margins
 from analysis.verdicts.reasons import with_reasons
@@ -18,6 +18,7 @@ __all__ = ["COLUMNS", "verdict"]
 
 _LABELS = ("overfit", "noise", "overfit_among", "noise_among")
 _TEXTS = ("overfit_said", "noise_said")
+_COURSES = ("loss_course", "loss_said", "score_course", "score_said")
 _P_VALUES = ("overfit_p", "optimizer_p", "validation_set_p")
 
 
@@ -36,10 +37,11 @@ def verdict(
     Returns: the frame with these columns, in its order. status, noise, overfit: a member of Status,
         Noise, Overfit, of the row by itself; noise_among and overfit_among: the same among all
         rows. A trial that diverged has no noise and no overfit (null). noise_said, overfit_said:
-        the label with its number, short. status_reason, noise_reason, overfit_reason: a sentence
-        each; reason: all of them. overfit_p, optimizer_p, validation_set_p: of the claims
-        "overfits", "the population's accuracy moves by more than the margin", "the validation set
-        alone moves it by more than that".
+        the label with its number, short. loss_course, score_course: a member of Course, where the
+        loss or the score is known; loss_said, score_said: likewise short. status_reason,
+        noise_reason, overfit_reason: a sentence each; reason: all of them. overfit_p, optimizer_p,
+        validation_set_p: of the claims "overfits", "the population's accuracy moves by more than
+        the margin", "the validation set alone moves it by more than that".
     Source: Benjamini, Hochberg 1995, J. R. Stat. Soc. B 57 (not read by us).
     """
     m = margins or Margins()
@@ -55,7 +57,10 @@ def verdict(
     reasons = ("overfit_reason", "noise_reason")
     labels = rows.select(
         "status",
-        *[pl.when(alive).then(name).alias(name) for name in (*_LABELS, *_TEXTS, *_P_VALUES)],
+        *[
+            pl.when(alive).then(name).alias(name)
+            for name in (*_LABELS, *_TEXTS, *_COURSES, *_P_VALUES)
+        ],
         "status_reason",
         *[pl.when(alive).then(name).alias(name) for name in reasons],
     ).with_columns(
@@ -93,12 +98,19 @@ def _overfit(m: Margins, used: str) -> pl.Expr:
     loss_holds = pl.col("loss_rise_high") < m.loss_rise
     # Where the fitted temperature is known, the loss at it is what tells harm.
     no_loss = pl.coalesce(refined_holds, loss_holds)
+    alone, course = pl.col("course_alone"), pl.col("course")
+    trained = pl.col("train_drop").is_not_null()
+    trained |= alone & pl.col("train_loss_regained").is_not_null()
     return _first(
         (guesses & (pl.col("drop") > m.collapse), Overfit.COMES_APART),
         (guesses | pl.col("learnt_nothing"), Overfit.NOTHING_LEARNT),
         (collapsed & fallen, Overfit.COMES_APART),
-        (harmed & pl.col("train_drop").is_not_null(), Overfit.YES),
+        (harmed & trained, Overfit.YES),
         (harmed, Overfit.ENDS_WORSE),
+        (alone & (course == Course.SLIGHTLY), Overfit.LITTLE),
+        (alone & course.is_in([Course.HOLDS, Course.IMPROVES]), Overfit.NO),
+        (alone & (course == Course.NOT_SHOWN), Overfit.NOT_SHOWN),
+        (alone, Overfit.UNDETERMINED),
         (rises & accuracy_holds & refined_holds, Overfit.OVER_CONFIDENT),
         (rises & accuracy_holds, Overfit.LOSS_ALONE),
         (rises, Overfit.LOSS_RISES),
@@ -151,6 +163,8 @@ def _status(m: Margins) -> pl.Expr:
         & ~pl.col("overfit").is_in([Overfit.YES, Overfit.ENDS_WORSE])
         & ~pl.col("collapsed")
     )
+    improves = pl.col("course_alone") & (pl.col("course") == Course.IMPROVES)
+    learning |= improves & (pl.col("course_promise") > m.course)
     return _first(
         (pl.col("diverged"), Status.DIVERGED),
         (pl.col("guesses") | pl.col("learnt_nothing"), Status.AT_CHANCE),

@@ -52,6 +52,7 @@ def _overfit(m: Margins) -> list[Rule]:
     alone = label.is_in([Overfit.LOSS_ALONE, Overfit.OVER_CONFIDENT])
     bounded = label.is_in([Overfit.NO, Overfit.NO_ACCURACY, Overfit.LITTLE])
     return [
+        (pl.col("course_alone"), "{course_said:text}"),
         (harmed & by_accuracy, _FELL),
         (harmed, _REFINED),
         (label == Overfit.COMES_APART, "training comes apart"),
@@ -69,7 +70,11 @@ def _overfit(m: Margins) -> list[Rule]:
 def _noise() -> list[Rule]:
     label = pl.col("noise")
     shared = pl.col("least_share") > 0
+    alone = pl.col("course_alone")
+    of_score = pl.col("score_fall").is_not_null()
     return [
+        (alone & of_score, "the score scatters by {score_jitter:unit}"),
+        (alone, "the loss scatters by {run_loss_jitter:unit}"),
         (label == Noise.BOTH, f"{_NETWORK}, {_SET}"),
         ((label == Noise.OPTIMIZER) & shared, _NETWORK + _SHARE),
         (label.is_in([Noise.OPTIMIZER, Noise.SOME_OPTIMIZER]), _NETWORK),

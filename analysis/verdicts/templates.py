@@ -1,8 +1,8 @@
 """Templates of sentences, filled with the numbers of each row.
 
 `{drop}` stands for that column in pp with two decimals, `{drop:1}` for one decimal, `{val_n:count}`
-for a whole number, `{seeds:about}` for a rough number that would be needed, `{harm_cure:text}` for
-a column of text.
+for a whole number, `{score_best:unit}` for a number in its own unit, `{seeds:about}` for a rough
+number that would be needed, `{harm_cure:text}` for a column of text.
 """
 
 from collections.abc import Sequence
@@ -51,4 +51,8 @@ def _about(name: str) -> pl.Expr:
     return pl.coalesce(text, pl.lit("more"))
 
 
-_FORMS = {"count": _count, "about": _about, "text": pl.col}
+def _unit(name: str) -> pl.Expr:
+    return pl.coalesce(pl.col(name).round_sig_figs(3).cast(pl.String), pl.lit("?"))
+
+
+_FORMS = {"count": _count, "unit": _unit, "about": _about, "text": pl.col}

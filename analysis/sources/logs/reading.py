@@ -18,6 +18,8 @@ from analysis.sources.logs.understood import Understood, understood
 from analysis.sources.names import plain
 from raysweep.errors import InputError, did_you_mean, shown
 
+VALUES = "values"  # the tool of what a program holds
+
 
 @dataclass(frozen=True)
 class Log:
@@ -96,7 +98,24 @@ def read_curves(
     )
     _check(options)
     with refusals():
-        return _Reading(paths, options).log()
+        return _Reading(paths, options, opening.parts_of(paths)).log()
+
+
+def read_values(values: Mapping[str, Sequence[Any]], options: Options, name: str) -> Log:
+    """Read what a program holds, as a log is read.
+
+    Args: values: name -> one value per evaluation; name: what to call all of it.
+    Raises: InputError as of read_curves().
+    """
+    longest = max((len(some) for some in values.values()), default=0)
+    rows = [
+        {"epoch": place + 1}
+        | {key: some[place] for key, some in values.items() if place < len(some)}
+        for place in range(longest)
+    ]
+    _check(options)
+    with refusals():
+        return _Reading([name], options, [Part(VALUES, name, rows)]).log()
 
 
 def _check(options: Options) -> None:
@@ -113,9 +132,11 @@ def _check(options: Options) -> None:
 class _Reading:
     """One reading of some paths: its parts, their runs, and errors that show both."""
 
-    def __init__(self, paths: Sequence[Path | str], options: Options) -> None:
+    def __init__(
+        self, paths: Sequence[Path | str], options: Options, parts: Sequence[Part]
+    ) -> None:
         self.paths = paths
-        self.parts: list[Part] = [shaped(part) for part in opening.parts_of(paths)]
+        self.parts: list[Part] = [shaped(part) for part in parts]
         self.options = options = self._with_names_of_the_log(options)
         self.runs: list[Run] = []
         self.roles: list[Roles] = []

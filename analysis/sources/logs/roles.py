@@ -235,6 +235,10 @@ class _Metrics:
             Score(name, self.said[name].word, names.lower_is_better(self.said[name].word))
             for name in val
         ]
+        if asked := self.found.of.get(SCORE_ROLE):
+            said = names.meaning(asked)
+            word = said.word if said and said.quantity == SCORE else "score"
+            self.found.scores.insert(0, Score(asked, word, names.lower_is_better(word)))
         # Beside an accuracy a score is told, and taken where a person asks for it.
         if "val_accuracy" not in self.found.of or self.wanted in val:
             _take(SCORE_ROLE, val, self.found)

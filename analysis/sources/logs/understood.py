@@ -33,11 +33,17 @@ _WRONG = (
 
 @dataclass
 class Understood:
-    """Lines of the table: (what, the log's name for it and its values), under one heading."""
+    """Lines of the table: (what, the log's name for it and its values), under one heading.
+
+    names: the first name that has each role; every_name: all names of the log
+    """
 
     heading: str
     lines: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tool: str = ""
+    names: dict[str, str] = field(default_factory=dict)  # role -> the log's name for it
+    every_name: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The table as it is printed."""
@@ -62,8 +68,14 @@ def understood(
         configurations apart.
     """
     tool = " and ".join(dict.fromkeys(tools)) or "nothing that is known"
-    table = Understood(f"{where}: {tool}, {_counts(runs)}", notes=list(notes))
     used = _used(roles)
+    table = Understood(
+        f"{where}: {tool}, {_counts(runs)}",
+        notes=list(notes),
+        tool=tool,
+        names={role: names[0] for role, names in used.items()},
+        every_name=tuple(every_name),
+    )
     for role, told in used.items():
         if role in _WORDS:
             table.lines.append((_WORDS[role], _told(role, told, runs)))
