@@ -9,6 +9,7 @@ import polars as pl
 
 from analysis.answer.answer import Answer
 from analysis.answer.build import answer_of
+from analysis.answer.sweep import with_sweep
 from analysis.causes.effects import paired_effects
 from analysis.causes.late import late_components, late_jitter
 from analysis.causes.overall import Overall, overall
@@ -20,6 +21,7 @@ from analysis.measures.best_epoch import measure_best_epoch
 from analysis.measures.harm import measure_harm, measure_harm_of_seeds
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend, late_trend_of_means
+from analysis.measures.learnt import learnt_nothing
 from analysis.measures.likely_fall import measure_likely_falls, measure_likely_falls_of_seeds
 from analysis.measures.overfitting import measure_overfitting
 from analysis.measures.run_rise import (
@@ -42,7 +44,6 @@ from raysweep.spec import nested_fields
 from raysweep.store.files import Store
 from raysweep.store.schema import DONE
 
-NO_CHANGE = 0.01  # of the training loss, as a share of where it began: nothing was learnt
 MAX_CLASS_COUNTS = 5_000_000  # classes times epochs of all trials
 # Of the verdict; a sentence for each label, and `reason` with all of them.
 LABELS = (
@@ -112,7 +113,7 @@ class Analysis:
     @property
     def answer(self) -> Answer:
         """What all of it says: sentences, what to do, what could not be checked."""
-        return answer_of(self)
+        return with_sweep(answer_of(self), self)
 
     def columns(self) -> pl.DataFrame:
         """Every column of trials, configurations and epochs, in words.
@@ -157,7 +158,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     pairs = completed.select("trial_id", "config_id")
     crossfit, of_seeds = measure_harm_of_seeds(raw, pairs)
     # A row per trial from every module; those of a whole configuration go to _configurations.
-    nothing = _learnt_nothing(epochs, trials)
+    nothing = learnt_nothing(epochs, trials)
     likely = measure_likely_falls(curves(raw))
     jitter = measure_jitter(components).drop("val_n")
     for measured in (jitter, *measures, crossfit, nothing, likely):
@@ -334,25 +335,6 @@ def _configurations(
         order_ratio=pl.lit(trials["order_ratio"].max(), pl.Float64),
     )
     return censoring.labelled(judged, censoring.whole_configuration())
-
-
-def _learnt_nothing(epochs: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
-    """Which trials' eval-mode training loss ended about where it began. A row per trial.
-
-    Such a trial has not diverged, although its loss may have ended a little above its start.
-    """
-    raw = epochs.filter(pl.col("weights_kind") == "raw").sort("epoch")
-    last = raw.group_by("trial_id").agg(pl.col("train_eval_loss").last())
-    ratio = pl.col("train_eval_loss") / pl.col("initial_train_eval_loss")
-    return (
-        trials.filter(pl.col("outcome").is_in(DONE))
-        .select("trial_id", "initial_train_eval_loss")
-        .join(last, on="trial_id", how="left", maintain_order="left")
-        .select(
-            "trial_id",
-            ((ratio - 1).abs() <= NO_CHANGE).fill_null(value=False).alias("learnt_nothing"),
-        )
-    )
 
 
 def _judged(table: pl.DataFrame, *, finished: pl.Expr, **known: pl.Expr) -> pl.DataFrame:

@@ -1,14 +1,16 @@
 """The answer of a sweep in sentences, from its numbers: terminal, JSON and page say these."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 import polars as pl
 
-from analysis.answer.answer import Todo
-from analysis.answer.settings import Setting, region_words
+from analysis.answer.answer import Answer, Todo
+from analysis.answer.settings import Setting, region_words, settings
 from analysis.causes.overall import Jitter, Lost, Overall
-from analysis.sources.axes import title
+from analysis.causes.pooled import Causes
+from analysis.sources.axes import Axis, title
 from analysis.verdicts.margins import Margins
 from analysis.words import between, capitalized, first_few, number, plural, pp
 
@@ -33,6 +35,75 @@ class SweepWords(NamedTuple):
     overfitting: str
     do: tuple[Todo, ...]
     notes: tuple[str, ...]
+
+
+class SweepFound(Protocol):
+    """What the answer of a sweep reads of an Analysis."""
+
+    @property
+    def overall(self) -> Overall:
+        """The numbers of the answer."""
+        ...
+
+    @property
+    def axes(self) -> Sequence[Axis]:
+        """What varies."""
+        ...
+
+    @property
+    def points(self) -> pl.DataFrame:
+        """A row per planned configuration."""
+        ...
+
+    @property
+    def trials(self) -> pl.DataFrame:
+        """A row per finished trial."""
+        ...
+
+    @property
+    def configurations(self) -> pl.DataFrame:
+        """A row per configuration."""
+        ...
+
+    @property
+    def effects(self) -> pl.DataFrame:
+        """What each knob did."""
+        ...
+
+    @property
+    def causes(self) -> Causes:
+        """What pools all trials."""
+        ...
+
+    @property
+    def log(self) -> object:
+        """What was read of another tool's log; None of a store."""
+        ...
+
+
+def names_of(found: SweepFound) -> dict[str, Setting]:
+    """Name the settings: the best ones first, in the order of their scores."""
+    order = [*found.overall.matters, *found.causes.ranking["config_id"]]
+    return settings(found.points, [axis.name for axis in found.axes], order, found.overall.inert)
+
+
+def words_of(found: SweepFound) -> SweepWords:
+    """Say what a sweep shows and what to do."""
+    return sweep_words(found.overall, found.configurations, found.effects, names_of(found))
+
+
+def with_sweep(answer: Answer, found: SweepFound) -> Answer:
+    """The answer of a store says what its page says. Args: answer: of any source."""
+    if found.log is not None or not found.trials["final_accuracy"].count():
+        return answer
+    words = words_of(found)
+    moves = words.moves.replace("**", "")
+    return replace(
+        answer,
+        headline=(f"{capitalized(words.verdict)}: {moves}", f"Overfitting: {words.overfitting}"),
+        do=words.do,
+        notes=(*answer.notes, *words.notes),
+    )
 
 
 def sweep_words(
@@ -136,13 +207,11 @@ def _overfitting(found: Overall, rows: Mapping[str, Row], names: Mapping[str, Se
                 "None is shown, and none is excluded: a fall of more than "
                 f"{pp(MARGINS.drop, 1)} pp after the peak stays possible everywhere."
             )
+        fall = f"{spared} a fall of more than {pp(MARGINS.drop, 1)} pp after the peak"
+        if found.loss_spared == found.spared:
+            return f"None shown. {fall} and a rise of the loss are excluded."
         loss = f" (in {found.loss_spared} a rise of the loss, too)" if found.loss_spared else ""
-        if found.num_judged == 1:
-            loss = ""
-        return (
-            f"None shown. {spared} a fall of more than {pp(MARGINS.drop, 1)} pp after the peak is "
-            f"excluded{loss}."
-        )
+        return f"None shown. {fall} is excluded{loss}."
     worst = max(harmed, key=lambda name: rows[name]["drop_low"] or 0.0)
     word = "overfit" if found.overfits else "end worse than they were"
     who = "It" if len(rows) == 1 else f"{len(harmed)} of {of}"

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import altair as alt
 import polars as pl
 
-from analysis.answer.settings import Setting, settings
-from analysis.answer.sweep import SweepWords, count, sweep_words
+from analysis.answer.settings import Setting
+from analysis.answer.sweep import SweepWords, count, names_of, words_of
 from analysis.causes.overall import Jitter
 from analysis.labels import Outcome
 from analysis.page.log.drawing import static_svg
@@ -38,9 +38,7 @@ class First(NamedTuple):
 
 def first_screen(analysis: Analysis) -> First:
     """Write the first screen."""
-    found = analysis.overall
-    names = names_of(analysis)
-    words = sweep_words(found, analysis.configurations, analysis.effects, names)
+    names, words = names_of(analysis), words_of(analysis)
     drawn = _drawn(analysis)
     wide, narrow = (_picture(analysis, drawn, names, width) for width in (_WIDE, _NARROW))
     return First(
@@ -52,13 +50,6 @@ def first_screen(analysis: Analysis) -> First:
         _caption(analysis, drawn, names),
         names,
     )
-
-
-def names_of(analysis: Analysis) -> dict[str, Setting]:
-    """Name the settings: the best ones first, in the order of their scores."""
-    order = [*analysis.overall.matters, *analysis.causes.ranking["config_id"]]
-    axes = [axis.name for axis in analysis.axes]
-    return settings(analysis.points, axes, order, analysis.overall.inert)
 
 
 def _size(analysis: Analysis) -> str:

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from analysis import analyze
+from analysis.answer.sweep import names_of
 from analysis.causes.effects import DIFFERENCES, JITTERS, is_clear, paired_effects
 from analysis.page.effects import effect_sentences, effect_words
-from analysis.page.first import names_of
 from analysis.page.verdict import said, settings_rows
 from analysis.sources.axes import Axis, axes_of, points
 from tests.support.simulated import (

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from analysis import analyze
+from analysis.answer.sweep import names_of
 from analysis.causes.trained import all_seeds_trained
 from analysis.page import curves
 from analysis.page.curves import MAX_CURVE_ROWS, curves_figure
 from analysis.page.effects import effects_figure
-from analysis.page.first import names_of
 from tests.support.simulated import (
     Curve,
     batch_size_like,

@@ -180,3 +180,15 @@ def test_letters_go_by_score_and_names_leave_out_what_did_nothing():
     assert [settings(many, [], [])[str(i)].letter for i in (25, 26, 27, 52)] == [
         *("Z", "AA", "AB", "BA"),
     ]
+
+
+def test_terminal_json_and_page_say_the_same(sweep, said):
+    answer = sweep.answer
+    plain = said.words.moves.replace("**", "")
+    assert answer.headline[0].endswith(plain)
+    assert answer.do == said.words.do
+    assert answer.as_dict()["headline"][1] == f"Overfitting: {said.words.overfitting}"
+    page = re.sub(r"<[^>]+>", "", render(sweep).split("<script")[0])
+    for todo in answer.do:
+        assert todo.text in page
+        assert todo.effect in page

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from analysis import analyze
+from analysis.answer.sweep import names_of
 from analysis.page.best import best_sentences
 from analysis.page.causes import _see_saw_sentences, causes_figure
-from analysis.page.first import names_of
 from analysis.page.floor import larger_sets
 from analysis.page.stopping import stopping_figure
 from analysis.stats.ratios import Ratio

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from analysis import analyze
+from analysis.answer.sweep import names_of
 from analysis.page import verdict
-from analysis.page.first import first_screen, names_of
+from analysis.page.first import first_screen
 from analysis.page.table import MEASURES, _tones, grid_map, kinds_said, settings_table
 from analysis.page.thresholds import thresholds
 from analysis.page.verdict import kind, said, settings_rows

@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 
 from analysis import analyze
-from analysis.page.first import names_of
+from analysis.answer.sweep import names_of
 from analysis.page.verdict import said, settings_rows
 
 SHOWN = {
