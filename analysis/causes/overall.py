@@ -114,7 +114,8 @@ class Overall(NamedTuple):
     jitter, late: over all epochs after burn-in, and over the second half of training
     num_val: validation examples; 0 where that is not known
     seeds_low, seeds_high: the smallest and the largest SD between the seeds of one of them
-    overfits, falls: config_ids that overfit, or end worse than they were, among all
+    overfits, falls: config_ids that overfit, or end worse than they were, corrected for the number
+        of configurations
     spared, loss_spared: how many have a fall of accuracy beyond the margin excluded, and of these
         a rise of the loss as well
     num_judged: configurations with an answer on overfitting
@@ -168,7 +169,7 @@ def overall(
         .drop_nulls()
     )
     judged = configurations.drop_nulls("overfit")
-    fallen = configurations.filter(pl.col("overfit") == Overfit.ENDS_WORSE)
+    fallen = configurations.filter(pl.col("overfit_among") == Overfit.ENDS_WORSE)
     spared = judged.filter(
         pl.col("overfit").is_in(
             [Overfit.NO, Overfit.NO_ACCURACY, Overfit.OVER_CONFIDENT, Overfit.LOSS_ALONE]
@@ -183,7 +184,7 @@ def overall(
         num_val=int(trials["n_val"].max() or 0),  # pyright: ignore[reportArgumentType]
         seeds_low=None if not len(spread) else float(spread.min()),  # pyright: ignore[reportArgumentType]
         seeds_high=None if not len(spread) else float(spread.max()),  # pyright: ignore[reportArgumentType]
-        overfits=tuple(configurations.filter(pl.col("overfit") == Overfit.YES)["config_id"]),
+        overfits=tuple(configurations.filter(pl.col("overfit_among") == Overfit.YES)["config_id"]),
         falls=tuple(fallen["config_id"]),
         spared=spared.height,
         loss_spared=spared.filter(pl.col("overfit") == Overfit.NO).height,

@@ -1,4 +1,4 @@
-"""An analysis -> one HTML page that needs nothing but itself. The only writer here."""
+"""An analysis -> one HTML page that needs nothing but itself. The only writer of pages."""
 
 import base64
 import functools
@@ -25,6 +25,7 @@ from analysis.page.effects import effects_figure
 from analysis.page.figures import Figure, with_caution
 from analysis.page.first import first_screen
 from analysis.page.floor import floor_figure
+from analysis.page.log.page import has_log_page, render_log
 from analysis.page.stopping import stopping_figure
 from analysis.page.table import GridMap, grid_map, kinds_said, settings_table
 from analysis.page.thresholds import thresholds
@@ -54,7 +55,7 @@ _PAGE_COLOURS = {
 
 
 def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Path:
-    """Write the report of a store's latest sweep; the same store gives the same bytes.
+    """Write the report of a store's latest sweep, or of a log; the same source, the same bytes.
 
     Args:
         source: what `analyze` found, or a store or its folder, which is then analyzed.
@@ -65,7 +66,8 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
     """
     analysis = source if isinstance(source, Analysis) else analyze(source)
     path = Path(path)
-    page = render(analysis).encode()
+    is_log = has_log_page(analysis)
+    page = (render_log(analysis.answer) if is_log else render(analysis)).encode()
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_bytes(page)

@@ -89,9 +89,9 @@ def kind(row: Row) -> Kind:
         return NOTHING
     if row["overfit"] == Overfit.COMES_APART or collapses(row):
         return APART
-    if row["overfit"] == Overfit.YES:
+    if row["overfit_among"] == Overfit.YES:  # corrected for the number of settings
         return OVERFITS
-    if row["overfit"] == Overfit.ENDS_WORSE:
+    if row["overfit_among"] == Overfit.ENDS_WORSE:
         return WORSE
     if _moves(row):
         return _whose(row)

@@ -123,7 +123,7 @@ def test_a_log_of_another_tool_gets_a_report_and_its_errors_one_line(tmp_path):
         done = run("report", "log.csv", "--out", "page.html", *more, cwd=tmp_path)
         assert done.returncode == code, done.stderr
         assert words in done.stdout + done.stderr
-    assert (tmp_path / "page.html").stat().st_size > 100_000
+    assert "<svg" in (tmp_path / "page.html").read_text()
 
 
 def test_failed_trials_are_one_line_per_distinct_error_and_exit_code_3(

@@ -81,7 +81,7 @@ print(write_report(analyze(curves), "report.html"))
     done = python(script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search("validation accuracy +val_acc ", done.stdout)
-    assert (tmp_path / "report.html").stat().st_size > 100_000
+    assert "<svg" in (tmp_path / "report.html").read_text()
 
 
 def test_the_commands_beside_a_foreign_analysis_use_ours(foreign, tmp_path):
@@ -130,7 +130,7 @@ def test_logs_are_read_and_reported_without_torch_and_ray(tmp_path):
     (tmp_path / "curves.csv").write_text(CURVES)
     done = python(WITHOUT_TORCH + MAIN, "report", "curves.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "report.html").stat().st_size > 100_000
+    assert "<svg" in (tmp_path / "report.html").read_text()
     for command in (["recipes"], ["--version"], ["--help"]):
         assert python(WITHOUT_TORCH + MAIN, *command, cwd=tmp_path).returncode == 0
     done = python(WITHOUT_TORCH + MAIN, "run", "digits", cwd=tmp_path)

@@ -1,8 +1,8 @@
 """The page of one log: curves first, then the answer; small, without a script, never empty."""
 
+import html
 import re
 from dataclasses import replace
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,84 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.answer.answer import Answer, RunAnswer, Series, Todo, Unchecked
+from analysis import analyze, read_curves, write_report
+from analysis.answer.answer import Series, Todo, Unchecked
 from analysis.page.log.curves import closer, panels_of
 from analysis.page.log.drawing import Size, limits_of, picture, shared, thinned
 from analysis.page.log.page import MOST_RUNS, render_log
+from tests.support.answers import answer_of, curve, run_of, series, whole
 
 HOSTILE = "</style><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 SIZE = Size(500, 200, 300)
-WORDS = {
-    "val_accuracy": "validation accuracy",
-    "val_loss": "validation loss",
-    "val_score": "validation F1",
-    "train_accuracy": "training accuracy",
-    "train_accuracy_running": "training accuracy, while training",
-    "train_loss_running": "training loss, while training",
-}
-
-
-def series(role, values, *, first=1, every=1, lower=None):
-    values = np.asarray(values, float)
-    lower = "loss" in role if lower is None else lower
-    finite = np.flatnonzero(np.isfinite(values))
-    best = None
-    if len(finite):
-        best = int(finite[(np.argmin if lower else np.argmax)(values[finite])])
-    at = tuple(float(first + every * k) for k in range(len(values)))
-    is_share = "accuracy" in role
-    return Series(role, role, WORDS[role], is_share, lower, at, tuple(values.tolist()), best)
-
-
-def run_of(*some, name="mine", num_val=None, clock="epoch"):
-    return RunAnswer(
-        name=name,
-        settings={},
-        findings=(),
-        open=(),
-        labels={},
-        headline=(f"What {name} says.", "How sure that is."),
-        do=(),
-        unchecked=(),
-        series=tuple(some),
-        clock=clock,
-        num_evaluations=max((len(one.values) for one in some), default=0),
-        num_val=num_val,
-    )
-
-
-def answer_of(*runs, **said):
-    fields: dict[str, Any] = {
-        "name": "log",
-        "tool": "CSV",
-        "headline": ("It jumps by 1.2 pp.", "It does not fall."),
-        "do": (Todo("Keep epoch 7.", "0.4 pp better"), Todo("Stop there.")),
-        "unchecked": (
-            Unchecked("the gap", "no training metric", "log it in eval mode", "a()\nb()"),
-        ),
-        "read": (("validation accuracy", "val_acc"),),
-        "notes": ("epoch 0 is the first",),
-        "runs": runs,
-    }
-    return Answer(**(fields | said))
-
-
-def curve(num, *, accuracy=0.9, noise=0.01, seed=0):
-    rng = np.random.default_rng(seed)
-    learnt = 1 - np.exp(-np.arange(1, num + 1) / 4)
-    return np.clip(accuracy * learnt + noise * rng.standard_normal(num), 0, 1)
-
-
-def whole(num, **given):
-    """A run with everything that can be drawn."""
-    accuracy = curve(num, seed=1)
-    return run_of(
-        series("val_accuracy", accuracy),
-        series("val_loss", 0.3 + np.abs(np.linspace(-1, 1, num))),
-        series("train_accuracy_running", curve(num, accuracy=0.99, seed=2)),
-        series("train_loss_running", np.linspace(1, 0, num)),
-        **given,
-    )
 
 
 def text_of(page):
@@ -114,7 +45,7 @@ def test_the_curves_come_first_then_the_answer_then_the_rest():
     page = render_log(answer_of(whole(30)))
     order = [
         "<svg",
-        "It jumps by 1.2 pp. It does not fall.",
+        "<b>It jumps by 1.2 pp.</b> It does not fall.",
         "What to do",
         "Keep epoch 7.",
         "What could not be checked",
@@ -150,9 +81,11 @@ def test_the_whole_curve_is_drawn_from_its_first_evaluation():
 
 
 def test_steps_are_the_clock_where_the_log_counts_steps():
-    panel = panels_of(run_of(series("val_loss", curve(9), first=500, every=500), clock="step"))[0]
-    (svg,) = pictures(picture(panel, SIZE))
+    falls = np.linspace(2, 1, 9)
+    run = run_of(series("val_loss", falls, first=500, every=500), clock="step")
+    (svg,) = pictures(page := render_log(answer_of(run)))
     assert [n.text for n in svg.iter() if n.text == "step"] == ["step"]
+    assert "step 4,500" in page
     assert max(numbers(svg)) >= 4000
 
 
@@ -174,6 +107,35 @@ def test_nothing_is_told_of_what_is_not_there():
     assert "noise of 1,932 examples alone, at most" in full
 
 
+@pytest.mark.parametrize("scale", [1e-4, 0.03, 0.3, 1.0, 7.0, 1e4])
+def test_every_tick_has_a_number_of_its_own(scale):
+    panel = panels_of(run_of(series("val_loss", scale * (1 + curve(30)))))[0]
+    (svg,) = pictures(picture(panel, SIZE))
+    labels = [n.text for n in svg.iter() if n.tag.endswith("text") and n.text != "epoch"]
+    ends = [n.text for n in svg.iter() if n.get("text-anchor") == "end"]
+    assert len(ends) >= 3
+    assert len(ends) == len(set(ends)), labels
+
+
+def test_no_line_leads_across_evaluations_that_are_missing():
+    whole = series("val_accuracy", curve(30))
+    at, values = list(whole.at), list(whole.values)
+    del at[20:22], values[20:22]
+    missing = replace(whole, at=tuple(at), values=tuple(values), best=0)
+    (svg,) = pictures(picture(panels_of(run_of(missing))[0], SIZE))
+    lines = [n.get("d", "") for n in svg.iter() if n.get("stroke") == "var(--blue)"]
+    assert max(d.count("M") for d in lines) == 2
+    at = [float(k * k) for k in range(28)]  # no distance is the usual one
+    (panel,) = panels_of(run_of(replace(missing, at=tuple(at))))
+    assert panel.lines["value"].null_count() == 0
+
+
+def test_the_best_of_a_constant_metric_is_not_marked():
+    page = render_log(answer_of(run_of(series("val_accuracy", [1.0] * 20))))
+    assert "highest" not in page
+    assert "var(--green)" not in page.split("</style>")[1]
+
+
 def test_the_band_holds_what_a_still_network_does(simulation):
     """95 in 100 evaluations of a network that stands still lie in it, at the least."""
     rng, inside = simulation(5), []
@@ -183,10 +145,33 @@ def test_the_band_holds_what_a_still_network_does(simulation):
                 drawn = rng.binomial(num_val, accuracy, 60) / num_val
                 panel = panels_of(run_of(series("val_accuracy", drawn), num_val=num_val))[0]
                 assert panel.band is not None
+                assert panel.band.height > 50
                 in_band = pl.col("value").is_between("low", "high")
                 joined = panel.validation.join(panel.band, on="x")
                 inside.append(joined.select(in_band.mean()).item())
     assert 0.95 <= np.mean(inside) <= 0.99
+
+
+def test_the_band_begins_where_most_is_learnt_and_needs_a_trend():
+    values = [0.1, 0.3, 0.6, 0.8, 0.85, *(0.9 + 0.001 * np.sin(np.arange(60)))]
+    (panel,) = panels_of(run_of(series("val_accuracy", values), num_val=1000))
+    assert panel.band is not None
+    assert 3 <= panel.band["x"][0] <= 8
+    (short,) = panels_of(run_of(series("val_accuracy", values[:12]), num_val=1000))
+    assert short.band is None
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"),
+    [
+        ("--num-val 589, which would fit", "<code>--num-val 589</code>, which would fit."),
+        ("evaluate more often", "evaluate more often."),
+        ("a()\nb()", "<pre><code>a()\nb()</code></pre>"),
+    ],
+)
+def test_what_is_typed_looks_like_it(how, shown):
+    page = render_log(answer_of(whole(9), unchecked=(Unchecked("a", "b", "c", how),)))
+    assert f"To settle it: c: {shown}" in re.sub(r"\n(?=<pre>|<code>|[a-z]+ )", "", page)
 
 
 def test_no_share_leaves_0_to_100():
@@ -298,50 +283,27 @@ def test_hostile_strings_stay_text():
     assert page.count("</style>") == 1
 
 
-# --- in a browser
+def log_of(tmp_path, num_runs, header="epoch,val_acc"):
+    for number in range(num_runs):
+        rows = [f"{k},{100 * value:.2f}" for k, value in enumerate(curve(20, seed=number), 1)]
+        (tmp_path / f"run_{number}.csv").write_text("\n".join([header, *rows]))
+    return analyze(read_curves(sorted(tmp_path.glob("*.csv"))))
 
 
-def opened(browser, tmp_path, answer, **context):
-    """The page, and everything that it complained about or asked for."""
-    page = browser.new_context(offline=True, **context).new_page()
-    complaints = []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith("file:") else complaints.append(r.url))
-    path = tmp_path / "page.html"
-    path.write_text(render_log(answer), encoding="utf-8")
-    page.goto(path.as_uri())
-    return page, complaints
-
-
-@pytest.mark.parametrize("num_runs", [1, 2, 4, 8])
-def test_the_curves_and_the_answer_are_on_the_first_screen(browser, tmp_path, num_runs):
-    runs = [whole(60, name=f"run {k}", num_val=1932) for k in range(num_runs)]
-    screen = {"viewport": {"width": 1300, "height": 900}}
-    page, complaints = opened(browser, tmp_path, answer_of(*runs), **screen)
-    assert complaints == []
-    for place in ("figure svg >> nth=0", ".headline", ".answer li >> nth=0"):
-        box = page.locator(place).bounding_box()
-        assert 0 <= box["y"] < box["y"] + box["height"] <= 900, place
-
-
-@pytest.mark.parametrize("num_runs", [1, 8])
-def test_a_narrow_screen_needs_no_sideways_scrolling(browser, tmp_path, num_runs):
-    runs = [whole(60, name=f"{'a-long-name-' * 9}{k}", num_val=1932) for k in range(num_runs)]
-    page, _ = opened(browser, tmp_path, answer_of(*runs), viewport={"width": 400, "height": 800})
-    for details in page.locator("details").all():
-        details.evaluate("one => one.open = true")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    assert page.locator(".headline").bounding_box()["y"] < 800
-
-
-def test_the_page_follows_the_reader_into_the_dark_and_onto_paper(browser, tmp_path):
-    page, _ = opened(browser, tmp_path, answer_of(whole(30)), color_scheme="light")
-    line = "getComputedStyle(document.querySelector('svg path[stroke*=blue]')).stroke"
-    ground = "getComputedStyle(document.body).backgroundColor"
-    light = page.evaluate(line), page.evaluate(ground)
-    page.emulate_media(color_scheme="dark")
-    dark = page.evaluate(line), page.evaluate(ground)
-    assert all(one != other for one, other in zip(light, dark, strict=True))
-    page.emulate_media(color_scheme="dark", media="print")
-    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+@pytest.mark.parametrize(
+    ("num_runs", "header", "is_log_page"),
+    [
+        (1, "epoch,val_acc", True),
+        (8, "epoch,val_acc", True),
+        (9, "epoch,val_acc", False),
+        (9, "epoch,val_loss", True),
+    ],
+)
+def test_a_log_of_few_runs_or_without_accuracy_has_this_page(
+    tmp_path, num_runs, header, is_log_page
+):
+    found = log_of(tmp_path, num_runs, header)
+    page = write_report(found, tmp_path / "page.html").read_text("utf-8")
+    assert ("<script" not in page) == is_log_page
+    said = all(sentence in html.unescape(page) for sentence in found.answer.headline)
+    assert said == is_log_page

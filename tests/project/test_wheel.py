@@ -58,4 +58,4 @@ def test_the_installed_wheel_plans_a_sweep_and_writes_a_report(wheel, tmp_path):
     assert [Path(place).parents[1] for place in found] == [site, site]
     assert "= 108 trials" in raysweep("run", "digits", "--dry-run", "--address", "local")
     raysweep("report", "curves.csv")
-    assert (folder / "report.html").stat().st_size > 100_000
+    assert "<svg" in (folder / "report.html").read_text()

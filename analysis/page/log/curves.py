@@ -8,14 +8,15 @@ import polars as pl
 from scipy.signal import savgol_filter
 
 from analysis.answer.answer import RunAnswer, Series
-from analysis.stats.windows import MIN_WINDOW
 
 VALIDATION, TRAINING = "validation", "training"
 _TREND_SHARE = 5  # the window of the band's trend is so small a part of a curve
-_FEWEST_BAND = 10  # evaluations that a trend needs
+_FEWEST_BAND = 20  # evaluations that a trend needs
+_TO_LEARN = 0.2  # of the way from the first evaluation to the second half, where the band begins
 _CLOSER = 4.0  # a closer look is at least so many times finer than the whole curve
 _FEWEST_CLOSER = 8  # evaluations in a closer look
 _Z = 1.96
+_REGULAR = 0.8  # of a regular log's evaluations at least so many come at the same distance
 # The role of a validation metric -> those of its training metric, the better one first.
 _TRAINING_ROLES = {
     "val_accuracy": ("train_accuracy", "train_accuracy_running"),
@@ -92,12 +93,12 @@ def _first_of(by_role: dict[str, Series], roles: Sequence[str]) -> Series | None
 
 
 def _panel(run: RunAnswer, series: Series, training: Series | None) -> Panel:
-    lines = [_line(series, VALIDATION)]
+    lines = [_with_breaks(_line(series, VALIDATION))]
     if training is not None:
         # What is logged now and then is one line all the same.
         lines.append(_line(training, TRAINING).drop_nulls())
-    scale = _scale(series)
-    best = None if series.best is None else float(scale * series.values[series.best])
+    values = lines[0]["value"]
+    best = None if values.n_unique() == 1 or series.best is None else series.best
     has_band = series.role == "val_accuracy" and run.num_val is not None
     return Panel(
         series=series,
@@ -106,7 +107,7 @@ def _panel(run: RunAnswer, series: Series, training: Series | None) -> Panel:
         lines=pl.concat(lines),
         band=_band(lines[0], run.num_val) if has_band and run.num_val else None,
         num_val=run.num_val,
-        best=None if series.best is None or best is None else (series.at[series.best], best),
+        best=None if best is None else (series.at[best], _scale(series) * series.values[best]),
     )
 
 
@@ -122,18 +123,33 @@ def _line(series: Series, name: str) -> pl.DataFrame:
     return frame.with_columns(pl.col("value").fill_nan(None))
 
 
+def _with_breaks(line: pl.DataFrame) -> pl.DataFrame:
+    """With a null where evaluations are missing of a log that evaluates regularly."""
+    steps = line["x"].diff().drop_nulls()
+    usual = steps.median()
+    if not isinstance(usual, float) or (steps == usual).mean() < _REGULAR:  # pyright: ignore[reportOperatorIssue]
+        return line
+    after = line.filter(pl.col("x").diff() > 1.5 * usual)
+    breaks = after.with_columns(pl.col("x") - usual, pl.lit(None, pl.Float64).alias("value"))
+    return pl.concat([line, breaks]).sort("x")
+
+
 def _band(line: pl.DataFrame, num_val: int) -> pl.DataFrame | None:
     """Where a network that stands still would stay in 95 of 100 evaluations, around its trend.
 
     sqrt(p (1 - p) / n) is the most that n examples make; the same examples in every evaluation
-    make less. None for a curve that is too short for a trend.
+    make less. The band begins where most is learnt: a trend can't follow a steep beginning. None
+    for a curve that is too short for a trend.
     """
     told = line.drop_nulls()
-    width = max(MIN_WINDOW + 2, told.height // _TREND_SHARE) | 1
-    if told.height < max(_FEWEST_BAND, width):
+    num = told.height
+    if num < _FEWEST_BAND:
         return None
-    smooth = np.asarray(savgol_filter(told["value"].to_numpy(), width, 2))
-    trend = np.clip(smooth, 0, 100)
+    values = told["value"].to_numpy()
+    trend = np.clip(np.asarray(savgol_filter(values, num // _TREND_SHARE | 1, 2)), 0, 100)
     half = _Z * np.sqrt(trend * (100 - trend) / num_val)
-    low, high = np.clip(trend - half, 0, 100), np.clip(trend + half, 0, 100)
-    return pl.DataFrame({"x": told["x"], "low": low, "high": high})
+    end = np.median(values[num // 2 :])
+    is_learnt = np.abs(trend - end) <= np.maximum(half, _TO_LEARN * abs(values[0] - end))
+    first = int(np.argmax(is_learnt))
+    band = {"low": np.clip(trend - half, 0, 100), "high": np.clip(trend + half, 0, 100)}
+    return pl.DataFrame({"x": told["x"], **band})[first:]

@@ -16,7 +16,7 @@ from analysis.page.log.curves import TRAINING, VALIDATION, Panel
 _VEGA_LITE = "6.4"
 _SVG = "http://www.w3.org/2000/svg"
 _FONT_SIZE = 12
-_FLATTEST = 4.0  # a curve takes at least so large a part, 1 / this, of a scale that it shares
+_FLATTEST = 2.5  # a curve takes at least so large a part, 1 / this, of a scale that it shares
 _DOTTED = 0.1  # each evaluation has a dot where there are so few of them in a column
 # What a browser does not need of the pictures that vl-convert writes.
 _NEEDLESS = (

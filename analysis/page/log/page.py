@@ -10,6 +10,7 @@ import jinja2
 from analysis.answer.answer import Answer, RunAnswer, Series
 from analysis.page.log.curves import Panel, closer, panels_of
 from analysis.page.log.drawing import Limits, Size, picture, shared, shows_training
+from analysis.results import Analysis
 from analysis.words import capitalized, plural
 
 MOST_RUNS = 8  # that have pictures
@@ -61,6 +62,14 @@ def render_log(answer: Answer) -> str:
     )
 
 
+def has_log_page(analysis: Analysis) -> bool:
+    """Tell whether a source has the page of one log: a log of few runs, or without accuracy."""
+    if analysis.log is None:
+        return False
+    is_small = analysis.configurations.height <= MOST_RUNS
+    return is_small or "val_accuracy" not in analysis.log.curves.columns
+
+
 def _drawn(runs: Sequence[RunAnswer]) -> list[_DrawnRun]:
     size = _ONE if len(runs) == 1 else _SEVERAL
     panels = [panels_of(run) for run in runs]
@@ -83,7 +92,7 @@ def _figure(panel: Panel, size: Size, limits: Limits | None = None) -> _Figure:
     series, training, best = panel.series, panel.training, panel.best
     said = "lowest" if series.lower_is_better else "highest"
     unit = ", %" if series.is_share else ""
-    since = "" if panel.start is None else f", from {panel.clock} {panel.start:g} on"
+    since = "" if panel.start is None else f", from {panel.clock} {_place(panel.start)} on"
     return _Figure(
         title=capitalized(series.words) + unit + since,
         svg=picture(panel, size, limits),
@@ -91,12 +100,17 @@ def _figure(panel: Panel, size: Size, limits: Limits | None = None) -> _Figure:
         band=f"noise of {panel.num_val:,} examples alone, at most"
         if panel.band is not None
         else None,
-        best=best and f"{said}: {_shown(series, series.best)}, {panel.clock} {best[0]:g}",
+        best=best and f"{said}: {_shown(series, series.best)}, {panel.clock} {_place(best[0])}",
     )
 
 
+def _place(at: float) -> str:
+    """An epoch or a step as a person reads it: `12`, `29,500`, `0.25`."""
+    return f"{at:,.0f}" if at == round(at) else f"{at:.6g}"
+
+
 def _shown(series: Series, place: int | None) -> str:
-    return "" if place is None else series.text(series.values[place])
+    return "" if place is None else series.said(series.values[place])
 
 
 def _subtitle(answer: Answer) -> str:
@@ -119,14 +133,14 @@ def _values(runs: Sequence[RunAnswer]) -> list[dict[str, Any]]:
         columns = []
         for series in run.series:
             by_place = dict(zip(series.at, series.values, strict=True))
-            cells = [series.text(by_place[at]) if at in by_place else "" for at in every]
+            cells = [series.said(by_place[at]) if at in by_place else "" for at in every]
             columns.append((series.name, cells))
         rows = list(zip(*(cells for _, cells in columns), strict=True))
         tables.append(
             {
                 "run": run,
                 "names": [name for name, _ in columns],
-                "rows": [(f"{at:g}", cells) for at, cells in zip(every, rows, strict=True)],
+                "rows": [(_place(at), cells) for at, cells in zip(every, rows, strict=True)],
             }
         )
     return tables
