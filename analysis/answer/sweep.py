@@ -140,7 +140,9 @@ def _verdict(found: Overall) -> str:
     if not harmed:
         if not jumps:
             return "neither noise nor overfitting" if found.spared else "hardly any noise"
-        return "it is noise, not overfitting" if found.spared else "it is noise"
+        if found.spared:
+            return "it is noise, not overfitting"
+        return "it is noise; overfitting can't be told"
     word = "overfitting" if found.overfits else "settings that end worse than they were"
     if harmed & set(found.matters):
         return f"it is {word}" + (", and noise" if jumps else "")
@@ -168,19 +170,29 @@ def _moves(found: Overall, rows: Mapping[str, Row]) -> str:
         where = f"In the best setting{score}"
         if num > 1:
             where = f"In the {count(num)} that tie for best{score}"
-    if len(rows) == 1:
-        where = "Over all seeds"
-    text = f"{where}, accuracy moves by **{pp(jitter.sd)} pp from one epoch to the next**"
+    subject = f"{where}, accuracy" if len(rows) > 1 else "Validation accuracy"
+    text = f"{subject} moves by **{pp(jitter.sd)} pp from one epoch to the next**"
     if found.num_val:
         images = max(round(jitter.sd * found.num_val), 1)
         text += f" ({count(images, 'example').removeprefix('no ')} of {found.num_val:,})"
-    return f"{text}. {_whose(jitter)}{_late(found)}"
+    return f"{text}. {_whose(jitter, found.num_val)}{_late(found)}"
 
 
-def _whose(jitter: Jitter) -> str:
+def _without_share(jitter: Jitter, num_val: int) -> str:
+    """What the size of the set alone tells."""
+    if jitter.set_most is None:
+        return "How much of that is the validation set, its size and which examples are right tell."
+    least = max(jitter.sd_low**2 - jitter.set_most**2, 0.0) ** 0.5
+    can = f"{num_val:,} examples can make up to {pp(jitter.set_most)} pp by themselves"
+    if least > 0:
+        return f"{can}, so **the optimizer makes at least {pp(least)} pp**."
+    return f"{can}, so **it may all be the validation set**."
+
+
+def _whose(jitter: Jitter, num_val: int) -> str:
     share = jitter.share
     if share is None:
-        return "How much of that is the validation set is not known: no validation blocks."
+        return _without_share(jitter, num_val)
     limits = between(jitter.share_low, jitter.share_high, 0)
     rest = f"the rest, {pp(jitter.network_sd or 0)} pp, is the optimizer"
     if share > 0.995:
@@ -270,6 +282,13 @@ def _todo(
                 f"Ten times as many, {10 * found.num_val:,}, would bring the jitter from "
                 f"{pp(jitter.sd)} to {pp(jitter.larger_sd)} pp"
                 f"{between(jitter.larger_low, jitter.larger_high)}.",
+            )
+        )
+    if jitter and jitter.share is None:
+        lines.append(
+            Todo(
+                "Log which examples are right at each epoch.",
+                "It tells how much of the jitter is the validation set.",
             )
         )
     if len(lines) > _MOST_TODO:  # the most urgent ones stay, and what never to use

@@ -124,7 +124,7 @@ def _ratios(kind: str, rows: pl.DataFrame) -> dict[str, object]:
     }
     if rows.height > 1:
         se = float(np.sqrt(np.cov(gain, aweights=df) / rows.height))
-        low, high = mean_interval(row["accuracy_gain"], se, rows.height - 1)
+        low, high = mean_interval(np.average(gain, weights=df), se, rows.height - 1)
         row |= {"accuracy_gain_low": float(low), "accuracy_gain_high": float(high)}
     ratio = ratio_of_means(hf, raw_hf, df)
     if np.isfinite(ratio.value):

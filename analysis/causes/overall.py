@@ -29,7 +29,8 @@ class Jitter(NamedTuple):
     """The jitter of some configurations together; SDs and shares as fractions, None if unknown.
 
     sd: from epoch to epoch, around the trend; share: of its variance the validation set's part;
-    set_sd, network_sd: what the set makes by itself, and what is left; each with 95 % limits
+    set_sd, network_sd: what the set makes by itself, and what is left; set_most: the most that so
+    many examples can make, which takes no blocks
     """
 
     sd: float
@@ -39,6 +40,7 @@ class Jitter(NamedTuple):
     share_low: float | None
     share_high: float | None
     set_sd: float | None
+    set_most: float | None
     network_sd: float | None
     larger_sd: float | None  # with a validation set _FACTOR times as large
     larger_low: float | None
@@ -226,9 +228,13 @@ def _jitter(row: Mapping[str, float | None]) -> Jitter | None:
         row["finite_share_low"],
         row["finite_share_high"],
         row["fin_sd"],
+        min((row[name] for name in _MOST if row[name] is not None), default=None),  # pyright: ignore[reportArgumentType]
         None if population is None else max(population, 0.0) ** 0.5,
         *larger,
     )
+
+
+_MOST = ("set_sd_most", "fin_sd_most")
 
 
 def _mixed(sd: float | None, population: float | None) -> float | None:
@@ -275,9 +281,19 @@ def _averaged(table: pl.DataFrame) -> Averaged | None:
     if not recorded.height:
         return None
     row = recorded.sort("hf_ratio", maintain_order=True).row(0, named=True)
-    roots = [None if row[name] is None else max(row[name], 0.0) ** 0.5 for name in _RATIO]
-    gains = [row[name] for name in ("accuracy_gain", "accuracy_gain_low", "accuracy_gain_high")]
-    return Averaged(row["weights_kind"], roots[0] or 0.0, *roots[1:], *gains, row["num_trials"])
+    ratio, low, high = (
+        None if row[name] is None else max(row[name], 0.0) ** 0.5 for name in _RATIO
+    )
+    return Averaged(
+        row["weights_kind"],
+        ratio or 0.0,
+        low,
+        high,
+        row["accuracy_gain"],
+        row["accuracy_gain_low"],
+        row["accuracy_gain_high"],
+        row["num_trials"],
+    )
 
 
 _RATIO = ("hf_ratio", "hf_ratio_low", "hf_ratio_high")
@@ -296,7 +312,8 @@ def _lost(
         counts = runs.select(
             diverged.sum().alias("diverged"), (unlearnt & ~diverged).sum().alias("unlearnt")
         )
-        found.append(Lost(region, *map(int, counts.row(0)), runs.height))
+        num_diverged, num_unlearnt = map(int, counts.row(0))
+        found.append(Lost(region, num_diverged, num_unlearnt, runs.height))
     return tuple(found)
 
 

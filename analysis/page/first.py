@@ -12,6 +12,7 @@ from analysis.answer.settings import Setting
 from analysis.answer.sweep import SweepWords, count, names_of, words_of
 from analysis.causes.overall import Jitter
 from analysis.labels import Outcome
+from analysis.page.charts import Layers
 from analysis.page.log.drawing import static_svg
 from analysis.results import Analysis
 from analysis.words import pp
@@ -117,7 +118,7 @@ def _picture(analysis: Analysis, drawn: list[str], names: dict[str, Setting], wi
     return static_svg(alt.vconcat(*parts, spacing=14))
 
 
-def _bars(analysis: Analysis, width: int) -> alt.LayerChart | None:
+def _bars(analysis: Analysis, width: int) -> Layers | None:
     """One bar for all epochs and one for the second half: its length is the jitter, its parts are
     the shares of the variance."""
     found = analysis.overall
@@ -244,6 +245,8 @@ def _caption(analysis: Analysis, drawn: list[str], names: dict[str, Setting]) ->
         where = f"of the {count(len(found.matters))} that tie for best"
     if len(found.matters) == 1:
         where = f"of {names[found.matters[0]].letter}"
-    legend = "; ".join(f"{names[name].letter}: {names[name].words}" for name in drawn)
+    told = [names[name] for name in drawn if names[name].words]
+    legend = "; ".join(f"{one.letter}: {one.words}" for one in told)
     curves = "Curves: one seed thick, the others thin; the first epochs are left out."
-    return f"Bars: jitter {where}, and whose variance it is. {curves} {legend}."
+    split = ", and whose variance it is" if found.jitter and found.jitter.share is not None else ""
+    return f"Bars: jitter {where}{split}. {curves}" + (f" {legend}." if legend else "")

@@ -125,7 +125,7 @@ def test_overfitting_is_named_with_what_helps_against_it(tmp_path):
     assert "1 of 2 settings overfits" in words.overfitting
     assert words.do[0].text == "Against overfitting: dropout 0.5 instead of 0."
     row = analysis.effects.filter(response="drop", scope="pooled").row(0, named=True)
-    assert f"{-100 * row['estimate']:.2f} pp less" in words.do[0].effect
+    assert f"{-100 * row['estimate']:.2f} pp less" in (words.do[0].effect or "")
 
 
 # --- names and regions
@@ -191,4 +191,4 @@ def test_terminal_json_and_page_say_the_same(sweep, said):
     page = re.sub(r"<[^>]+>", "", render(sweep).split("<script")[0])
     for todo in answer.do:
         assert todo.text in page
-        assert todo.effect in page
+        assert (todo.effect or "") in page
