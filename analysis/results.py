@@ -9,14 +9,19 @@ import polars as pl
 
 from analysis.answer.answer import Answer
 from analysis.answer.build import answer_of
+from analysis.answer.sweep import with_sweep
 from analysis.causes.effects import paired_effects
+from analysis.causes.late import late_components, late_jitter
+from analysis.causes.overall import Overall, overall
 from analysis.causes.pooled import Causes, causes
+from analysis.causes.trained import all_seeds_trained
 from analysis.columns import FRAMES, described, estimates, ordered
 from analysis.curves import Curves, Floats, curves, nan_to_null
 from analysis.measures.best_epoch import measure_best_epoch
 from analysis.measures.harm import measure_harm, measure_harm_of_seeds
 from analysis.measures.jitter import jitter_components, measure_jitter, pool_jitter
 from analysis.measures.late import late_trend, late_trend_of_means
+from analysis.measures.learnt import learnt_nothing
 from analysis.measures.likely_fall import measure_likely_falls, measure_likely_falls_of_seeds
 from analysis.measures.overfitting import measure_overfitting
 from analysis.measures.run_rise import (
@@ -39,7 +44,6 @@ from raysweep.spec import nested_fields
 from raysweep.store.files import Store
 from raysweep.store.schema import DONE
 
-NO_CHANGE = 0.01  # of the training loss, as a share of where it began: nothing was learnt
 MAX_CLASS_COUNTS = 5_000_000  # classes times epochs of all trials
 # Of the verdict; a sentence for each label, and `reason` with all of them.
 LABELS = (
@@ -80,6 +84,8 @@ class Analysis:
     epochs: one live row per trial, epoch and weights_kind
     effects: paired differences between the levels of each axis (see analysis.causes.effects)
     causes: what pools all trials: attribution, ranking, replay and more (analysis.causes.pooled)
+    late: the jitter of the second half of training: config_id and columns of measure_jitter()
+    overall: the numbers of the answer (analysis.causes.overall)
     quality: check, count, detail
     stores: where bits and class counts can be read with analysis.sources.store; none for curves
     log: what was read, where the source is a log of another tool
@@ -93,6 +99,8 @@ class Analysis:
     epochs: pl.DataFrame
     effects: pl.DataFrame
     causes: Causes
+    late: pl.DataFrame
+    overall: Overall
     quality: pl.DataFrame
     stores: tuple[Store, ...] = ()
     log: Log | None = None
@@ -105,7 +113,7 @@ class Analysis:
     @property
     def answer(self) -> Answer:
         """What all of it says: sentences, what to do, what could not be checked."""
-        return answer_of(self)
+        return with_sweep(answer_of(self), self)
 
     def columns(self) -> pl.DataFrame:
         """Every column of trials, configurations and epochs, in words.
@@ -150,7 +158,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     pairs = completed.select("trial_id", "config_id")
     crossfit, of_seeds = measure_harm_of_seeds(raw, pairs)
     # A row per trial from every module; those of a whole configuration go to _configurations.
-    nothing = _learnt_nothing(epochs, trials)
+    nothing = learnt_nothing(epochs, trials)
     likely = measure_likely_falls(curves(raw))
     jitter = measure_jitter(components).drop("val_n")
     for measured in (jitter, *measures, crossfit, nothing, likely):
@@ -165,7 +173,6 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         pl.when(~of_scores).then(pl.col("guessing_at")).alias("guessing_at"),
     ).with_columns(
         pl.coalesce("restored_accuracy", "final_accuracy").alias("kept_accuracy"),
-        pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),
     )
     trials = censoring.labelled(
         _judged(
@@ -187,7 +194,15 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     classes = _class_counts(stores, raw, completed)
     configurations = _configurations(trials, components, pooled, labels, axes, record)
     compared = _with_one_kind_of_fall(trials)
-    paired = compared.filter(pl.col("outcome") == "completed")
+    late = late_components(raw, pairs)
+    of_late = measure_jitter(pool_jitter(late, "config_id"))
+    trained = configurations.filter(all_seeds_trained()).join(
+        late_jitter(late), on="config_id", how="left", maintain_order="left"
+    )
+    paired = compared.join(trained.select("config_id"), on="config_id", how="semi")
+    effects = paired_effects(paired, trained, labels, axes)
+    asked = causes(record, compared, epochs, raw, labels, names, trained["config_id"], classes)
+    parts_of_jitter = {"all": components.join(pairs, on="trial_id"), "late": late}
     return Analysis(
         record=record,
         axes=axes,
@@ -195,8 +210,10 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         trials=ordered("trials", trials),
         configurations=ordered("configurations", configurations),
         epochs=ordered("epochs", epochs),
-        effects=paired_effects(paired, configurations, labels, axes),
-        causes=causes(record, compared, epochs, raw, labels, names, classes),
+        effects=effects,
+        causes=asked,
+        late=of_late,
+        overall=overall(configurations, trials, labels, names, effects, asked, parts_of_jitter),
         quality=pl.concat(
             [
                 quality,
@@ -328,25 +345,6 @@ def _configurations(
     return censoring.labelled(judged, censoring.whole_configuration())
 
 
-def _learnt_nothing(epochs: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
-    """Which trials' eval-mode training loss ended about where it began. A row per trial.
-
-    Such a trial has not diverged, although its loss may have ended a little above its start.
-    """
-    raw = epochs.filter(pl.col("weights_kind") == "raw").sort("epoch")
-    last = raw.group_by("trial_id").agg(pl.col("train_eval_loss").last())
-    ratio = pl.col("train_eval_loss") / pl.col("initial_train_eval_loss")
-    return (
-        trials.filter(pl.col("outcome").is_in(DONE))
-        .select("trial_id", "initial_train_eval_loss")
-        .join(last, on="trial_id", how="left", maintain_order="left")
-        .select(
-            "trial_id",
-            ((ratio - 1).abs() <= NO_CHANGE).fill_null(value=False).alias("learnt_nothing"),
-        )
-    )
-
-
 def _judged(table: pl.DataFrame, *, finished: pl.Expr, **known: pl.Expr) -> pl.DataFrame:
     """With the verdict's labels; those of what never finished are null, its status "failed".
 
@@ -369,7 +367,7 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
 
     That of the gap adds the error of the one validation set that all seeds share.
     """
-    names = ("final_accuracy", "kept_accuracy", "chosen_accuracy", "best_naive", "gap")
+    names = ("final_accuracy", "kept_accuracy", "best_naive", "gap")
     table = completed.group_by("config_id", maintain_order=True).agg(
         *[pl.col(name).mean() for name in names],
         *[(pl.col(name).var() / pl.col(name).count()).alias(f"{name}_var") for name in names],
@@ -393,6 +391,10 @@ def _means(completed: pl.DataFrame) -> pl.DataFrame:
         ends[f"{name}_low"], ends[f"{name}_high"] = mean_interval(
             table[name].to_numpy(), np.sqrt(variance), nu
         )
+        # No accuracy lies beyond all examples, and no gap beyond all of one sign.
+        least = -1.0 if name == "gap" else 0.0
+        ends[f"{name}_low"] = np.clip(ends[f"{name}_low"], least, 1)
+        ends[f"{name}_high"] = np.clip(ends[f"{name}_high"], least, 1)
     table = nan_to_null(table.with_columns(**ends))
     alone = pl.col("gap_df") < 1  # one seed has the interval of its epochs and the validation set
     return table.with_columns(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.curves import Curves, Floats, curves, padded
 from analysis.measures.decomposition import MIN_EXAMPLES, block_gram, split_of_blocks
+from analysis.stats.intervals import mean_interval
 from analysis.stats.ratios import MIN_PAIRS, Ratio, ratio_of_means
 from analysis.stats.trend import (
     MIN_POINTS,
@@ -32,6 +33,8 @@ RATIOS = {
     "hf_ratio_low": pl.Float64,
     "hf_ratio_high": pl.Float64,
     "accuracy_gain": pl.Float64,  # mean accuracy minus that of raw weights, a fraction
+    "accuracy_gain_low": pl.Float64,
+    "accuracy_gain_high": pl.Float64,
     "num_trials": pl.Int64,
     "reason": pl.String,  # why there are no limits
 }
@@ -49,6 +52,8 @@ def averaging_ratios(
     raw: pl.DataFrame, averaged: pl.DataFrame, half_life: float | None = None
 ) -> pl.DataFrame:
     """Compare the jitter of each kind of weights with that of the raw ones, over all trials.
+
+    Only the second half of each trial counts: while a network learns fast, an average lags behind.
 
     Beside them stands what the same average of the raw curve would do: a low ratio shows what
     averaging buys, and is no proof of a cause.
@@ -71,7 +76,8 @@ def _per_trial(raw: pl.DataFrame, averaged: pl.DataFrame, half_life: float | Non
     kinds = sorted(str(kind) for (kind,) in others)
     parts: dict[str, list[pl.DataFrame]] = {kind: [] for kind in [*kinds, CURVE_FILTER]}
     for group in curves(raw):
-        labels = usable_segments(group)
+        early = np.arange(group.num_epochs) < group.num_epochs // 2
+        labels = np.where(early, -1, usable_segments(group))
         ids = pl.Series(group.trial_ids, dtype=pl.String)
         for kind in kinds:
             rows = others[kind,].filter(
@@ -116,6 +122,10 @@ def _ratios(kind: str, rows: pl.DataFrame) -> dict[str, object]:
         "num_trials": rows.height,
         "accuracy_gain": float(np.average(gain, weights=df)) if rows.height else None,
     }
+    if rows.height > 1:
+        se = float(np.sqrt(np.cov(gain, aweights=df) / rows.height))
+        low, high = mean_interval(np.average(gain, weights=df), se, rows.height - 1)
+        row |= {"accuracy_gain_low": float(low), "accuracy_gain_high": float(high)}
     ratio = ratio_of_means(hf, raw_hf, df)
     if np.isfinite(ratio.value):
         row |= {"hf_ratio": ratio.value, "hf_ratio_low": ratio.low, "hf_ratio_high": ratio.high}

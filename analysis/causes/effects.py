@@ -1,5 +1,11 @@
 """What each knob did: the paired difference of every level of an axis against its first level.
 
+Only configurations in which every seed trained are compared: a difference to one that diverged or
+lost what it had learnt says nothing of what a knob does where training works.
+
+The jitter of the second half of training tells what a knob does to it. Over all epochs the last of
+the learning counts as well, and where a knob changes the pace of learning, that decides the sign.
+
 Trials are paired over the seed and over all other axes. They share one validation set, whose error
 therefore cancels in a difference and is not added to it. One seed's differences in several slices
 are much alike, so the limits rest on the spread between seeds: a slice more is no new evidence of
@@ -13,11 +19,12 @@ import polars as pl
 from analysis.sources.axes import Axis, short
 from analysis.stats.intervals import mean_interval, sd_ratio
 
-# Differences, level minus reference; `jitter` besides them is a ratio of two SDs.
+# Ratios of two SDs, level over reference, by the columns of the variance and its df.
+JITTERS = {"late_jitter": ("late_hf_var", "late_hf_df"), "jitter": ("hf_var", "hf_df")}
+# Differences, level minus reference.
 DIFFERENCES = (
     "final_accuracy",  # mean of the last window
     "kept_accuracy",  # of the weights that training leaves: restored ones, else the last window
-    "chosen_accuracy",  # restored, else the best epoch, which is too good by its luck
     "gap",
     "drop",
     "loss_rise",
@@ -53,11 +60,13 @@ def paired_effects(
 ) -> pl.DataFrame:
     """Compare every level of every axis with its first level.
 
-    Args: trials: completed ones with the columns of DIFFERENCES; configurations: config_id,
-        hf_var, hf_df pooled over seeds; points: config_id and the axes' labels; axes: to compare.
+    Args: trials: completed ones with the columns of DIFFERENCES, of the configurations that are
+        compared; configurations: these, with config_id and the columns of JITTERS pooled over
+        seeds; points: config_id and the axes' labels; axes: to compare.
     Returns: columns as SCHEMA, a row per axis, level, scope, condition and response.
     """
-    jitter = configurations.select("config_id", "hf_var", "hf_df").join(points, on="config_id")
+    variances = [name for names in JITTERS.values() for name in names]
+    jitter = configurations.select("config_id", *variances).join(points, on="config_id")
     parts = [pl.DataFrame(schema=SCHEMA)]
     names = [axis.name for axis in axes]
     labelled = trials.select("config_id", "seed", *DIFFERENCES).join(points, on="config_id")
@@ -66,13 +75,14 @@ def paired_effects(
         held = [name for name in _CONDITIONS.get(axis.name, ()) if name in others]
         for level in axis.labels[1:]:
             pairs = _pairs(labelled, axis, level, [*others, "seed"], DIFFERENCES)
-            slices = _pairs(jitter, axis, level, others, ("hf_var", "hf_df"))
+            slices = _pairs(jitter, axis, level, others, variances)
             num_slices = pairs.select(others).n_unique() if others else 1
             scopes = [("pooled", held)]
             if held != others and 1 < num_slices <= _MAX_SLICES:
                 scopes.append(("slice", others))
             for scope, by in scopes:
-                rows = pl.concat([_differences(pairs, others, by), _jitter(slices, by)])
+                ratios = [_ratios(slices, by, response) for response in JITTERS]
+                rows = pl.concat([_differences(pairs, others, by), *ratios])
                 about = (axis.name, level, axis.labels[0], scope)
                 named = [
                     pl.lit(word).alias(name) for name, word in zip(SCHEMA, about, strict=False)
@@ -141,18 +151,19 @@ def _differences(pairs: pl.DataFrame, others: list[str], by: list[str]) -> pl.Da
     )
 
 
-def _jitter(slices: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+def _ratios(slices: pl.DataFrame, by: list[str], response: str) -> pl.DataFrame:
     """Ratio of the jitters: SDs around the trend, each pooled over the seeds of a slice."""
-    usable = slices.drop_nulls().filter((pl.col("hf_var") > 0) & (pl.col("hf_var_0") > 0))
+    variance, df = JITTERS[response]
+    names = (variance, df, f"{variance}_0", f"{df}_0")
+    usable = slices.drop_nulls(names).filter((pl.col(variance) > 0) & (pl.col(names[2]) > 0))
     rows: list[dict[str, object]] = []
     usable = usable.sort(by, maintain_order=True) if by else usable
     for _, group in usable.with_columns(_given(by)).group_by("given", maintain_order=True):
-        columns = [group[name].to_numpy() for name in ("hf_var", "hf_df", "hf_var_0", "hf_df_0")]
-        ratio, low, high = sd_ratio(*columns)
+        ratio, low, high = sd_ratio(*(group[name].to_numpy() for name in names))
         rows.append(
             {
                 "given": group["given"][0],
-                "response": "jitter",
+                "response": response,
                 "estimate": ratio,
                 "low": low,
                 "high": high,
@@ -164,6 +175,6 @@ def _jitter(slices: pl.DataFrame, by: list[str]) -> pl.DataFrame:
 
 
 def is_clear() -> pl.Expr:
-    """Tell whether an interval leaves out "no change": 1 for the jitter, 0 for a difference."""
-    nothing = pl.when(pl.col("response") == "jitter").then(1.0).otherwise(0.0)
+    """Tell whether an interval leaves out "no change": 1 for a jitter, 0 for a difference."""
+    nothing = pl.when(pl.col("response").is_in(list(JITTERS))).then(1.0).otherwise(0.0)
     return ((pl.col("low") > nothing) | (pl.col("high") < nothing)).fill_null(False)

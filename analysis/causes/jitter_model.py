@@ -214,6 +214,10 @@ def regress(
 
     terms = _main_terms(rows, factors) if rows.height else []
     if not terms:
+        known = phases.drop_nulls("lr")
+        every = known.join(trials, on="trial_id", how="inner", maintain_order="left")
+        if every.height and _main_terms(every, factors):
+            return without("; ".join(["too few trials are left to compare two values", *remarks]))
         return without("no knob has two values")
     phase = rows["phase"].to_numpy()
     base = [np.ones(rows.height)]

@@ -32,6 +32,9 @@ class Causes(NamedTuple):
         where the classes were not counted
     stopping: early-stopping rules replayed (replay)
     ranking: configurations from the best (ranking), and the winner
+    matters: config_ids of those that trained and tie with the best, which comes first; components,
+        averaging and see_saw are of these alone
+    tied: whether it is known which tie; otherwise all that trained matter
     """
 
     attribution: pl.DataFrame
@@ -44,6 +47,8 @@ class Causes(NamedTuple):
     stopping: pl.DataFrame
     ranking: pl.DataFrame
     winner: Winner | None
+    matters: tuple[str, ...]
+    tied: bool
 
 
 def causes(
@@ -53,35 +58,51 @@ def causes(
     raw: pl.DataFrame,
     points: pl.DataFrame,
     axes: list[str],
+    trained: pl.Series,
     classes: pl.DataFrame | None = None,
 ) -> Causes:
     """Ask every question that pools trials.
 
     Args: record: the sweep's own; trials: finished ones with their estimates; epochs: of all kinds
         of weights; raw: those of raw weights of completed trials; points: config_id and a label per
-        axis; axes: their names; classes: trial_id, epoch, val_class_n, val_class_correct where they
-        are known.
+        axis; axes: their names; trained: config_ids of those in which every seed trained; classes:
+        trial_id, epoch, val_class_n, val_class_correct where they are known.
     """
     completed = trials.filter(pl.col("outcome") == Outcome.COMPLETED)
     pairs = completed.select("trial_id", "config_id")
     ranked, winner = ranking(curves(raw), dict(pairs.iter_rows()))
-    whole, censored = replayable(completed)
+    matters, tied = _matters(ranked, trained)
+    good = pairs.filter(pl.col("config_id").is_in(matters))
+    raw_good = raw.join(good, on="trial_id", how="semi", maintain_order="left")
+    whole, censored = replayable(completed.filter(pl.col("config_id").is_in(trained.implode())))
     averaged = epochs.filter(pl.col("weights_kind") != RAW).join(
-        pairs, on="trial_id", how="semi", maintain_order="left"
+        good, on="trial_id", how="semi", maintain_order="left"
     )
     probes = record["spec"].get("probes") or {}
     return Causes(
         attribution=_attribution(record, trials, points, axes),
         jitter_model=_jitter_model(raw, completed, points, axes),
-        components=variance_components(raw, pairs),
+        components=variance_components(raw_good, good),
         noise_scale=noise_scales(raw),
-        averaging=averaging_ratios(raw, averaged, probes.get("ema_half_life")),
+        averaging=averaging_ratios(raw_good, averaged, probes.get("ema_half_life")),
         repeats=repeats(epochs),
-        see_saw=_see_saw(raw, classes),
+        see_saw=_see_saw(raw_good, classes),
         stopping=replay(curves(raw, whole), censored=censored),
         ranking=ranked,
         winner=winner,
+        matters=matters,
+        tied=tied,
     )
+
+
+def _matters(ranked: pl.DataFrame, trained: pl.Series) -> tuple[tuple[str, ...], bool]:
+    """Those that trained and tie with the best, and whether that is known; else all that trained,
+    or all there are."""
+    in_order = ranked["config_id"].to_list()
+    kept = set(trained) or set(in_order)
+    tied = ranked.filter(pl.col("tied_with_best").fill_null(value=False))["config_id"].to_list()
+    known = [name for name in tied if name in kept]
+    return tuple(known or [name for name in in_order if name in kept]), bool(known)
 
 
 def _see_saw(raw: pl.DataFrame, classes: pl.DataFrame | None) -> Ratio | None:

@@ -165,7 +165,11 @@ def _nested(reads: _Reads, num_seeds: Floats) -> dict[str, Any]:
     df = np.divide(variance**2, below, out=np.full_like(below, np.inf), where=below > 0)
     df = np.where(num_blocks > 1, np.maximum(df, 1), np.nan)
     low, high = mean_interval(scores, np.sqrt(variance), df)
-    columns = {"score_nested": scores, "score_nested_low": low, "score_nested_high": high}
+    columns = {
+        "score_nested": scores,
+        "score_nested_low": np.clip(low, 0, 1),
+        "score_nested_high": np.clip(high, 0, 1),
+    }
     if not reads.one_set:
         return columns
     deviations = block_deviations(means[None], reads.weight[None])[0]
@@ -220,8 +224,8 @@ def _winner(reads: _Reads, frame: pl.DataFrame) -> Winner:
         num_configurations=frame["score_nested"].count(),
         naive=float(frame["score_naive"].to_numpy().max()),
         nested=nested,
-        nested_low=float(low[0]),
-        nested_high=float(high[0]),
+        nested_low=float(np.clip(low[0], 0, 1)),
+        nested_high=float(np.clip(high[0], 0, 1)),
         nested_new_seeds=_with_new_seeds(reads),
     )
 

@@ -18,7 +18,7 @@ from analysis.measures.decomposition import (
     split_of_blocks,
 )
 from analysis.measures.wander import plateau, plateau_interval
-from analysis.stats.intervals import variance_factors
+from analysis.stats.intervals import ratio_factors, variance_factors
 from analysis.stats.trend import (
     MIN_POINTS,
     SECOND,
@@ -43,9 +43,13 @@ _AVERAGED = ("hf_var", "finite_var", *_INTERNAL)
 _SUMMED = ("num_usable_epochs", "hf_df", "num_flips")
 
 
-def jitter_components(trials: Curves) -> pl.DataFrame:
-    """One row per trial with what pool_jitter() and measure_jitter() need, few data or not."""
-    labels = usable_segments(trials)
+def jitter_components(trials: Curves, labels: Labels | None = None) -> pl.DataFrame:
+    """One row per trial with what pool_jitter() and measure_jitter() need, few data or not.
+
+    Args: labels: (N, T), the segment of each epoch that counts, -1 for the others; by default
+        those of usable_segments().
+    """
+    labels = usable_segments(trials) if labels is None else labels
     labels = np.where(np.isfinite(trials.val_accuracy), labels, -1)  # not of a loss alone
     accuracy = np.nan_to_num(trials.val_accuracy)
     num_trials, num_epochs = accuracy.shape
@@ -191,6 +195,7 @@ def measure_jitter(parts: pl.DataFrame) -> pl.DataFrame:
     )
     hf_low, hf_high = variance_factors(nu)
     fin_low, fin_high = variance_factors(split.finite_df)
+    ratio_low, ratio_high = ratio_factors(split.finite_df, split.total_df)
     pop_low, pop_high = population_interval(s2, v, split.total_df)
     known = (_numbers(parts, "val_n") >= MIN_EXAMPLES) & (_numbers(parts, "num_flips") >= MIN_FLIPS)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -216,8 +221,9 @@ def measure_jitter(parts: pl.DataFrame) -> pl.DataFrame:
             "fin_sd_low": np.sqrt(v * fin_low),
             "fin_sd_high": np.sqrt(v * fin_high),
             "finite_share": share * np.maximum((nu - 2) / nu, 0),
-            "finite_share_low": share / hf_high,
-            "finite_share_high": share / hf_low,
+            # A ratio of two estimates, each with its error over validation sets.
+            "finite_share_low": np.clip(share * ratio_low, 0, 1),
+            "finite_share_high": np.clip(share * ratio_high, 0, 1),
             "pop_var": s2 - v,
             "pop_var_low": pop_low,
             "pop_var_high": pop_high,

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from analysis.causes.attribution import REGRESSION, SUB_GRID
+from analysis.causes.averaging import CURVE_FILTER
 from analysis.labels import Law
 from analysis.page.commands import enough_seeds, more_seeds, run_again
 from analysis.page.figures import Figure
@@ -14,7 +15,7 @@ from analysis.page.section_charts import shares_chart
 from analysis.results import Analysis
 from analysis.sources.axes import title
 from analysis.stats.ratios import Ratio
-from analysis.words import between, capitalized, fixed, interval_text, listed, number, pp
+from analysis.words import between, capitalized, fixed, interval_text, listed, number, plural, pp
 
 _SHOWN = {
     "pop_var": "the network's own jitter",
@@ -62,6 +63,8 @@ def causes_figure(analysis: Analysis) -> Figure | None:
     """Draw the shares of the knobs. Returns: None where nothing varies."""
     if not analysis.axes:
         return None
+    if len(analysis.axes) == 1:
+        return _of_one_knob(analysis)
     attribution = analysis.causes.attribution
     shown = _shown_rows(attribution)
     bars = shown.filter(pl.col("kind") == "shapley")
@@ -83,7 +86,7 @@ def causes_figure(analysis: Analysis) -> Figure | None:
         return Figure(
             name="causes",
             title=_TITLE,
-            finding="No knob can be shown to explain anything.",
+            finding="No share of a knob can be shown.",
             how=f"{capitalized('; '.join(reasons[:2]) or 'too few trials')}. More seeds tell more: "
             f"{more_seeds(analysis)}.",
             notes=notes,
@@ -108,6 +111,24 @@ def causes_figure(analysis: Analysis) -> Figure | None:
         data={"shares": data},
         table=_table(attribution),
         notes=[*clear[1:], *notes],
+    )
+
+
+def _of_one_knob(analysis: Analysis) -> Figure | None:
+    """What the probes found: that the only knob explains all that differs goes without saying."""
+    notes = [
+        *_law_sentences(analysis.causes.jitter_model),
+        *_component_sentences(analysis.causes.components),
+        *_probe_sentences(analysis),
+    ]
+    if not notes:
+        return None
+    return Figure(
+        name="causes",
+        title="Why it moves",
+        finding=notes[0],
+        how="Of the settings that tie for best, or of all that trained.",
+        notes=notes[1:],
     )
 
 
@@ -174,7 +195,7 @@ def _interaction_sentence(shown: pl.DataFrame, responses: Sequence[str]) -> str:
             of_variance = "" if share is None else f", {pp(share, 0)} % of the variance"
             parts.append(f"{_what(response)} ({names}{of_variance})")
     if not parts:
-        return "No interaction is clear: each knob seems to do the same whatever the others are."
+        return "No interaction is clear."
     return (
         f"What one knob does depends on another in {listed(parts)}: read the maps there, not "
         "one knob alone."
@@ -230,7 +251,10 @@ def _component_sentences(components: pl.DataFrame) -> list[str]:
     ]
     if len(parts) < 2:
         return []
-    return [f"One reading near the end of one trial varies (SD) by {listed(parts)}."]
+    return [
+        "Among the settings that tie for best, one reading near the end of a run varies (SD) by "
+        f"{listed(parts)}."
+    ]
 
 
 def _probe_sentences(analysis: Analysis) -> list[str]:
@@ -257,17 +281,23 @@ def _probe_sentences(analysis: Analysis) -> list[str]:
 def _averaging_sentences(ratios: pl.DataFrame) -> list[str]:
     sentences: list[str] = []
     for row in ratios.drop_nulls("hf_ratio").iter_rows(named=True):
-        accuracy = ""
-        if row["accuracy_gain"] is not None:
-            side = "below" if row["accuracy_gain"] < 0 else "above"
-            accuracy = (
-                f", and their accuracy is {pp(abs(row['accuracy_gain']))} pp {side} that of the "
-                "raw ones"
-            )
+        names = ("hf_ratio", "hf_ratio_low", "hf_ratio_high")
+        ratio, low, high = (None if row[n] is None else max(row[n], 0.0) ** 0.5 for n in names)
+        limits = "" if low is None or high is None else f" ({number(low, 2)} to {number(high, 2)})"
+        calmer = f"jitter falls to {number(ratio or 0.0, 2)} of what it was{limits}"
+        if row["weights_kind"] == CURVE_FILTER:
+            sentences.append(f"Judge by the mean of the last epochs: {calmer}.")
+            continue
+        gain = row["accuracy_gain"]
+        accuracy = (
+            ""
+            if gain is None
+            else f", accuracy changes by {pp(gain)} pp"
+            + between(row["accuracy_gain_low"], row["accuracy_gain_high"])
+        )
         sentences.append(
-            f"Weights of kind “{row['weights_kind']}” jitter with {pp(row['hf_ratio'], 0)} %"
-            f"{between(row['hf_ratio_low'], row['hf_ratio_high'], 0)} of the variance of the raw "
-            f"ones{accuracy} ({row['num_trials']} trials)."
+            f"Averaged weights ({row['weights_kind']}): {calmer}{accuracy} "
+            f"(second half of {plural(row['num_trials'], 'run')})."
         )
     return sentences
 
@@ -277,8 +307,8 @@ def _gradient_sentences(noise_scale: pl.DataFrame) -> list[str]:
     if not len(scales):
         return []
     return [
-        f"Gradient noise scale: {scales.median():,.0f} examples in the median of {len(scales)} "
-        "trials; batches far below it step mostly on noise."
+        f"Batches below about {scales.median():,.0f} examples step mostly on noise (median of "
+        f"{plural(len(scales), 'run')})."
     ]
 
 
@@ -299,18 +329,18 @@ def _see_saw_sentences(share: Ratio | None) -> list[str]:
     """Whether classes trade places, which accuracy alone does not show."""
     if share is None or not math.isfinite(share.value):
         return []
-    percent = f"{pp(share.value, 0)} %{between(share.low, share.high, 0)}"
+    value, low, high = (min(x, 1.0) for x in (share.value, share.low, share.high))
+    percent = f"{pp(value, 0)} %{between(low, high, 0)}"
     if share.low > 0:
         return [
-            f"Classes trade places: {percent} of what they move by themselves cancels in accuracy, "
-            "so the data pull the network to and fro."
+            "When some classes get better, others get worse: "
+            f"{percent} of their movement cancels in accuracy."
         ]
     if share.high < 0:
         times, low, high = (number(1 - x, 1) for x in (share.value, share.high, share.low))
         return [
             f"Classes rise and fall together: accuracy moves with {times} times ({low} to {high}) "
-            "the variance that classes moving by themselves would give it, so it is the whole "
-            "network that moves."
+            "the variance that they would give it alone."
         ]
     return [
         f"Whether classes trade places is open: {percent} of what they move by themselves cancels "

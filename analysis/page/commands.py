@@ -1,5 +1,6 @@
 """What a person types to get what a report misses."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -8,12 +9,20 @@ from analysis.results import Analysis
 _BUDGET = ("--max-hours", "--max-trials")  # of one invocation; the next one has its own
 
 
+def without_folders(word: str) -> str:
+    """A word of a command with the last name of a whole path alone.
+
+    A page that is sent on tells nobody's folders: `/home/me/x.yaml` becomes `x.yaml`.
+    """
+    return re.sub(r"(^|[=,]|: )(?:file://)?[~]?/(?:[^\s/]+/)*(?=[^\s/]*)", r"\1", word)
+
+
 def run_again(analysis: Analysis, *options: str) -> str:
     """Write `raysweep run ...` with these options in place of its own, in backticks.
 
     Where the command that made the trials is not known, three dots stand for it.
     """
-    command = [str(word) for word in analysis.record.get("command", [])]
+    command = [without_folders(str(word)) for word in analysis.record.get("command", [])]
     if len(command) < 2 or Path(command[0]).name != "raysweep" or command[1] != "run":
         command = ["raysweep", "run", "..."]
     others: list[str] = []

@@ -1,7 +1,10 @@
 """The figure of the curves, within what one page can hold."""
 
+from collections.abc import Mapping
+
 import polars as pl
 
+from analysis.answer.settings import Setting
 from analysis.labels import Outcome
 from analysis.page.charts import MARKS, curves_chart
 from analysis.page.figures import Figure
@@ -15,9 +18,10 @@ MAX_CURVE_ROWS = 100_000  # rows of seeds' curves that one page holds
 _MAX_PANELS = 6  # up to so many configurations are all shown; beyond, two that one chooses
 
 
-def curves_figure(analysis: Analysis) -> Figure | None:
+def curves_figure(analysis: Analysis, names: Mapping[str, Setting]) -> Figure | None:
     """Draw every seed's curves: of all configurations, or of two that the reader chooses.
 
+    Args: names: of all settings; the first two that are drawn are shown first.
     Returns: None where there are no curves.
     """
     drawn = (Outcome.COMPLETED, Outcome.DIVERGED, Outcome.STOPPED)
@@ -37,20 +41,26 @@ def curves_figure(analysis: Analysis) -> Figure | None:
         return None
     chosen = _within_budget(present, analysis.configurations)
     epochs = epochs.join(chosen, on="config_id", how="semi", maintain_order="left")
-    choices = list(chosen.select("config_id", "point").iter_rows())
+    kept = set(chosen["config_id"])
+    choices = [(name, setting.name) for name, setting in names.items() if name in kept]
     if len(choices) <= _MAX_PANELS:
         by_row = chosen.sort([axis.name for axis in reversed(analysis.axes)], maintain_order=True)
         panels = list(by_row["config_id"])
         columns = min(len(panels), 3 if len(panels) != 4 else 2)
     else:
-        panels, columns = _two_to_compare(analysis.configurations, chosen), 2
+        second = [name for name in (*_of_interest(analysis), *dict(choices)) if name in kept]
+        panels = list(dict.fromkeys([choices[0][0], *second]))[:2]
+        columns = 2
     points = dict(choices)
     last = int(epochs["epoch"].max())  # pyright: ignore[reportArgumentType]
+    marks = _marks(trials.join(chosen, on="config_id", how="semi", maintain_order="left"))
     chart = curves_chart(
         [(config_id, points[config_id]) for config_id in panels],
         first_epoch=max(1, min(4, last // 4)),
         last_epoch=last,
         columns=columns,
+        marks=[mark for mark in MARKS if mark in set(marks["mark"])],
+        training=bool(epochs["train_eval_accuracy"].count()),
     )
     return Figure(
         name="curves",
@@ -68,7 +78,7 @@ def curves_figure(analysis: Analysis) -> Figure | None:
             ).sort("config_id", "seed", "epoch"),
             # Where some seeds' curves are cut, a mean would jump to that of the others.
             "means": _seed_means(epochs.join(censored, on="trial_id", how="anti")),
-            "marks": _marks(trials.join(chosen, on="config_id", how="semi", maintain_order="left")),
+            "marks": marks,
         },
         table=_table(trials, analysis.points),
         choices=choices,
@@ -80,7 +90,8 @@ def _how(num_censored: int, num_points: int, num_drawn: int) -> str:
     how = (
         "Thin lines: seeds; thick: their mean, with a band of one SD between seeds; dashed: the "
         "same weights on a fixed part of the training set, in eval mode; loss beneath. The best "
-        "epoch is the naive one: the highest point of a noisy curve."
+        "epoch is the naive one: the highest point of a noisy curve. A click on the map opens a "
+        "setting in the second panel."
     )
     if num_censored:
         how += f" {num_censored} curves end where the scheduler stopped them; they are in no mean."
@@ -106,19 +117,11 @@ def _within_budget(present: pl.DataFrame, configurations: pl.DataFrame) -> pl.Da
     return present.join(chosen, on="config_id", how="semi", maintain_order="left")
 
 
-def _two_to_compare(configurations: pl.DataFrame, chosen: pl.DataFrame) -> list[str]:
-    """The one that falls most (or jitters most), and the one that ends highest."""
-    drawn = configurations.join(chosen, on="config_id", how="semi", maintain_order="left")
-
-    def highest(rows: pl.DataFrame, name: str) -> list[str]:
-        ordered = rows.drop_nulls(name).sort(name, descending=True, maintain_order=True)
-        return ordered["config_id"].head(1).to_list()
-
-    every = chosen["config_id"].to_list()
-    fallen = drawn.filter(pl.col("drop_low") > 0)
-    first = [*highest(fallen, "drop"), *highest(drawn, "hf_sd"), *every][0]
-    others = [name for name in (*highest(drawn, "final_accuracy"), *every) if name != first]
-    return [first, others[0]]
+def _of_interest(analysis: Analysis) -> list[str]:
+    """What stands beside the best: what overfits, or the calmest that ties with it."""
+    found = analysis.overall
+    calmest = [found.calmer.config_id] if found.calmer else []
+    return [*found.overfits, *calmest]
 
 
 def _seed_means(epochs: pl.DataFrame) -> pl.DataFrame:
@@ -164,8 +167,8 @@ def _finding(analysis: Analysis) -> str:
     optimism = float((judged["best_naive"] - judged["final_accuracy"]).median())  # pyright: ignore[reportArgumentType]
     num_stopped = int(judged["stopped_early"].sum())
     finding = (
-        f"The best epoch reads {pp(optimism, 1)} pp higher than the last epochs' mean (median of "
-        f"{judged.height} trials): part of that is luck of the draw, more so the larger the jitter."
+        "Picking the best epoch instead of the mean of the last ones flatters by "
+        f"{pp(optimism, 1)} pp in the median run."
     )
     if num_stopped:
         finding += f" {num_stopped} trials stopped early; their curves end there."
@@ -185,5 +188,5 @@ def _table(trials: pl.DataFrame, points: pl.DataFrame) -> pl.DataFrame:
         fixed(100 * pl.col("restored_accuracy"), 2).alias("restored weights, %"),
         interval_text("hf_sd", "jitter, pp"),
         interval_text("gap", "gap, pp"),
-        interval_text("drop", "fall from the peak (naive), pp"),
+        interval_text("drop", "fall from the peak (naive; 90 % limits), pp"),
     )

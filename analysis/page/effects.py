@@ -1,16 +1,18 @@
-"""What each knob did: in sentences, as cells of a table, and as a figure of intervals."""
+"""What each knob did: in sentences, as a table, and as what each of its levels reaches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from analysis.causes.effects import is_clear
-from analysis.page.charts import effects_chart
+from analysis.answer.settings import Setting
+from analysis.causes.effects import JITTERS, is_clear
+from analysis.causes.trained import all_seeds_trained
+from analysis.page.charts import knobs_chart
 from analysis.page.figures import Figure
 from analysis.results import Analysis
 from analysis.sources.axes import Axis
-from analysis.words import capitalized, fixed, listed, number, with_limits
+from analysis.words import fixed, listed, number, with_limits
 
 Row = dict[str, Any]
 
@@ -19,8 +21,7 @@ class _Response(NamedTuple):
     """What an effect is on: its names, and how to write a change of it."""
 
     words: str  # in a sentence
-    head: str  # over a column
-    panel: str | None  # over a panel of the figure; None: it has none
+    table: str  # in the table
     scale: float = 100.0
     digits: int = 2
     unit: str = " pp"
@@ -28,33 +29,35 @@ class _Response(NamedTuple):
 
 
 _RESPONSES = {
-    "jitter": _Response("jitter", "jitter", "jitter, ratio", digits=0, unit=" %", nothing=1.0),
-    "gap": _Response("the gap", "gap", "gap, pp"),
-    "drop": _Response("the fall from the peak", "fall from the peak", "fall from the peak, pp"),
+    "late_jitter": _Response(
+        "jitter in the second half",
+        "jitter, second half, ratio",
+        digits=0,
+        unit=" %",
+        nothing=1.0,
+    ),
+    "jitter": _Response(
+        "jitter over all epochs",
+        "jitter, all epochs, ratio",
+        digits=0,
+        unit=" %",
+        nothing=1.0,
+    ),
+    "gap": _Response("the gap", "gap, pp"),
+    "drop": _Response("the fall from the peak", "fall from the peak, pp"),
     "loss_rise": _Response(
         "the rise of the loss from its minimum",
-        "rise of the loss",
         "rise of the loss, %",
         digits=1,
         unit=" %",
     ),
-    "final_accuracy": _Response("final accuracy", "final accuracy", "final accuracy, pp"),
-    "kept_accuracy": _Response(
-        "accuracy of the weights that are kept", "kept weights", "kept accuracy, pp"
-    ),
-    "num_epochs": _Response(
-        "the number of epochs", "epochs", "epochs", scale=1.0, digits=1, unit=""
-    ),
-    "chosen_accuracy": _Response(
-        "accuracy of the restored weights against the best epoch of a full run",
-        "restored against best epoch",
-        None,
-    ),
+    "final_accuracy": _Response("final accuracy", "final accuracy, pp"),
+    "kept_accuracy": _Response("accuracy of the weights that are kept", "kept accuracy, pp"),
+    "num_epochs": _Response("the number of epochs", "epochs", scale=1.0, digits=1, unit=""),
 }
 # What is said of an axis, and in which order.
-_ASKED = ("jitter", "gap", "drop", "loss_rise", "final_accuracy")
-_ASKED_OF_STOPPING = ("num_epochs", "kept_accuracy", "chosen_accuracy", "drop", "loss_rise")
-_ONLY_OF_STOPPING = ("kept_accuracy", "num_epochs")  # panels that other sweeps don't have
+_ASKED = ("late_jitter", "gap", "drop", "loss_rise", "final_accuracy")
+_ASKED_OF_STOPPING = ("num_epochs", "kept_accuracy", "drop", "loss_rise")
 
 
 def effect_sentences(analysis: Analysis, axis: Axis) -> list[str]:
@@ -67,30 +70,6 @@ def effect_sentences(analysis: Analysis, axis: Axis) -> list[str]:
             f"{effect_words(by_response, _asked_of(axis))}."
         )
     return sentences
-
-
-def effect_tables(analysis: Analysis) -> list[dict[str, Any]]:
-    """Tabulate the effect of every axis, from its first level to the last that completed.
-
-    Returns: a table per group of axes that are asked the same: `heads` (of the responses) and
-        `rows`. A row has axis, step, given and cells; a cell has change and limits (text) and
-        direction (1, -1, or 0 for no clear change).
-    """
-    tables: dict[tuple[str, ...], list[Row]] = {}
-    for axis in analysis.axes:
-        asked = _asked_of(axis)
-        for given, level, by_response in _last_levels(analysis, axis):
-            row = {
-                "axis": axis.title,
-                "step": f"{axis.labels[0]} → {level}",
-                "given": given,
-                "cells": [_cell(by_response.get(name)) for name in asked],
-            }
-            tables.setdefault(asked, []).append(row)
-    return [
-        {"heads": [_RESPONSES[name].head for name in asked], "rows": rows}
-        for asked, rows in tables.items()
-    ]
 
 
 def _asked_of(axis: Axis) -> tuple[str, ...]:
@@ -106,6 +85,10 @@ def _last_levels(analysis: Analysis, axis: Axis) -> list[tuple[str, str, dict[st
     for row in pooled.with_columns(is_clear().alias("clear")).iter_rows(named=True):
         levels = by_given.setdefault(row["given"], {})
         levels.setdefault(row["level"], {})[row["response"]] = row
+    for levels in by_given.values():
+        for by_response in levels.values():
+            if "late_jitter" not in by_response and "jitter" in by_response:  # a short run
+                by_response["late_jitter"] = by_response["jitter"]
     last = {given: max(levels, key=axis.labels.index) for given, levels in by_given.items()}
     return [(given, level, by_given[given][level]) for given, level in last.items()]
 
@@ -117,21 +100,6 @@ def _changes(row: Row) -> list[float | None]:
         None if row[name] is None else response.scale * (row[name] - response.nothing)
         for name in ("estimate", "low", "high")
     ]
-
-
-def _cell(row: Row | None) -> Row:
-    if row is None:
-        return {"change": "–", "limits": "", "direction": 0}
-    response = _RESPONSES[row["response"]]
-    values = _changes(row)
-    change = values[0] or 0.0
-    text, low, high = ("" if v is None else number(v, response.digits) for v in values)
-    sign = "+" if change > 0 and not text.startswith("0.00") else ""
-    return {
-        "change": f"{sign}{text}{response.unit}",
-        "limits": f"{low} to {high}" if low else "",
-        "direction": (change > 0) - (change < 0) if row["clear"] else 0,
-    }
 
 
 def effect_words(by_response: dict[str, Row], asked: Sequence[str]) -> str:
@@ -182,84 +150,86 @@ def _limits(row: Row) -> str:
 # --- the figure
 
 
-def effects_figure(analysis: Analysis) -> Figure | None:
-    """Draw the intervals of what each knob did. Returns: None where nothing varies."""
-    if not analysis.effects.height:
+def effects_figure(analysis: Analysis, names: Mapping[str, Setting]) -> Figure | None:
+    """Draw what each level of each knob reaches, among the settings that trained.
+
+    Args: names: of all settings. Returns: None where nothing varies or nothing trained.
+    """
+    if not analysis.axes:
         return None
-    stopping = any(axis.name == "early_stopping" for axis in analysis.axes)
-    titles = {
-        name: response.panel
-        for name, response in _RESPONSES.items()
-        if response.panel and (stopping or name not in _ONLY_OF_STOPPING)
-    }
-    compared = _compared(analysis)
-    data = compared.filter((pl.col("scope") == "pooled") & pl.col("response").is_in(list(titles)))
-    present = set(data["response"])
-    panels = [(name, title) for name, title in titles.items() if name in present]
-    if not panels:
+    trained = analysis.configurations.filter(all_seeds_trained())
+    scores = analysis.causes.ranking.select("config_id", "score_nested")
+    late = analysis.late.select("config_id", pl.col("hf_sd").alias("late"))
+    table = (
+        trained.drop([axis.name for axis in analysis.axes], strict=False)
+        .join(analysis.points.drop("point"), on="config_id", maintain_order="left")
+        .join(scores, on="config_id", how="left", maintain_order="left")
+        .join(late, on="config_id", how="left", maintain_order="left")
+        .with_columns(
+            accuracy=(100 * pl.coalesce("score_nested", "final_accuracy")).round(3),
+            late=(100 * pl.col("late")).round(4),
+        )
+        .drop_nulls("accuracy")
+    )
+    if not table.height:
         return None
+    settings = [names[name].name for name in table["config_id"]]
+    data = pl.concat(
+        table.select(
+            pl.lit(axis.title).alias("axis"),
+            pl.col(axis.name).cast(pl.String).alias("level"),
+            pl.Series("setting", settings),
+            "accuracy",
+            "late",
+            (pl.col("accuracy") == pl.col("accuracy").max().over(axis.name)).alias("best"),
+        )
+        for axis in analysis.axes
+    )
+    sentences = [one for axis in analysis.axes for one in effect_sentences(analysis, axis)]
+    left_out = analysis.points.height - table.height
+    without = f" {left_out} that did not are left out." if left_out else ""
     return Figure(
         name="effects",
-        title="What each knob did",
-        finding=_finding(data),
-        how="Blue intervals leave out “no change”. Each level against the first, paired over seeds "
-        "and over the other axes; batch size only at equal learning rate and scaling. Bars: 95 % "
-        "intervals, each for itself. All trials share the validation set, so its error cancels. "
-        "In the same number of epochs a larger batch makes fewer updates.",
-        description="Interval plot of paired differences per hyperparameter for jitter, gap, "
-        "fall from the peak, loss and accuracy.",
-        charts=[effects_chart(data, panels)],
-        data={"effects": data.select("comparison", "response", "estimate", "low", "high", "clear")},
-        table=compared.select(
-            "comparison",
-            pl.col("scope").replace({"slice": "one slice"}),
-            pl.col("response").str.replace_all("_", " "),
-            with_limits(*[fixed(pl.col(name), 2) for name in ("estimate", "low", "high")]).alias(
-                "change"
-            ),
-            pl.col("num_pairs").alias("pairs"),
-        ),
+        title="What each knob does",
+        finding=sentences[0] if sentences else "No two settings that trained can be compared.",
+        how="Grey: every setting that trained; blue: at each level the one with the best score, so "
+        f"a knob is seen at the best of the others.{without} The sentences compare the last level "
+        "with the first, paired over seeds and over the other knobs, with 95 % intervals; batch "
+        "size only at equal learning rate and scaling. Jitter is that of the second half, where "
+        "the learning is over.",
+        description="Scatter plots of accuracy and of late jitter over the levels of each knob.",
+        charts=[knobs_chart(data, [(axis.title, axis.labels) for axis in analysis.axes])],
+        data={"knobs": data},
+        table=_compared(analysis),
+        notes=sentences[1:],
     )
 
 
 def _compared(analysis: Analysis) -> pl.DataFrame:
-    """All effects in the order of the axes, with `comparison` in words and `clear`."""
+    """All effects in the order of the axes, in words and numbers."""
     order = {axis.name: place for place, axis in enumerate(analysis.axes)}
-    unscaled = pl.col("response").is_in(["jitter", "num_epochs"])
+    unscaled = pl.col("response").is_in([*JITTERS, "num_epochs"])
     scale = pl.when(unscaled).then(1.0).otherwise(100.0)
     given = pl.when(pl.col("given") == "").then(pl.lit("")).otherwise(pl.format(", at {}", "given"))
     level = pl.format(
         "{} {} against {}", pl.col("axis").str.replace_all("_", " "), "level", "reference"
     )
+    units = {name: response.table for name, response in _RESPONSES.items()}
     return (
         analysis.effects.with_columns(
             (level + given).alias("comparison"),
             pl.col("axis").replace_strict(order, return_dtype=pl.Int64).alias("place"),
-            is_clear().alias("clear"),
             *[(pl.col(name) * scale).round(4) for name in ("estimate", "low", "high")],
         )
         .with_columns(pl.int_range(pl.len()).over("place", "scope").alias("row"))
         .sort("place", "row", maintain_order=True)
+        .select(
+            "comparison",
+            pl.col("scope").replace({"slice": "one slice"}),
+            pl.col("response").replace_strict(units, default=pl.col("response")),
+            with_limits(*[fixed(pl.col(name), 2) for name in ("estimate", "low", "high")]).alias(
+                "change"
+            ),
+            pl.col("num_pairs").alias("pairs"),
+        )
     )
-
-
-def _finding(data: pl.DataFrame) -> str:
-    """The largest clear change of each response that tells noise from overfitting."""
-    largest: list[str] = []
-    for name, size in (
-        ("jitter", pl.col("estimate").log().abs()),
-        ("drop", pl.col("estimate").abs()),
-        ("gap", pl.col("estimate").abs()),
-    ):
-        clear = data.filter((pl.col("response") == name) & pl.col("clear"))
-        if clear.height:
-            row = clear.sort(size, descending=True, maintain_order=True).row(0, named=True)
-            change = row["estimate"]
-            amount = f"{number(change, 1)} pp"
-            if name == "jitter":
-                amount = f"{number(100 * (change - 1), 0)} %"
-            words = _RESPONSES[name].words
-            largest.append(f"{words} changes most with {row['comparison']} ({amount})")
-    if not largest:
-        return "No comparison leaves out “no change”: with these seeds, no knob is shown to matter."
-    return capitalized(f"{'; '.join(largest)}.")

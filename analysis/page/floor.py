@@ -7,8 +7,8 @@ import polars as pl
 from analysis.measures.decomposition import examples_needed
 from analysis.page.commands import run_again
 from analysis.page.figures import Figure
-from analysis.page.findings import MARGINS, num_val
 from analysis.page.section_charts import larger_sets_chart
+from analysis.page.verdict import MARGINS
 from analysis.results import Analysis
 from analysis.words import interval_text, pp
 
@@ -59,7 +59,7 @@ def floor_figure(analysis: Analysis) -> Figure | None:
     if not split.height:
         return _without_split(analysis)
     row, which = _drawn(analysis, split)
-    size = num_val(analysis)
+    size = analysis.overall.num_val
     data = larger_sets(row, size).with_columns(pl.col("^jitter.*$").round(4))
     last = data.row(-1, named=True)
     limits = ""

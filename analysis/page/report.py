@@ -16,51 +16,42 @@ import jinja2
 import polars as pl
 import vl_convert
 
-from analysis.page import charts, findings
+from analysis.answer.settings import Setting
+from analysis.page import charts
 from analysis.page.best import best_figure
 from analysis.page.causes import causes_figure
-from analysis.page.cautions import with_caution
+from analysis.page.commands import without_folders
 from analysis.page.curves import curves_figure
-from analysis.page.effects import effect_tables, effects_figure
-from analysis.page.figures import Figure, maps_figure, measures_figure
+from analysis.page.effects import effects_figure
+from analysis.page.figures import Figure, with_caution
+from analysis.page.first import first_screen
 from analysis.page.floor import floor_figure
 from analysis.page.log.page import has_log_page, render_log
 from analysis.page.stopping import stopping_figure
+from analysis.page.table import GridMap, grid_map, kinds_said, settings_table
 from analysis.page.thresholds import thresholds
-from analysis.page.verdict import verdict_figure
+from analysis.page.verdict import said, settings_rows
 from analysis.results import Analysis, analyze
 from analysis.sources.axes import label, title
-from analysis.words import fixed, plural
+from analysis.words import plural
 from raysweep.errors import InputError
 from raysweep.store.files import Store
 
 _VEGA_LITE = "6.4"
 _MAX_TABLE_ROWS = 500
-_FIGURES = (  # in the order of the page
-    verdict_figure,
-    best_figure,
-    maps_figure,
-    curves_figure,
-    measures_figure,
-    floor_figure,
-    effects_figure,
-    causes_figure,
-    stopping_figure,
-)
+_APPENDIX = ("causes",)
+_CONTENTS = {  # in the list of contents, where titles would be too long
+    "curves": "Curves",
+    "effects": "Knobs",
+    "best": "Best settings",
+    "floor": "Validation set",
+    "stopping": "Early stopping",
+}
 _PAGE_COLOURS = {
     charts.VALIDATION: "--blue",
     charts.TRAINING: "--orange",
     charts.FINITE: "--amber",
     charts.BEST: "--green",
-}
-_ESTIMATES = {
-    "jitter, pp": ("hf_sd", 2),
-    "of it the validation set, %": ("finite_share", 0),
-    "gap, pp": ("gap", 1),
-    "fall from the peak, pp": ("drop", 1),
-    "rise of the loss, %": ("loss_rise", 1),
-    "final accuracy, %": ("final_accuracy", 2),
-    "best epoch (naive), %": ("best_naive", 2),
 }
 
 
@@ -90,7 +81,8 @@ def write_report(source: Analysis | Store | Path | str, path: Path | str) -> Pat
 
 def render(analysis: Analysis) -> str:
     """Render the whole page as HTML."""
-    figures = [with_caution(figure, analysis) for draw in _FIGURES if (figure := draw(analysis))]
+    first = first_screen(analysis)
+    figures = _figures(analysis, first.names)
     frames = {name: frame for figure in figures for name, frame in figure.data.items()}
     data, num_unfinite = columns_of(frames)
     specs = [
@@ -103,12 +95,14 @@ def render(analysis: Analysis) -> str:
     ]
     package = files("analysis.page")
     scripts = [bundle(), package.joinpath("report.js").read_text("utf-8")]
+    rows = settings_rows(analysis, first.names)
     shown = {config_id for figure in figures for config_id, _ in figure.choices}
     words = {
-        row["config_id"]: findings.configuration(row, findings.num_val(analysis))
-        for row in analysis.configurations.iter_rows(named=True)
+        row["config_id"]: said(row, analysis.overall.num_val)
+        for row in rows
         if row["config_id"] in shown
     }
+    grid = grid_map(analysis, rows)
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(package.joinpath("report.html.j2").read_text("utf-8"))
     # A script is what its hash says, so it enters last.
@@ -117,16 +111,15 @@ def render(analysis: Analysis) -> str:
     page = template.render(
         record=analysis.record,
         analysis=analysis,
-        subtitle=_subtitle(analysis),
-        answer=findings.answer(analysis),
-        summary=findings.summary(analysis),
-        knobs=effect_tables(analysis),
-        figures=figures,
+        first=first,
+        figures=[figure for figure in figures if figure.name not in _APPENDIX],
+        appendix=[figure for figure in figures if figure.name in _APPENDIX],
+        contents=_CONTENTS,
+        grid=grid,
+        kinds=kinds_said(rows),
+        settings=settings_table(analysis, rows),
         words=words,
-        points=dict(analysis.points.select("config_id", "point").iter_rows()),
         tables={figure.name: _rows(figure.table) for figure in figures},
-        shown={figure.name: _rows(figure.shown) for figure in figures if figure.shown is not None},
-        configurations=_rows(_configuration_table(analysis)),
         quality=analysis.quality.rows(),
         num_unfinite=num_unfinite,
         provenance=_provenance(analysis),
@@ -136,7 +129,7 @@ def render(analysis: Analysis) -> str:
         scripts=marks,
         policy=_policy(scripts),
         data="(data)",
-        specs=_themed(_json({"figures": specs, "words": words})),
+        specs=_themed(_json({"figures": specs, "words": words, "cells": _cells(grid)})),
     )
     packed = base64.b64encode(gzip.compress(unit(_json(data)).encode(), mtime=0)).decode()
     page = unit(page)
@@ -150,6 +143,27 @@ def _in_its_unit(analysis: Analysis, text: str) -> str:
     if "number" not in analysis.trials["score_kind"].to_list():
         return text
     return re.sub(r"\bpp\b", "hundredths", text)
+
+
+def _figures(analysis: Analysis, names: Mapping[str, Setting]) -> list[Figure]:
+    """In the order of the page, the appendix last."""
+    drawn = (
+        curves_figure(analysis, names),
+        effects_figure(analysis, names),
+        best_figure(analysis, names),
+        floor_figure(analysis),
+        stopping_figure(analysis),
+        causes_figure(analysis),
+    )
+    return [with_caution(figure, analysis) for figure in drawn if figure]
+
+
+def _cells(grid: GridMap | None) -> dict[str, Any]:
+    """What each cell of the map shows of each measure, by config_id."""
+    if grid is None:
+        return {}
+    cells = [cell for part in grid.slices for _, line in part.rows for cell in line if cell]
+    return {cell.config_id: cell.shown | {"verdict": (cell.kind, None)} for cell in cells}
 
 
 @functools.cache
@@ -213,40 +227,6 @@ def _rows(table: pl.DataFrame) -> dict[str, Any]:
     return {"columns": columns, "rows": shown.rows(), "num_rows": table.height}
 
 
-def _configuration_table(analysis: Analysis) -> pl.DataFrame:
-    """One row per configuration: its levels, seeds and estimates, as text."""
-    axes = [axis.name for axis in analysis.axes]
-    rows = analysis.points.join(
-        analysis.configurations.drop(axes, "point", strict=False),
-        on="config_id",
-        maintain_order="left",
-    ).with_columns(pl.col("finite_share").clip(0, 1))
-    estimates = [
-        fixed(100 * pl.col(name), digits).alias(words)
-        for words, (name, digits) in _ESTIMATES.items()
-    ]
-    levels = [pl.col(axis.name).cast(pl.String).alias(axis.title) for axis in analysis.axes]
-    return rows.select(
-        *(levels or [pl.col("point").alias("configuration")]),
-        pl.format("{} of {}", "num_completed", "num_seeds").alias("seeds"),
-        *estimates,
-        pl.col("mean_epochs").round(1).alias("epochs"),
-    )
-
-
-def _subtitle(analysis: Analysis) -> str:
-    """What was trained, in one line."""
-    spec, num_points = analysis.record["spec"], analysis.points.height
-    num_seeds = len(spec["seeds"])
-    grid = plural(num_points, "configuration")
-    num_trials = len(analysis.record["trials"])
-    if num_trials == num_points * num_seeds:
-        grid += f" × {plural(num_seeds, 'seed')}"
-    else:
-        grid += f", {num_trials} trials"
-    return " · ".join(filter(None, [spec["task"], grid, _sizes(analysis), _score(analysis)]))
-
-
 def _score(analysis: Analysis) -> str:
     """What is called accuracy here, where that is no count of right answers."""
     kinds = analysis.trials.select("score_kind", "score_name").drop_nulls("score_kind").rows()
@@ -270,24 +250,24 @@ def _provenance(analysis: Analysis) -> list[tuple[str, str]]:
     """What made these numbers."""
     record, trials = analysis.record, analysis.trials
     spec = record["spec"]
-    nodes = [
-        f"{node['host']}: {node['cpus']:g} CPUs, {node['gpus']:g} GPUs, "
-        f"{node['memory_bytes'] / 2**30:.0f} GiB"
-        for node in record["hardware"]["nodes"]
-    ]
+    nodes = record["hardware"]["nodes"]
+    cpus, gpus = (sum(node[name] for node in nodes) for name in ("cpus", "gpus"))
+    machines = f"{plural(len(nodes), 'machine')}, {cpus:g} CPUs, {gpus:g} GPUs"
+    memory = sum(node["memory_bytes"] for node in nodes) / 2**30
     base = {name: value for name, value in spec["base"].items() if name not in spec["axes"]}
     entries = [
-        ("command", " ".join(record.get("command", []))),
+        ("command", " ".join(without_folders(str(word)) for word in record.get("command", []))),
         ("task", str(spec["task"])),
         ("examples", _sizes(analysis)),
+        ("score", _score(analysis)),
         ("validation set", ", ".join(sorted(set(trials["val_digest"].drop_nulls())))),
         ("held fixed", ", ".join(f"{title(name)} {label(value)}" for name, value in base.items())),
         ("seeds", ", ".join(str(seed) for seed in spec["seeds"])),
         ("versions", ", ".join(f"{k} {v}" for k, v in sorted(record["versions"].items()))),
         ("git commit", record.get("git_commit") or "not a git checkout"),
-        ("nodes", "; ".join(nodes)),
+        ("machines", f"{machines}, {memory:.0f} GiB for Ray" if nodes else ""),
         ("started", str(record.get("started_at", ""))),
-        ("training time", f"{trials['seconds'].sum():.0f} s in all trials"),
+        ("training time", f"{trials['seconds'].sum():.0f} s in all runs"),
     ]
     if not record["versions"]:
         # Curves that others logged tell what they vary, and nothing of where they come from.

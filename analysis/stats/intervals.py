@@ -19,6 +19,16 @@ def variance_factors(df: ArrayLike) -> tuple[Floats, Floats]:
         return nu / stats.chi2.isf(_TAIL, nu), nu / stats.chi2.ppf(_TAIL, nu)
 
 
+def ratio_factors(df: ArrayLike, below_df: ArrayLike) -> tuple[Floats, Floats]:
+    """Factors that turn the ratio of two variance estimates into its F confidence interval.
+
+    Args: df: of the upper estimate; below_df: of the lower one.
+    """
+    above, below = np.asarray(df, float), np.asarray(below_df, float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 1 / stats.f.isf(_TAIL, above, below), 1 / stats.f.ppf(_TAIL, above, below)
+
+
 def upper_tail(distance: ArrayLike) -> Floats:
     """How often a value may be estimated too large, if it can't be below a bound.
 

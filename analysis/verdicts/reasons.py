@@ -32,7 +32,7 @@ _STATUS = {
     Status.DIVERGED: "Diverged: a metric is not finite, or the training loss ended above where it "
     "began.",
     Status.STILL_LEARNING: "Still learning: accuracy rises by {late_slope:3} pp an epoch at the "
-    "end, so as many epochs again promise up to {projected_gain:1} pp.",
+    "end (at least {late_slope_low:3}).",
 }
 _OVERFIT = {
     Overfit.NOTHING_LEARNT: "Neither noise nor overfitting: nothing was learnt.",

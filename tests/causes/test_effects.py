@@ -5,9 +5,10 @@ import polars as pl
 import pytest
 
 from analysis import analyze
-from analysis.causes.effects import DIFFERENCES, is_clear, paired_effects
-from analysis.page.effects import effect_sentences, effect_tables, effect_words
-from analysis.page.findings import configuration
+from analysis.answer.sweep import names_of
+from analysis.causes.effects import DIFFERENCES, JITTERS, is_clear, paired_effects
+from analysis.page.effects import effect_sentences, effect_words
+from analysis.page.verdict import said, settings_rows
 from analysis.sources.axes import Axis, axes_of, points
 from tests.support.simulated import (
     Curve,
@@ -40,7 +41,10 @@ def table(axes, num_seeds, value):
         for i, point in enumerate(grid)
         for seed in range(num_seeds)
     ]
-    jitter = labels.select("config_id", pl.lit(1.0).alias("hf_var"), pl.lit(30.0).alias("hf_df"))
+    known = {name: 1.0 if "var" in name else 30.0 for names in JITTERS.values() for name in names}
+    jitter = labels.select(
+        "config_id", *[pl.lit(value).alias(name) for name, value in known.items()]
+    )
     return pl.DataFrame(rows), jitter, labels
 
 
@@ -209,9 +213,13 @@ def knob_sentence(analysis):
 def test_the_batch_size_recipe_is_answered_at_each_scaling(tmp_path):
     analysis = analyze(batch_size_like().write(tmp_path, practitioner))
     said = knob_sentence(analysis)
-    assert "Batch size 512 instead of 32 at lr scaling none lowers jitter by" in said
+    assert (
+        "Batch size 512 instead of 32 at lr scaling none lowers jitter in the second half by"
+        in said
+    )
     assert "at lr scaling linear" in said
-    pooled = of(analysis.effects, axis="batch_size", response="jitter", scope="pooled", level="512")
+    asked = {"axis": "batch_size", "response": "late_jitter", "scope": "pooled", "level": "512"}
+    pooled = of(analysis.effects, **asked)
     fixed, scaled = pooled.iter_rows(named=True)
     assert fixed["high"] < 1
     assert scaled["low"] < 1 < scaled["high"]
@@ -228,12 +236,12 @@ def test_the_early_stopping_recipe_is_answered(tmp_path):
     analysis = analyze(
         early_stopping_like().write(tmp_path, lambda trial: Curve(fall=0.06, peak=0.37, gap=0.05))
     )
-    said = knob_sentence(analysis)
-    assert "lowers the number of epochs by" in said
-    assert "raises accuracy of the weights that are kept by" in said
-    assert "5 of 5 seeds stopped early" in configuration(
-        analysis.configurations.row(1, named=True), 500
-    )
+    words = knob_sentence(analysis)
+    assert "lowers the number of epochs by" in words
+    assert "raises accuracy of the weights that are kept by" in words
+    rows = settings_rows(analysis, names_of(analysis))
+    (stopped,) = (row for row in rows if row["num_stopped_early"])
+    assert "5 of 5 seeds stopped early" in said(stopped, 500)
 
 
 def test_what_is_not_clear_is_never_called_a_change():
@@ -251,8 +259,6 @@ def test_what_is_not_clear_is_never_called_a_change():
 def test_a_level_that_never_completed_is_compared_by_no_row(tmp_path):
     sweep = Sweep(spec("x", axes={"learning_rate": [0.01, 0.1, 1.0]}, seeds=2))
     found = analyze(sweep.write(tmp_path, practitioner, diverged=[4, 5]))
-    ((row,),) = (table["rows"] for table in effect_tables(found))
-    assert row["step"] == "0.01 → 0.1"
     assert "Learning rate 0.1 instead of 0.01" in " ".join(effect_sentences(found, found.axes[0]))
 
 
@@ -287,3 +293,41 @@ def test_naive_falls_are_compared_where_no_trial_has_another(tmp_path):
         for config_id in found.points["config_id"]
     )
     assert row["estimate"] == pytest.approx(second - first)
+
+
+def test_only_settings_in_which_every_seed_trained_are_compared(tmp_path):
+    """One width falls apart at the high rate: its falls are no effect of the rate."""
+    axes = {"learning_rate": [0.01, 0.1], "width": [8, 16, 32]}
+    sweep = Sweep(spec("x", axes=axes, epochs=40, seeds=3))
+
+    def curve(trial):
+        broken = trial.learning_rate == 0.1 and trial.width == 8
+        return Curve(fall=0.93) if broken else Curve(accuracy=0.92 + 0.001 * trial.width)  # chance
+
+    found = analyze(sweep.write(tmp_path, curve, diverged=[12]))  # a seed of rate 0.1, width 16
+    rows = of(found.effects, axis="learning_rate", response="final_accuracy", scope="pooled")
+    (row,) = rows.iter_rows(named=True)
+    assert row["num_slices"] == 1
+    assert abs(row["estimate"]) < 0.01
+
+
+def test_no_effect_of_early_stopping_compares_with_the_luckiest_epoch(tmp_path):
+    """Stopped runs lose nothing here; a naive maximum on the other side would make a loss of it."""
+    found = analyze(early_stopping_like().write(tmp_path, lambda trial: Curve()))
+    assert "chosen_accuracy" not in found.effects["response"]
+    (kept,) = of(found.effects, response="kept_accuracy").iter_rows(named=True)
+    assert kept["low"] < 0.005
+    assert kept["high"] > -0.005
+
+
+def test_the_page_says_the_jitter_of_the_second_half(tmp_path):
+    found = analyze(dropout_like().write(tmp_path, practitioner))
+    (sentence,) = effect_sentences(found, found.axes[0])
+    assert "jitter in the second half" in sentence
+    assert "all epochs" not in sentence
+
+
+def test_short_runs_have_the_jitter_of_all_epochs_alone(tmp_path):
+    sweep = Sweep(spec("x", axes={"dropout": [0.0, 0.5]}, epochs=14, seeds=3))
+    found = analyze(sweep.write(tmp_path, lambda trial: Curve()))
+    assert set(found.effects["response"]) & set(JITTERS) == {"jitter"}

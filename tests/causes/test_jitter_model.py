@@ -164,3 +164,13 @@ def test_the_finite_part_of_a_phase_is_of_that_phase():
     found = phase_variances(replace(made, lr=np.repeat([0.1, 0.01], 20)[None]))
     assert found["phase"].to_list() == [0, 1]
     assert (found["finite_var"] / found["hf_var"]).to_list() == pytest.approx([1, 1], abs=0.7)
+
+
+def test_a_knob_with_two_values_is_never_said_to_have_one():
+    """Only one learning rate is left where the finite part of the others is not known."""
+    phases, trials = sweep(np.random.default_rng(9), num_phases=1)
+    of_one = trials.filter(batch_size=64, dropout="0")
+    lost = pl.when(pl.col("lr") == 0.3).then("finite_var").alias("finite_var")
+    (row,) = regress(phases.with_columns(lost), of_one, ["dropout"]).iter_rows(named=True)
+    assert "no knob has two values" not in row["reason"]
+    assert "too few trials are left" in row["reason"]

@@ -5,10 +5,12 @@ import polars as pl
 import pytest
 
 from analysis import analyze
+from analysis.answer.sweep import names_of
 from analysis.page.best import best_sentences
-from analysis.page.causes import causes_figure
+from analysis.page.causes import _see_saw_sentences, causes_figure
 from analysis.page.floor import larger_sets
 from analysis.page.stopping import stopping_figure
+from analysis.stats.ratios import Ratio
 from tests.support.simulated import Curve, Sweep, early_stopping_like, spec
 
 
@@ -30,19 +32,25 @@ def whole(figure):
 
 
 def test_the_tied_set_is_named_and_no_other(two_good):
-    said = " ".join(best_sentences(two_good))
+    said = " ".join(best_sentences(two_good, names_of(two_good)))
     assert "width 32" in said
     assert "width 64" in said
-    assert "1 other of 4 can't be told from the best" in said
+    assert "1 of the others can't be told from the best" in said
     assert "width 8" not in said
     assert "too good" in said
 
 
-def test_the_only_knob_explains_all_and_missing_probes_are_named(two_good):
+def test_the_only_knob_is_not_said_to_explain_all_and_missing_probes_are_named(two_good):
     text = whole(causes_figure(two_good))
-    assert "Width explains" in text
+    assert "explains" not in text
+    assert "whatever the others are" not in text
     assert "--set probes.ema_half_life=2" in text
     assert "--seeds 6`" in text
+
+
+def test_no_more_than_all_of_the_classes_movement_cancels():
+    (sentence,) = _see_saw_sentences(Ratio(1.01, 0.56, 1.35, 1.0, 0.5, 9))
+    assert "100 % (56 to 100) of their movement cancels" in sentence
 
 
 def test_a_larger_set_leaves_the_networks_own_jitter():

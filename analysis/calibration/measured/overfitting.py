@@ -98,7 +98,6 @@ def gap(rng: np.random.Generator) -> Table:
         trials = measure_overfitting(curves, np.full(len(curves.trial_ids), 1e9)).with_columns(
             (pl.int_range(pl.len()) // num_seeds).alias("config_id"),
             pl.col("final_accuracy").alias("kept_accuracy"),
-            pl.col("best_naive").alias("chosen_accuracy"),
             pl.lit(45).alias("num_epochs"),
         )
         found = results._means(trials)

@@ -11,7 +11,8 @@ import altair as alt
 import polars as pl
 
 from analysis import analyze
-from analysis.page.findings import configuration, num_val
+from analysis.answer.sweep import names_of
+from analysis.page.verdict import said, settings_rows
 
 SHOWN = {
     "digits": "batch 512 · lr 0.3 · wd 0 · dropout 0",
@@ -27,8 +28,9 @@ def main() -> None:
     parts: list[pl.DataFrame] = []
     for name, point in SHOWN.items():
         found = analyze(folder / name)
-        row = found.configurations.filter(point=point).row(0, named=True)
-        print(f"{name}, {point}\n{configuration(row, num_val(found))}\n")
+        rows = settings_rows(found, names_of(found))
+        row = next(one for one in rows if one["point"] == point)
+        print(f"{name}, {point}\n{said(row, found.overall.num_val)}\n")
         raw = found.epochs.filter(weights_kind="raw", config_id=row["config_id"])
         parts.append(
             raw.select(
