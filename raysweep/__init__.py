@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from analysis import Analysis, analyze, read_curves, write_report
     from raysweep.running.sweep import run_sweep
     from raysweep.spec import SweepSpec
-    from raysweep.tasks import Arrays, Data, Task
+    from raysweep.tasks import Arrays, Data, Loop, Task
 
 __version__ = "0.1.0"
 __all__ = [
     "Analysis",
     "Arrays",
     "Data",
+    "Loop",
     "SweepSpec",
     "Task",
     "analyze",
@@ -50,10 +51,11 @@ _HOMES = {
     "SweepSpec": "raysweep.spec",
     "Arrays": "raysweep.tasks",
     "Data": "raysweep.tasks",
+    "Loop": "raysweep.tasks",
     "Task": "raysweep.tasks",
     "run_sweep": "raysweep.running.sweep",
 }
-_NEED_TORCH = {"Arrays", "Data", "Task", "run_sweep"}
+_NEED_TORCH = {"Arrays", "Data", "Loop", "Task", "run_sweep"}
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,8 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
         shown = ", ".join("none" if v is None else str(v) for v in values)
         lines.append(f"  {name}: {shown}")
     lines.append(f"  seeds: {', '.join(map(str, spec.seeds))}")
-    lines.append(f"  data: {plan.n_train} training and {plan.n_val} validation examples")
+    training = plan.n_train or "an unknown number of"
+    lines.append(f"  data: {training} training and {plan.n_val} validation examples")
     lines.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
 
     running = connect.running_address(address)

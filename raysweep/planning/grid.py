@@ -29,7 +29,7 @@ class Identity(NamedTuple):
     task: str  # module:object
     task_digest: str
     data_digest: str
-    n_train: int
+    n_train: int  # 0 where only a loop knows what a batch is
     traits: Mapping[tuple[int, int], Traits]  # by the model's shape
 
 
@@ -95,6 +95,12 @@ def _identity_world_size(fields: Hyperparameters, workers: int, identity: Identi
 def _check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -> None:
     """Refuse what can never be trained. Raises: InputError naming value and rule."""
     size, n_train = fields.batch_size, identity.n_train
+    if fields.warmup_epochs >= fields.epochs:
+        raise InputError(
+            f"warmup_epochs = {fields.warmup_epochs:g} leaves nothing of {fields.epochs} epochs"
+        )
+    if not n_train:
+        return
     if size < workers:
         raise InputError(
             f"batch_size = {size} is smaller than the number of workers, {workers}: "
@@ -102,10 +108,6 @@ def _check_trainable(fields: Hyperparameters, workers: int, identity: Identity) 
         )
     if size > n_train:
         raise InputError(f"batch_size = {size} is larger than the training set: {n_train} examples")
-    if fields.warmup_epochs >= fields.epochs:
-        raise InputError(
-            f"warmup_epochs = {fields.warmup_epochs:g} leaves nothing of {fields.epochs} epochs"
-        )
     smallest = min(size, n_train % size or size) // workers
     if identity.traits[fields.shape].batch_norm and smallest < 2:
         raise InputError(

@@ -12,6 +12,7 @@ from raysweep.store.done import done_trials
 from raysweep.store.files import Store
 from raysweep.tasks import (
     Data,
+    Loop,
     TaskSource,
     data_digest,
     find_task,
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
 
     @property
     def n_train(self) -> int:
-        """Number of training examples."""
+        """Number of training examples; 0 where a loop does not say it."""
         return num_examples(self.data.train)
 
     @property
@@ -72,7 +73,7 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
         task=source.reference,
         task_digest=source.digest,
         data_digest=data_digest(data),
-        n_train=n_train,
+        n_train=0 if isinstance(source.task, Loop) else n_train,
         traits={fields.shape: traits(source.task, data, fields) for fields in shapes(spec)},
     )
     trials = expand(spec, identity)

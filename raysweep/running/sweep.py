@@ -205,6 +205,7 @@ def _run(
         plan.spec.checkpoints,
         ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder),
         turnstile,
+        rule.metric if rule else None,
     )
     schedule = Schedule(planned, given, watchdog.slots, rule)
     # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.
@@ -314,9 +315,9 @@ def recorder_arguments(
     constants = {
         "task": plan.source.reference,
         "world_size": plan.spec.resources.workers,
-        "n_train": plan.n_train,
+        "n_train": plan.n_train or None,
         "n_val": plan.n_val,
-        "num_classes": plan.data.num_classes,
+        "num_classes": plan.data.num_classes or None,
         "val_digest": plan.val_digest,
     }
     root = store.folder.local.resolve() if store.folder.local else store.folder.uri

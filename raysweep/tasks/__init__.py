@@ -16,12 +16,14 @@ from raysweep.errors import InputError, did_you_mean, one_line
 from raysweep.tasks import sources
 from raysweep.tasks.checks import checked
 from raysweep.tasks.definition import Arrays, Data, Examples, Task, num_examples
+from raysweep.tasks.loop import Loop, sizes
 from raysweep.tasks.models import Traits, num_parameters, traits, tried
 
 __all__ = [
     "Arrays",
     "Data",
     "Examples",
+    "Loop",
     "Task",
     "TaskSource",
     "Traits",
@@ -42,16 +44,17 @@ _BROUGHT: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()
 
 
 class TaskSource(NamedTuple):
-    """A task together with where it came from: `module:object`, and a digest of its source."""
+    """A task or a loop together with where it came from: `module:object`, and a digest of its
+    source."""
 
     reference: str
-    task: Task
+    task: Any  # a Task or a Loop
     digest: str
     files: Mapping[str, Path] | None  # what other machines need to import it; None when installed
 
 
 def find_task(name: str, folder: Path | None = None) -> TaskSource:
-    """Find a task: a shipped one by its name, or `module:object`, also in `folder`.
+    """Find a task or a loop: a shipped one by its name, or `module:object`, also in `folder`.
 
     The folder is appended to sys.path, never put first. Raises: InputError.
     """
@@ -81,9 +84,9 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         line = one_line(error, _place_of(error))
         raise InputError(f"task {name!r}: importing it failed: {line}") from error
     task = getattr(module, attribute, None)
-    if not isinstance(task, Task):
-        found = [key for key, value in vars(module).items() if isinstance(value, Task)]
-        tasks = f"it has {', '.join(found)}" if found else "it has no raysweep.tasks.Task"
+    if not isinstance(task, Task | Loop):
+        found = [key for key, value in vars(module).items() if isinstance(value, Task | Loop)]
+        tasks = f"it has {', '.join(found)}" if found else "it has no raysweep.Task and no Loop"
         raise InputError(
             f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}"
         )
@@ -107,7 +110,15 @@ def _place_of(error: BaseException) -> str:
 
 
 def load_data(source: TaskSource, folder: Path | None) -> Data:
-    """Load a task's splits and check them. Raises: InputError naming the task."""
+    """Load a task's splits and check them; of a loop only sizes are known.
+
+    Raises: InputError naming the task.
+    """
+    if isinstance(source.task, Loop):
+        try:
+            return sizes(source.task)
+        except InputError as error:
+            raise InputError(f"loop {source.reference}: {error}") from error
     try:
         data = source.task.load(folder)
     except InputError:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from raysweep.errors import InputError, one_line
 from raysweep.spec import Hyperparameters
 from raysweep.tasks.definition import Arrays, Data, Task
+from raysweep.tasks.loop import Loop
 
 _CHANGE_NO_SHAPE = (nn.Dropout, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Tanh)
 
@@ -32,13 +33,15 @@ class Tried(NamedTuple):
     problem: str | None = None  # why it could not be tried
 
 
-def traits(task: Task, data: Data, fields: Hyperparameters) -> Traits:
+def traits(task: Task | Loop, data: Data, fields: Hyperparameters) -> Traits:
     """Look what training is made of, beside the trial's own dropout. A dataset may augment.
 
-    Of a model that can't be built nothing is promised.
+    Of a loop, and of a model that can't be built, nothing is promised.
 
     Raises: InputError that `build` raised.
     """
+    if isinstance(task, Loop):
+        return Traits(batch_norm=False, random=True)
     model = _on_meta(task, data, fields.model_copy(update={"dropout": 0.0}))
     if not isinstance(model, nn.Module):
         return Traits(batch_norm=False, random=True)
@@ -52,19 +55,23 @@ def traits(task: Task, data: Data, fields: Hyperparameters) -> Traits:
     )
 
 
-def num_parameters(task: Task, data: Data, fields: Hyperparameters) -> int:
+def num_parameters(task: Task | Loop, data: Data, fields: Hyperparameters) -> int:
     """Count the numbers that a model learns; 0 if the meta device can't build it."""
+    if isinstance(task, Loop):
+        return 0
     model = _on_meta(task, data, fields)
     if not isinstance(model, nn.Module):
         return 0
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def tried(task: Task, data: Data, fields: Hyperparameters) -> Tried:
+def tried(task: Task | Loop, data: Data, fields: Hyperparameters) -> Tried:
     """Run a model forward and backward on two examples, as far as shapes go.
 
     Raises: InputError when what it gives does not fit the data's classes, or that `build` raised.
     """
+    if isinstance(task, Loop):
+        return Tried(0.0, "a Loop builds its models itself")
     model = _on_meta(task, data, fields)
     if not isinstance(model, nn.Module):
         return Tried(0.0, model)
