@@ -18,6 +18,12 @@ A sweep is trained, and its results become a report (this needs `pip install 'ra
     run_sweep(spec, "results/mine")
     write_report("results/mine", "report.html")
 
+`Loop` runs a training loop of your own over a grid, and `record` writes one run of it to a store:
+
+    with record("runs/mine", num_val=len(val_y), learning_rate=0.1, seed=0) as report:
+        ...
+        report(outputs=logits, targets=val_y)       # after each epoch
+
 `Analysis` holds what `analyze` found, as Polars frames. `Task`, `Data` and `Arrays` describe a
 model and a data set of your own. Accuracies are fractions, times are seconds. What a user can mend
 raises `raysweep.errors.InputError`, whose message names the thing, the value, and what is allowed.
@@ -29,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis import Analysis, analyze, read_curves, write_report
+    from raysweep.loops.record import record
     from raysweep.running.sweep import run_sweep
     from raysweep.spec import SweepSpec
     from raysweep.tasks import Arrays, Data, Loop, Task
@@ -43,6 +50,7 @@ __all__ = [
     "Task",
     "analyze",
     "read_curves",
+    "record",
     "run_sweep",
     "write_report",
 ]
@@ -53,9 +61,10 @@ _HOMES = {
     "Data": "raysweep.tasks",
     "Loop": "raysweep.tasks",
     "Task": "raysweep.tasks",
+    "record": "raysweep.loops.record",
     "run_sweep": "raysweep.running.sweep",
 }
-_NEED_TORCH = {"Arrays", "Data", "Loop", "Task", "run_sweep"}
+_NEED_TORCH = {"Arrays", "Data", "Loop", "Task", "record", "run_sweep"}
 
 
 def __getattr__(name: str) -> Any:

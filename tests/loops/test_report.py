@@ -299,7 +299,7 @@ def test_a_trial_that_goes_on_from_its_checkpoint_has_the_rows_of_an_undisturbed
     for epoch, body in kept.items():
         rest, _, again = train_loop(loop, fields, body=body)
         assert timeless(rest) == timeless(whole[epoch:])
-        assert again == outcome
+        assert again | {"seconds": 0} == outcome | {"seconds": 0}
     json.dumps(outcome, allow_nan=False)
 
 
