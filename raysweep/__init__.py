@@ -24,9 +24,10 @@ A sweep is trained, and its results become a report (this needs `pip install 'ra
         ...
         report(outputs=logits, targets=val_y)       # after each epoch
 
-`Analysis` holds what `analyze` found, as Polars frames. `Task`, `Data` and `Arrays` describe a
-model and a data set of your own. Accuracies are fractions, times are seconds. What a user can mend
-raises `raysweep.errors.InputError`, whose message names the thing, the value, and what is allowed.
+`Analysis` holds what `analyze` found, as Polars frames. `Task`, `Data`, `Arrays` and `Loader`
+describe a model and a data set of your own; a subclass of `Hyperparameters` adds fields of your own
+to a trial. Accuracies are fractions, times are seconds. What a user can mend raises
+`raysweep.errors.InputError`, whose message names the thing, the value, and what is allowed.
 """
 
 import importlib.util
@@ -37,14 +38,16 @@ if TYPE_CHECKING:
     from analysis import Analysis, analyze, read_curves, write_report
     from raysweep.loops.record import record
     from raysweep.running.sweep import run_sweep
-    from raysweep.spec import SweepSpec
-    from raysweep.tasks import Arrays, Data, Loop, Task
+    from raysweep.spec import Hyperparameters, SweepSpec
+    from raysweep.tasks import Arrays, Data, Loader, Loop, Task
 
 __version__ = "0.1.0"
 __all__ = [
     "Analysis",
     "Arrays",
     "Data",
+    "Hyperparameters",
+    "Loader",
     "Loop",
     "SweepSpec",
     "Task",
@@ -57,14 +60,16 @@ __all__ = [
 
 _HOMES = {
     "SweepSpec": "raysweep.spec",
+    "Hyperparameters": "raysweep.spec",
     "Arrays": "raysweep.tasks",
     "Data": "raysweep.tasks",
+    "Loader": "raysweep.tasks",
     "Loop": "raysweep.tasks",
     "Task": "raysweep.tasks",
     "record": "raysweep.loops.record",
     "run_sweep": "raysweep.running.sweep",
 }
-_NEED_TORCH = {"Arrays", "Data", "Loop", "Task", "record", "run_sweep"}
+_NEED_TORCH = {"Arrays", "Data", "Loader", "Loop", "Task", "record", "run_sweep"}
 
 
 def __getattr__(name: str) -> Any:

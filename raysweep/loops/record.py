@@ -56,7 +56,7 @@ def record(
         checkpoints: when `checkpoint=` of a report is kept.
         settings: the hyperparameters of this run, by any name.
 
-    Yields: what to call after each epoch.
+    Returns: a context manager that gives what to call after each epoch, a Report.
     Raises: InputError naming what is wrong, or that the store holds this run already.
     """
     sizes = Sizes(num_val, num_train, digest, val_clusters)

@@ -12,6 +12,7 @@ from raysweep.loops.given import number, read
 from raysweep.loops.kept import check_kept
 from raysweep.loops.validation import Validation
 from raysweep.spec import EarlyStopping
+from raysweep.store.schema import val_accuracy
 from raysweep.training.checkpoints import Checkpointer
 from raysweep.training.group import Group
 from raysweep.training.passes import derive_seed, seed_generators
@@ -191,14 +192,14 @@ class Report:
             raise InputError("the loop ended without a report()")
         # Ended above where it began, without a number that is not finite: diverged all the same.
         above = self._last_loss > self._initial_loss
-        epochs = self._rules.epochs
+        epochs, initial = self._rules.epochs, self._initial_loss
         return {
             "status": "diverged" if self._diverged or above else "completed",
             "epochs_run": self.epoch,
             "stopped_early": not self._diverged and epochs is not None and self.epoch < epochs,
-            "initial_train_eval_loss": None
-            if math.isnan(self._initial_loss)
-            else self._initial_loss,
+            "initial_train_eval_loss": None if math.isnan(initial) else initial,
+            "score_kind": self._validation.score_kind,
+            "seconds": self._checkpointer.seconds,
         }
 
     def _numbered(self, epoch: int | None) -> int:
@@ -269,7 +270,7 @@ class Report:
             n, loss = row["val_n"], row["val_loss_sum"]
             if loss is None and self._stopper.rule.metric == "val_loss":
                 raise InputError("early_stopping needs a loss: give outputs=, losses= or val_loss=")
-            self._stopper.improved(math.nan if loss is None else loss / n, row["val_correct"] / n)
+            self._stopper.improved(math.nan if loss is None else loss / n, val_accuracy(row))
             self._over = self._stopper.out_of_patience
 
     def _keep(self, checkpoint: Any) -> None:

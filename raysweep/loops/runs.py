@@ -29,7 +29,7 @@ from raysweep.store.done import done_trials
 from raysweep.store.files import Store
 from raysweep.store.lease import Invocation, Lease
 from raysweep.store.record import PlannedTrial, SweepRecord
-from raysweep.store.schema import TRIALS, packed
+from raysweep.store.schema import TRIALS, packed, val_accuracy
 from raysweep.tasks.loop import checked_sizes
 
 _TASK = "raysweep.record"  # what the records of such a store name as their task
@@ -81,8 +81,7 @@ class Run:
         """Take one epoch's row; it is on the disk when this returns."""
         keys = {"trial_id": self.trial_id, "attempt": self.attempt, "start_epoch": self.start_epoch}
         self._recorder.append(packed([{**row, **keys}]))
-        correct = row.get("val_correct")
-        self._val_accuracy = math.nan if correct is None else correct / row["val_n"]
+        self._val_accuracy = val_accuracy(row)
 
     def checkpoint(self) -> bytes | None:
         """Read what an earlier attempt has kept."""

@@ -40,6 +40,7 @@ class Validation:
         self._blocks = deal_blocks(n, clusters)
         self._before: torch.Tensor | None = None  # which were right, or the scores, an epoch ago
         self._targets: str | None = None  # digest of the first report's targets
+        self.score_kind: str | None = None  # of the last report, as the store names it
 
     def state(self) -> dict[str, Any]:
         """Collect what the next report's columns need."""
@@ -54,6 +55,7 @@ class Validation:
 
         Raises: InputError where the targets are not those of the first report.
         """
+        self.score_kind = "right" if given.scores is None else "number"
         if given.accuracy is not None:
             return {
                 "val_n": self.n,

@@ -62,6 +62,10 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
     Raises: InputError for whatever could never be trained.
     """
     source = find_task(spec.task, spec.folder)
+    kind = source.task.hyperparameters
+    if spec.hyperparameters() is not kind:  # it was made without the fields that the task adds
+        given = spec.model_dump(exclude_unset=True)
+        spec = SweepSpec.from_mapping(given, folder=spec.folder, hyperparameters=kind)
     folder = None
     if spec.data is not None:
         folder = (spec.folder or Path()) / os.path.expanduser(spec.data)

@@ -28,6 +28,7 @@ from raysweep.running.handover import Handed, taken
 from raysweep.running.retries import broke_the_gpu, is_transient, ran_out_of_memory
 from raysweep.spec import Checkpoints, Resources
 from raysweep.store.resume import ResumeFolder
+from raysweep.store.schema import val_accuracy
 from raysweep.training.checkpoints import Checkpointer, UnusableCheckpointError, from_bytes, on_all
 from raysweep.training.group import Group
 from raysweep.training.train import Training, train
@@ -171,8 +172,8 @@ def _reached(row: Mapping[str, Any], needed: str | None) -> dict[str, Any]:
 
     Raises: InputError where a loop has not reported that.
     """
-    sums = {"val_accuracy": row["val_correct"], "val_loss": row["val_loss_sum"]}
-    means = {name: None if total is None else total / row["val_n"] for name, total in sums.items()}
+    loss = None if row["val_loss_sum"] is None else row["val_loss_sum"] / row["val_n"]
+    means = {"val_accuracy": val_accuracy(row), "val_loss": loss}
     if needed is not None and means[needed] is None:
         raise InputError(f"scheduler.metric = {needed!r}: the loop's report() does not say it")
     return {"epoch": row["epoch"], **means}

@@ -15,14 +15,16 @@ import numpy as np
 from raysweep.errors import InputError, did_you_mean, one_line
 from raysweep.tasks import sources
 from raysweep.tasks.checks import checked
-from raysweep.tasks.definition import Arrays, Data, Examples, Task, num_examples
+from raysweep.tasks.definition import Arrays, Data, Examples, Loader, Task, num_examples
 from raysweep.tasks.loop import Loop, sizes
 from raysweep.tasks.models import Traits, num_parameters, traits, tried
+from raysweep.tasks.words import check_words
 
 __all__ = [
     "Arrays",
     "Data",
     "Examples",
+    "Loader",
     "Loop",
     "Task",
     "TaskSource",
@@ -90,6 +92,10 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         raise InputError(
             f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}"
         )
+    try:
+        check_words(task)
+    except InputError as error:
+        raise InputError(f"task {name!r}: {error}") from error
     files = sources.own_modules(module_name, _BROUGHT.get(module, ()))
     digest = sources.digest(module_name, files)
     return TaskSource(name, task, digest, sources.to_ship(files))

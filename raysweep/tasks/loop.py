@@ -23,6 +23,7 @@ class Loop(NamedTuple):
         say) share a number, so that they fall into one block.
     hyperparameters: a class of one's own, derived from raysweep.spec.Hyperparameters, whose fields
         can be set and varied as the others are.
+    baseline, score_name, margin: of scores, as raysweep.Task has them.
     """
 
     run: Callable[[Any, Any], None]
@@ -31,6 +32,9 @@ class Loop(NamedTuple):
     digest: str | None = None
     val_clusters: np.ndarray | None = None
     hyperparameters: type[Hyperparameters] = Hyperparameters
+    baseline: float | None = None
+    score_name: str | None = None
+    margin: float | None = None
 
 
 class _Unseen:

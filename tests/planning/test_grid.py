@@ -47,6 +47,13 @@ def test_golden_ids():
     assert ids(sweep({"dropout": [0.5]}, base=rich, seeds=(7,), workers=2)) == ["8e1ccf6cd0d6"]
 
 
+def test_a_field_that_came_later_changes_an_id_only_where_it_is_set():
+    plain = ids(sweep({}))
+    assert ids(sweep({}, base={"micro_batch_size": None, "compile": False})) == plain
+    for base in ({"micro_batch_size": 8}, {"compile": True}):
+        assert set(ids(sweep({}, base=base))).isdisjoint(plain)
+
+
 def test_a_wider_grid_keeps_the_ids_of_the_narrower_one():
     narrow = ids(sweep({"learning_rate": [0.1, 1.0]}))
     wide = ids(sweep({"dropout": [0.0, 0.5], "learning_rate": [1.0, 0.01, 0.1]}, seeds=5))
