@@ -288,7 +288,9 @@ class Report:
         self._checkpointer.keep(self.epoch, state)
 
     def _on_all(self, flag: bool) -> bool:
-        """Give all workers what rank 0 knows."""
+        """Give all workers what rank 0 knows of an end, where there can be one."""
+        if not (self._rules.stops or self._stopper):
+            return flag
         return bool(self._group.from_first(torch.tensor(flag, device=self.device)).item())
 
 
