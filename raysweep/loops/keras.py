@@ -28,8 +28,8 @@ class ReportCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Report the epoch."""
         said: dict[str, Any] = {"outputs": self._logits(self._x), "targets": self._classes}
-        logs, rate = logs or {}, self.model.optimizer.learning_rate
-        said |= {"running_loss": logs.get("loss"), "lr": float(keras.ops.convert_to_numpy(rate))}
+        rate = keras.ops.convert_to_numpy(self._fitted().optimizer.learning_rate)
+        said |= {"running_loss": (logs or {}).get("loss"), "lr": np.asarray(rate).item()}
         if self._train:
             x, classes = self._train[0], _classes(self._train[1])
             logits = self._logits(x)
@@ -42,12 +42,16 @@ class ReportCallback(keras.callbacks.Callback):
         self._report(**said)
         tell(self._report)
 
+    def _fitted(self) -> Any:
+        return self.model  # Keras sets it before it trains
+
     def _logits(self, x: Any) -> np.ndarray:
-        outputs = np.asarray(self.model.predict(x, verbose=0), dtype=np.float64)
+        model = self._fitted()
+        outputs = np.asarray(model.predict(x, verbose=0), dtype=np.float64)
         one = outputs.ndim == 1 or outputs.shape[1] == 1
         if one:
             outputs = outputs.reshape(len(outputs), 1)
-        if getattr(self.model.loss, "from_logits", False):
+        if getattr(model.loss, "from_logits", False):
             return np.concatenate([0 * outputs, outputs], 1) if one else outputs
         shares = np.concatenate([1 - outputs, outputs], 1) if one else outputs
         is_shares = (shares >= 0).all() and np.allclose(shares.sum(1), 1, atol=1e-3)

@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from raysweep.loops.runs import Run, Runs, Sizes, trial_of
 from raysweep.loops.validation import Validation
 from raysweep.spec import Checkpoints, Probes
 from raysweep.training.checkpoints import Checkpointer, UnusableCheckpointError, from_bytes, on_all
-from raysweep.training.group import Group
+from raysweep.training.group import ALONE, Group
 
 _CHECKPOINTS = Checkpoints()
 _MANY_EPOCHS = 1_000  # where nobody says how many there will be
@@ -64,14 +65,14 @@ def record(
     known = settings if epochs is None else {"epochs": epochs, **settings}
     if group.rank:
         with contextlib.nullcontext(
-            _report(sizes, known, seed, group, checkpoints, None)
+            report_of(sizes, known, seed, None, group, checkpoints)
         ) as report:
             yield report
         return
     runs = Runs(folder, sizes)
     try:
         run = runs.begin(known, seed)
-        report = _report(sizes, known, seed, group, checkpoints, run)
+        report = report_of(sizes, known, seed, run, group, checkpoints)
         try:
             yield report
             run.finish(report.outcome() | {"world_size": group.world_size})
@@ -82,15 +83,19 @@ def record(
         runs.close()
 
 
-def _report(
+def report_of(
     sizes: Sizes,
     settings: Mapping[str, Any],
     seed: int,
-    group: Group,
-    checkpoints: Checkpoints,
     run: Run | None,
+    group: Group = ALONE,
+    checkpoints: Checkpoints = _CHECKPOINTS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Report:
-    """Args: run: what rank 0 writes to."""
+    """Make what a run calls after each epoch.
+
+    Args: run: what rank 0 writes to; clock: gives the seconds that the rows' times are made of.
+    """
     epochs, batch_size = (
         value if type(value := settings.get(name)) is int else None
         for name in ("epochs", "batch_size")
@@ -108,7 +113,8 @@ def _report(
         run.start_epoch = found["epoch"] + 1
     put = run.keep if run else lambda epoch, body: None
     checkpointer = Checkpointer(checkpoints, identity, group, put, found)
-    return Report(rules, validation, group, checkpointer, run.emit if run else lambda row: None)
+    emit = run.emit if run else lambda row: None
+    return Report(rules, validation, group, checkpointer, emit, clock=clock)
 
 
 def _found(run: Run | None, group: Group, identity: dict[str, Any]) -> dict[str, Any] | None:

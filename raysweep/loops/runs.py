@@ -102,6 +102,10 @@ class Run:
         arguments = packed([]), columns, self._val_accuracy, None
         self._recorder.finish(self.trial_id, self.attempt, *arguments)
 
+    def stop(self, columns: Mapping[str, Any]) -> None:
+        """A scheduler has stopped the run. Args: columns: of the store's trials."""
+        self._recorder.stop(self.trial_id, {**columns, "node": platform.node()})
+
     def fail(self, error: BaseException) -> None:
         """The run has ended by an error."""
         details = "".join(format_exception(error))

@@ -12,7 +12,7 @@ from analysis import analyze
 from raysweep import recipes
 from raysweep.planning.plan import make_plan
 from raysweep.store.files import Store
-from tests.support.loops import EXAMPLES, train_loop
+from tests.loops.in_process import EXAMPLES, train_loop
 
 pytestmark = pytest.mark.filterwarnings("default")  # of other people's packages
 

@@ -17,7 +17,7 @@ from raysweep.store.done import done_trials
 from raysweep.store.files import Store, StoreWriter
 from raysweep.store.record import SweepRecord
 from raysweep.store.schema import Table
-from tests.support.loops import TIMES
+from tests.loops.in_process import TIMES
 
 N = 60
 
@@ -63,6 +63,7 @@ def test_runs_of_several_settings_and_seeds_are_one_store_with_a_report(tmp_path
     assert found.quality["check"].to_list() == [
         *("trials planned", "trials completed", "trials without loss at the fitted temperature")
     ]
+    assert found.quality["detail"][2].endswith("report() takes it with outputs= and targets=")
     assert write_report(found, tmp_path / "report.html").stat().st_size > 0
     trials = rows(tmp_path / "mine", "trials")
     assert {trial["optimizer"] for trial in trials} == {"lion"}

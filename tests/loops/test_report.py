@@ -18,7 +18,7 @@ from raysweep.loops.validation import Validation
 from raysweep.spec import EarlyStopping, Hyperparameters
 from raysweep.tasks import Loop, find_task
 from raysweep.training.train import Training, train
-from tests.support.loops import EXAMPLES, timeless, train_loop
+from tests.loops.in_process import EXAMPLES, timeless, train_loop
 
 N = 40
 RNG = np.random.default_rng(0)
