@@ -28,6 +28,7 @@ COLUMNS = [
     "flip_to_right",
     "val_block_n",
     "val_block_correct",
+    "val_block_score_sum",
     "val_block_loss_sum",
     "val_block_nll_sum",
 ]
@@ -203,4 +204,8 @@ def _blocks(
         none if name not in rows.columns or rows[name].null_count() else means(rows[name])
         for name in ("val_block_loss_sum", "val_block_nll_sum")
     )
-    return means(rows["val_block_correct"]), loss, refined, weight
+    counted = (
+        "val_block_score_sum" not in rows.columns or not rows["val_block_correct"].null_count()
+    )
+    scores = rows["val_block_correct" if counted else "val_block_score_sum"]
+    return means(scores), loss, refined, weight

@@ -148,8 +148,14 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
     jitter = measure_jitter(components).drop("val_n")
     for measured in (jitter, *measures, crossfit, nothing, likely):
         trials = trials.join(measured, on="trial_id", how="left", maintain_order="left")
+    of_scores = pl.col("score_kind").fill_null("right") != "right"
+    restored = pl.coalesce(
+        pl.col("restored_val_correct").cast(pl.Float64), pl.col("restored_val_score_sum")
+    )
     trials = trials.with_columns(
-        (pl.col("restored_val_correct") / pl.col("n_val")).alias("restored_accuracy")
+        (restored / pl.col("n_val")).alias("restored_accuracy"),
+        # Guessing among classes has no meaning where scores are no counts of right answers.
+        pl.when(~of_scores).then(pl.col("guessing_at")).alias("guessing_at"),
     ).with_columns(
         pl.coalesce("restored_accuracy", "final_accuracy").alias("kept_accuracy"),
         pl.coalesce("restored_accuracy", "best_naive").alias("chosen_accuracy"),

@@ -138,7 +138,10 @@ def repeats(epochs: pl.DataFrame) -> pl.DataFrame:
     Args: epochs: with val_correct and repeat_correct, which is null where none was repeated.
     Returns: trial_id, weights_kind, num_repeats, num_changed.
     """
-    change = (pl.col("repeat_correct") - pl.col("val_correct")).abs()
+    change = (pl.col("repeat_correct") - pl.col("val_correct")).abs().cast(pl.Float64)
+    if "repeat_score_sum" in epochs.columns:  # of scores that are no counts
+        of_scores = (pl.col("repeat_score_sum") - pl.col("val_score_sum")).abs()
+        change = pl.coalesce(change, of_scores)
     counts = epochs.group_by("trial_id", "weights_kind").agg(
         change.count().cast(pl.Int64).alias("num_repeats"),
         (change > 0).sum().cast(pl.Int64).alias("num_changed"),

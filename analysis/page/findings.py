@@ -160,12 +160,16 @@ def _noise_sentences(table: pl.DataFrame, num_val: int) -> list[str]:
     split = measured.drop_nulls("finite_share")
     if split.height:
         share = min(max(_median(split, "finite_share"), 0), 1)
+        flips = ""
+        if split["churn"].count():
+            between_two = pp(_median(split, "churn"), 1)
+            flips = (
+                f", though predictions keep flipping ({between_two} % of them between two epochs)"
+            )
         sentences.append(
             f"In the median configuration {100 * share:.0f} % of the jitter's variance is there "
             f"only because the validation set has {num_val:,} examples: a larger one would take it "
-            "out of the curve, though predictions keep flipping "
-            f"({pp(_median(split, 'churn'), 1)} % of them between two epochs). The rest is the "
-            "network itself getting better and worse."
+            f"out of the curve{flips}. The rest is the network itself getting better and worse."
         )
     return sentences
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -108,7 +109,10 @@ def render(analysis: Analysis) -> str:
     }
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(package.joinpath("report.html.j2").read_text("utf-8"))
-    return template.render(
+    # A script is what its hash says, so it enters last.
+    marks = [f"(script {number})" for number in range(len(scripts))]
+    unit = functools.partial(_in_its_unit, analysis)
+    page = template.render(
         record=analysis.record,
         analysis=analysis,
         subtitle=_subtitle(analysis),
@@ -127,11 +131,23 @@ def render(analysis: Analysis) -> str:
         max_rows=_MAX_TABLE_ROWS,
         thresholds=thresholds(int(analysis.epochs["epoch"].max() or 1)),  # pyright: ignore[reportArgumentType]
         style=package.joinpath("report.css").read_text("utf-8"),
-        scripts=scripts,
+        scripts=marks,
         policy=_policy(scripts),
-        data=base64.b64encode(gzip.compress(_json(data).encode(), mtime=0)).decode(),
+        data="(data)",
         specs=_themed(_json({"figures": specs, "words": words})),
     )
+    packed = base64.b64encode(gzip.compress(unit(_json(data)).encode(), mtime=0)).decode()
+    page = unit(page)
+    for mark, body in zip([*marks, "(data)"], [*scripts, packed], strict=True):
+        page = page.replace(f">{mark}</script>", f">{body}</script>")
+    return page
+
+
+def _in_its_unit(analysis: Analysis, text: str) -> str:
+    """Write hundredths of the score in place of percentage points where the score is no share."""
+    if "number" not in analysis.trials["score_kind"].to_list():
+        return text
+    return re.sub(r"\bpp\b", "hundredths", text)
 
 
 @functools.cache
@@ -226,7 +242,19 @@ def _subtitle(analysis: Analysis) -> str:
         grid += f" × {plural(num_seeds, 'seed')}"
     else:
         grid += f", {num_trials} trials"
-    return " · ".join(filter(None, [spec["task"], grid, _sizes(analysis)]))
+    return " · ".join(filter(None, [spec["task"], grid, _sizes(analysis), _score(analysis)]))
+
+
+def _score(analysis: Analysis) -> str:
+    """What is called accuracy here, where that is no count of right answers."""
+    kinds = analysis.trials.select("score_kind", "score_name").drop_nulls("score_kind").rows()
+    others = [(kind, name) for kind, name in kinds if kind != "right"]
+    if not others:
+        return ""
+    kind, name = others[0]
+    what = "each example's share of right answers" if kind == "share" else "the score"
+    named = f" ({name})" if name else ""
+    return f"accuracy means {what}{named}; the error rates of labels are uncalibrated for it"
 
 
 def _sizes(analysis: Analysis) -> str:

@@ -192,12 +192,19 @@ def live_epochs(rows: pl.DataFrame) -> pl.DataFrame:
 def derive(rows: pl.DataFrame) -> pl.DataFrame:
     """Adds val_accuracy, val_loss, train_eval_accuracy, train_eval_loss and churn.
 
-    Accuracy is a fraction, loss a mean; what is not finite becomes null (`status` tells why).
+    Accuracy is a fraction, or the mean score where scores are no counts; loss is a mean; what is
+    not finite becomes null (`status` tells why).
     """
+
+    def mean(count: str, total: str, n: str) -> pl.Expr:
+        return pl.coalesce(pl.col(count).cast(pl.Float64), pl.col(total)) / pl.col(n)
+
     return rows.with_columns(
-        (pl.col("val_correct") / pl.col("val_n")).alias("val_accuracy"),
+        mean("val_correct", "val_score_sum", "val_n").alias("val_accuracy"),
         (pl.col("val_loss_sum") / pl.col("val_n")).alias("val_loss"),
-        (pl.col("train_eval_correct") / pl.col("train_eval_n")).alias("train_eval_accuracy"),
+        mean("train_eval_correct", "train_eval_score_sum", "train_eval_n").alias(
+            "train_eval_accuracy"
+        ),
         (pl.col("train_eval_loss_sum") / pl.col("train_eval_n")).alias("train_eval_loss"),
         ((pl.col("flip_to_wrong") + pl.col("flip_to_right")) / pl.col("val_n")).alias("churn"),
     ).with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)).name.keep())

@@ -15,7 +15,7 @@ from raysweep.spec import EarlyStopping
 from raysweep.store.schema import val_accuracy
 from raysweep.training.checkpoints import Checkpointer
 from raysweep.training.group import Group
-from raysweep.training.passes import derive_seed, seed_generators
+from raysweep.training.seeds import derive_seed, seed_generators
 from raysweep.training.train import Stopper
 
 _MUST_BE_FINITE = ("val_loss_sum", "val_score_sum", "train_loss", "train_eval_loss_sum")
@@ -109,6 +109,7 @@ class Report:
         val_accuracy: float | None = None,
         val_loss: float | None = None,
         train_accuracy: float | None = None,
+        train_score: float | None = None,
         train_loss: float | None = None,
         train_n: int | None = None,
         running_accuracy: float | None = None,
@@ -129,7 +130,7 @@ class Report:
             scores: a number for each example, more is better, shape (n,).
             losses: a loss for each example, shape (n,), beside `correct` or `scores`.
             val_accuracy: share of right answers. val_loss: mean loss, beside `val_accuracy`.
-            train_accuracy, train_loss: means over training examples, in eval mode.
+            train_accuracy, train_score, train_loss: means over training examples, in eval mode.
             train_n: how many those were; by default all.
             running_accuracy, running_loss: means as they were summed up while training.
             lr: learning rate of the epoch's last step.
@@ -165,7 +166,7 @@ class Report:
             )
             row |= self._step(lr)
             row |= self._of_training(
-                train_accuracy, train_loss, train_n, running_accuracy, running_loss
+                train_accuracy, train_score, train_loss, train_n, running_accuracy, running_loss
             )
             row |= self._validation.columns(given)
             self.said = self._validation.said(given)
@@ -225,6 +226,7 @@ class Report:
     def _of_training(
         self,
         accuracy: float | None,
+        score: float | None,
         loss: float | None,
         n: int | None,
         running_accuracy: float | None,
@@ -242,11 +244,12 @@ class Report:
             row["train_accuracy"] = float(running_accuracy)
         if running_loss is not None:
             row["train_loss"] = number("running_loss", running_loss, finite=False)
-        if accuracy is None and loss is None:
+        if accuracy is None and score is None and loss is None:
             return row
         size = self._rules.num_train if n is None else n
         if size is None:
-            name = "train_loss" if accuracy is None else "train_accuracy"
+            given = {"train_accuracy": accuracy, "train_score": score, "train_loss": loss}
+            name = next(name for name, value in given.items() if value is not None)
             raise InputError(
                 f"report({name}=): train_n= is missing, the number of examples that it was "
                 "measured on; num_train= says it once for all reports"
@@ -256,6 +259,8 @@ class Report:
         row["train_eval_n"] = size
         if accuracy is not None:
             row["train_eval_correct"] = round(size * float(accuracy))
+        if score is not None:
+            row["train_eval_score_sum"] = size * number("train_score", score)
         if loss is not None:
             row["train_eval_loss_sum"] = size * number("train_loss", loss, finite=False)
             self._last_loss = number("train_loss", loss, finite=False)

@@ -10,7 +10,7 @@ from raysweep.planning.grid import Trial
 from raysweep.tasks import Loop
 from raysweep.training.checkpoints import Checkpointer
 from raysweep.training.group import Group
-from raysweep.training.passes import derive_seed, reset_global_state
+from raysweep.training.seeds import derive_seed, reset_global_state
 
 
 def run_loop(

@@ -13,6 +13,7 @@ import torch
 from raysweep.errors import InputError
 from raysweep.loops.given import Given
 from raysweep.store.schema import NUM_BLOCKS
+from raysweep.tasks import Data, Task
 from raysweep.training import confidence
 from raysweep.training.confidence import LogitMargins
 from raysweep.training.evaluation import (
@@ -23,10 +24,12 @@ from raysweep.training.evaluation import (
     validation_sums,
 )
 from raysweep.training.group import ALONE
-from raysweep.training.splits import MAX_CLASSES, Placed, TensorSplit, deal_blocks
+from raysweep.training.objective import Objective
+from raysweep.training.splits import Placed, TensorSplit, deal_blocks
 
 _LOSSES = ("val_loss_sum", "val_loss_sumsq", "val_block_loss_sum")
-_COUNTS = ("val_correct", "val_block_correct", "flip_to_wrong", "flip_to_right")
+_UNUSED: Any = None
+_NO_TASK = Task(_UNUSED, _UNUSED)  # the loss and score a loop computes itself
 
 
 class Validation:
@@ -38,9 +41,17 @@ class Validation:
         self.n, self._bits, self._fits = n, bits, fits
         self._clusters = np.arange(n) if clusters is None else clusters
         self._blocks = deal_blocks(n, clusters)
+        unseen = TensorSplit(torch.zeros(n, 0), torch.zeros(n, dtype=torch.int64))
+        self._placed = Placed(
+            train=unseen,
+            train_eval=unseen,
+            validation=unseen,
+            val_blocks=torch.from_numpy(self._blocks),
+            val_block_n=np.bincount(self._blocks, minlength=NUM_BLOCKS).tolist(),
+        )
         self._before: torch.Tensor | None = None  # which were right, or the scores, an epoch ago
         self._targets: str | None = None  # digest of the first report's targets
-        self.score_kind: str | None = None  # of the last report, as the store names it
+        self.score_kind = "right"  # of the last report, as the store names it
 
     def state(self) -> dict[str, Any]:
         """Collect what the next report's columns need."""
@@ -66,36 +77,22 @@ class Validation:
             self._check_order(given.targets)
         each = given.correct if given.scores is None else given.scores
         assert each is not None
-        losses = torch.zeros(self.n).double() if given.losses is None else given.losses
         before, self._before = self._before, each
         if before is not None and before.dtype != each.dtype:
             before = None  # this loop reported in another form before
-        right = torch.zeros(self.n, dtype=torch.bool) if given.correct is None else given.correct
-        placed = self._placed(given)
-        sums = validation_sums(
-            PerExample(right, losses), None if given.correct is None else before, placed, ALONE
-        )
-        row = validation_columns(sums.tolist(), placed, first=before is None)
+        num_classes = 0 if given.logits is None else len(given.logits)
+        objective = Objective(_NO_TASK, Data(_UNUSED, _UNUSED, num_classes), 0.0)
+        objective.kind = self.score_kind
+        losses = torch.zeros(self.n).double() if given.losses is None else given.losses
+        now = PerExample(each, losses, None, given.targets)
+        sums = validation_sums(now, before, self._placed, ALONE, objective)
+        on_host = {name: part.numpy() for name, part in sums.items()}
+        row = validation_columns(on_host, self._placed, self.score_kind, first=before is None)
         if given.losses is None:
             row |= dict.fromkeys(_LOSSES)
-        if given.scores is not None:
-            return row | dict.fromkeys(_COUNTS) | self._scores(given.scores, before)
-        if self._bits:
-            row["val_correct_bits"] = np.packbits(right.numpy()).tobytes()
+        if self._bits and given.correct is not None:
+            row["val_correct_bits"] = np.packbits(given.correct.numpy()).tobytes()
         return row | self._confidence(given)
-
-    def _scores(self, scores: torch.Tensor, before: torch.Tensor | None) -> dict[str, Any]:
-        """Make the columns of scores that are no counts."""
-        row: dict[str, Any] = {
-            "val_score_sum": scores.sum().item(),
-            "val_score_sumsq": scores.square().sum().item(),
-            "val_block_score_sum": np.bincount(self._blocks, scores.numpy(), NUM_BLOCKS).tolist(),
-        }
-        if before is not None:
-            squares = (scores - before).square()
-            row["val_change_sumsq"] = squares.sum().item()
-            row["val_change_sum4"] = squares.square().sum().item()
-        return row
 
     def said(self, given: Given) -> str:
         """Write what this validation set alone makes of a result, in one line.
@@ -121,22 +118,6 @@ class Validation:
                 "must be the same and in the same order at each one (shuffle=False)"
             )
         self._targets = digest
-
-    def _placed(self, given: Given) -> Placed:
-        """The validation set as a task has it, of which only the classes may be known."""
-        num_classes = 0 if given.logits is None else len(given.logits)
-        classes = given.targets if 0 < num_classes <= MAX_CLASSES else None
-        of_class = None if classes is None else np.bincount(classes.numpy(), minlength=num_classes)
-        split = TensorSplit(torch.zeros(self.n, 0), torch.zeros(self.n, dtype=torch.int64))
-        return Placed(
-            train=split,
-            train_eval=split,
-            validation=split,
-            val_blocks=torch.from_numpy(self._blocks),
-            val_classes=classes,
-            val_block_n=np.bincount(self._blocks, minlength=NUM_BLOCKS).tolist(),
-            val_class_n=None if of_class is None else of_class.tolist(),
-        )
 
     def _confidence(self, given: Given) -> dict[str, Any]:
         logits, targets, correct = given.logits, given.targets, given.correct

@@ -121,7 +121,7 @@ TRIALS = pa.schema(
         ("world_size", pa.int32()),
         ("n_train", pa.int64()),
         ("n_val", pa.int64()),
-        ("num_classes", pa.int32()),  # 0 where the task has no classes
+        ("num_classes", pa.int32()),  # null where the task has no classes
         # right: each example is right or wrong, and counted; share: the share of its right answers,
         # from 0 to 1; number: any number. Null before there were others than right.
         ("score_kind", pa.string()),

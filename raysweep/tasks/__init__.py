@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,12 +11,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from raysweep.errors import InputError, did_you_mean, one_line
+from raysweep.errors import InputError, did_you_mean, one_line, place_of
 from raysweep.tasks import sources
 from raysweep.tasks.checks import checked
 from raysweep.tasks.definition import Arrays, Data, Examples, Loader, Task, num_examples
 from raysweep.tasks.loop import Loop, sizes
-from raysweep.tasks.models import Traits, num_parameters, traits, tried
+from raysweep.tasks.models import Look, Traits, look, num_parameters, tried
 from raysweep.tasks.words import check_words
 
 __all__ = [
@@ -25,6 +24,7 @@ __all__ = [
     "Data",
     "Examples",
     "Loader",
+    "Look",
     "Loop",
     "Task",
     "TaskSource",
@@ -33,9 +33,9 @@ __all__ = [
     "data_digest",
     "find_task",
     "load_data",
+    "look",
     "num_examples",
     "num_parameters",
-    "traits",
     "tried",
     "validation_digest",
 ]
@@ -53,6 +53,11 @@ class TaskSource(NamedTuple):
     task: Any  # a Task or a Loop
     digest: str
     files: Mapping[str, Path] | None  # what other machines need to import it; None when installed
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it comes with raysweep: its ids are known, and its models are."""
+        return self.reference.startswith("raysweep.tasks.") and self.files is None
 
 
 def find_task(name: str, folder: Path | None = None) -> TaskSource:
@@ -83,7 +88,7 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         ) from None
     except (Exception, SystemExit) as error:
         # Whatever the user's module raises is one line, with its cause; a script may end itself.
-        line = one_line(error, _place_of(error))
+        line = one_line(error, place_of(error))
         raise InputError(f"task {name!r}: importing it failed: {line}") from error
     task = getattr(module, attribute, None)
     if not isinstance(task, Task | Loop):
@@ -110,11 +115,6 @@ def _imported(name: str) -> ModuleType:
     return module
 
 
-def _place_of(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}, line {last.lineno}"
-
-
 def load_data(source: TaskSource, folder: Path | None) -> Data:
     """Load a task's splits and check them; of a loop only sizes are known.
 
@@ -130,10 +130,12 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's load() raises is one line
-        line = one_line(error, _place_of(error))
+        line = one_line(error, place_of(error))
+        if folder is None and isinstance(error, TypeError | AttributeError):
+            line += "; the sweep names no `data:` folder, so load() was given None"
         raise InputError(f"task {source.reference}: load() failed: {line}") from error
     try:
-        return checked(data)
+        return checked(data, crossed=source.task.loss is None)
     except InputError as error:
         raise InputError(f"task {source.reference}: {error}") from error
 

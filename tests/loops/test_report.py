@@ -96,9 +96,12 @@ def test_right_or_wrong_alone_has_no_loss_and_a_share_alone_has_no_blocks():
 
 def test_scores_are_summed_whole_and_by_block_and_their_steps_from_epoch_to_epoch():
     first, second = RNG.normal(size=(2, N)) - 3
-    loop = reporting({"scores": first, "losses": LOSSES}, {"scores": second, "losses": LOSSES})
-    (_, row), _, _ = train_loop(loop, Hyperparameters(epochs=2))
-    assert row["val_correct"] is row["val_block_correct"] is row["flip_to_wrong"] is None
+    said = {"losses": LOSSES, "train_score": -2.0}
+    loop = reporting({"scores": first, **said}, {"scores": second, **said})
+    (_, row), _, outcome = train_loop(loop, Hyperparameters(epochs=2))
+    assert outcome["score_kind"] == "number"
+    assert (row["train_eval_n"], row["train_eval_score_sum"]) == (100, -200.0)
+    assert not {"val_correct", "val_block_correct", "flip_to_wrong"} & row.keys()
     assert "val_correct_bits" not in row
     assert row["val_score_sum"] == pytest.approx(second.sum())
     assert row["val_score_sumsq"] == pytest.approx((second**2).sum())

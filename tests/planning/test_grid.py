@@ -1,13 +1,12 @@
 """Identity: a trial is its content, so wider grids and later runs keep its id."""
 
 import shutil
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from raysweep.errors import InputError
-from raysweep.planning.grid import Identity, expand
+from raysweep.planning.grid import Identity, Model, expand
 from raysweep.spec import SweepSpec
 from raysweep.tasks import Traits, find_task
 from tests.support.groups import CONTEXT
@@ -16,8 +15,8 @@ PLAIN = Traits(batch_norm=False, random=False)
 
 
 def identified(traits=PLAIN, n_train=1000):
-    """A task whose models of any shape have these traits."""
-    return Identity("m:t", "source", "data", n_train, defaultdict(lambda: traits))
+    """A task whose models all have these traits."""
+    return Identity("m:t", "source", "data", n_train, {(): Model(traits)})
 
 
 IDENTITY = identified()
@@ -88,6 +87,7 @@ def test_probes_are_no_part_of_an_id_for_they_change_no_result():
         ({"dropout": 0.5}, PLAIN, True),
         ({}, PLAIN._replace(batch_norm=True), True),
         ({}, PLAIN._replace(random=True), True),
+        ({}, PLAIN._replace(mixes=True), True),
     ],
 )
 def test_the_number_of_workers_counts_only_where_it_can_change_results(base, traits, counts):
@@ -115,9 +115,10 @@ def test_a_last_batch_of_one_with_batch_norm_is_refused():
     ids(sweep({"batch_size": [32]}), identified(normed, n_train=96))
 
 
-def test_a_models_shape_decides_alone_whether_the_number_of_workers_counts():
+def test_the_model_decides_alone_whether_the_number_of_workers_counts():
     normed = PLAIN._replace(batch_norm=True)
-    identity = IDENTITY._replace(traits={(128, 1): PLAIN, (128, 3): normed})
+    models = {("1",): Model(PLAIN), ("3",): Model(normed)}
+    identity = IDENTITY._replace(models=models, axes=("depth",))
     one, two = (ids(sweep({"depth": [1, 3]}, seeds=1, workers=n), identity) for n in (1, 2))
     assert one[0] == two[0]
     assert one[1] != two[1]

@@ -36,6 +36,11 @@ class Sweep:
     rng_seed: int = 0
     probes: bool = False  # averaged weights, gradient noise, temperature, repeated evaluation
 
+    @property
+    def told(self):
+        """Columns of each trial that a kind of sweep says in its own way."""
+        return {}
+
     def plan(self):
         """[(trial_id, config_id, seed, trial, {axis: value})], in the order of the grid."""
         names = list(self.spec.axes)
@@ -122,6 +127,7 @@ class Sweep:
                 "val_digest": "cafe",
                 "seconds": 3.0,
                 "node": "node-1",
+                **self.told,
                 **result,
             }
             writer.append("trials", pa.RecordBatch.from_pylist([finished], TRIALS))
