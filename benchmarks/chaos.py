@@ -72,7 +72,7 @@ def started(file: Path, store: Path, address: str, log: Path) -> Iterator[subpro
     """`raysweep run` as its own process, which does not outlive the block."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_ADDRESS", None)
-    command = ["run", str(file), "--store", str(store), "--address", address]
+    command = ["run", str(file), "--keep-going", "--store", str(store), "--address", address]
     with (
         log.open("a") as out,
         subprocess.Popen(

@@ -9,7 +9,8 @@ from raysweep.planning.plan import Plan, speed_of
 from raysweep.running.progress import duration
 from raysweep.spec import Scheduler
 from raysweep.store.files import Store
-from raysweep.tasks import data_bytes
+from raysweep.tasks import Loop, data_bytes
+from raysweep.tasks.listing import WHAT_IT_MEANS, is_listing
 
 
 def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> list[str]:
@@ -20,8 +21,14 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
         shown = ", ".join("none" if v is None else str(v) for v in values)
         lines.append(f"  {name}: {shown}")
     lines.append(f"  seeds: {', '.join(map(str, spec.seeds))}")
-    training = plan.n_train or "an unknown number of"
-    lines.append(f"  data: {training} training and {plan.n_val} validation examples")
+    training = f"{plan.n_train} training"
+    if not plan.n_train and isinstance(plan.source.task, Loop):
+        training = "an unknown number of training"
+    elif not plan.n_train:  # a stream has no length
+        training = f"{plan.data.steps_per_epoch(1)} training batches an epoch of a stream"
+    lines.append(f"  data: {training} and {plan.n_val} validation examples")
+    if is_listing(plan.data.digest):
+        lines.append(f"  ids: {WHAT_IT_MEANS}")
     lines.append(f"trials: {len(plan.left)} to train, {len(plan.done)} done")
 
     running = connect.running_address(address)
@@ -43,7 +50,7 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
     speed = speed_of(plan)
 
     def seconds(trial: Trial) -> float:
-        return speed.seconds(trial.hyperparameters, plan.n_train)
+        return speed.seconds(trial.hyperparameters, plan.examples(trial))
 
     planned = plan_packs(plan, budget, seconds, slots, growing=growing)
     if budget.max_trials is not None:

@@ -50,6 +50,12 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be trained; start nothing.")
     ] = False,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going", help="Neither try a task beforehand, nor stop at a first trial's error."
+        ),
+    ] = False,
 ) -> None:
     """Train what is missing of a sweep, then write its report."""
     with needs_run("raysweep run"):
@@ -71,19 +77,45 @@ def run(
             say(line)
         say(_power_statement(plan))
         return
-    result = _train(spec, place, plan, address, budget)
+    if plan.left and not keep_going:
+        _check(plan, target, settings or [], seeds)
+    result = _train(spec, place, plan, address, budget, keep_going=keep_going)
     if result.trained + result.skipped:
         _report_if_any(place)
     elif not result.left:
         say("no trial ended without an error, so there is nothing to report")
     _tell_failures(result)
-    if result.left:
+    if result.stopped:
+        say(
+            f"the first trial of a model failed, so the sweep has stopped; {result.left} of "
+            f"{count(result.planned, 'trial')} are left, and --keep-going trains them all the same",
+            err=True,
+        )
+    elif result.left:
         say(
             f"the budget is spent; {result.left} of {count(result.planned, 'trial')} are left, "
             f"and this trains them: {_without_budget(context)}"
         )
     if result.failures:
         raise typer.Exit(_SOME_TRIALS_FAILED)
+
+
+def _check(plan: "Plan", target: str, settings: list[str], seeds: str | None) -> None:
+    """Try a task before it is trained. Raises: typer.Exit after a line for each error."""
+    from raysweep.checking.axes import idle_axes
+    from raysweep.checking.check import check
+
+    if plan.source.shipped:
+        for line in idle_axes(plan.spec, plan.source.task, plan.identity.axes):
+            say(f"warning: {line}")
+        return
+    found = check(target, settings, seeds)
+    for line in found.warnings:
+        say(f"warning: {line}")
+    for line in found.errors:
+        say(f"raysweep: {line}", err=True)
+    if found.errors:
+        raise typer.Exit(2)
 
 
 def _check_names(spec: "SweepSpec") -> None:
@@ -122,6 +154,9 @@ def _without_budget(context: typer.Context) -> str:
         value = context.params[name]
         if name in ("max_hours", "max_trials") or value in (None, [], (), False):
             continue
+        if value is True:  # a flag
+            words.append(parameter.opts[0])
+            continue
         for item in value if isinstance(value, list | tuple) else [value]:
             if parameter.param_type_name == "option":
                 words.append(parameter.opts[0])
@@ -130,7 +165,13 @@ def _without_budget(context: typer.Context) -> str:
 
 
 def _train(
-    spec: "SweepSpec", store: "Store", plan: "Plan", address: str | None, budget: "Budget"
+    spec: "SweepSpec",
+    store: "Store",
+    plan: "Plan",
+    address: str | None,
+    budget: "Budget",
+    *,
+    keep_going: bool,
 ) -> "Result":
     from rich.console import Console
 
@@ -155,6 +196,7 @@ def _train(
             command=sys.argv,
             max_hours=budget.max_hours,
             max_trials=budget.max_trials,
+            keep_going=keep_going,
         )
     if plan.left:
         held = f"{result.trained + result.skipped} of {result.planned}"
@@ -181,7 +223,7 @@ def _power_statement(plan: "Plan") -> str:
     from raysweep.schedule import recorded_rates
 
     spec, base = plan.spec, plan.spec.base
-    steps_per_epoch = max(1, -(-plan.n_train // base.batch_size))
+    steps_per_epoch = max(1, plan.data.steps_per_epoch(base.batch_size))
     df = planned_df(recorded_rates(base, steps_per_epoch), num_seeds=len(spec.seeds))
     if df < 1:
         return "power: too few epochs for any statement about jitter"

@@ -1,10 +1,10 @@
 """The packs of one invocation: what is left to train, within the budget and for these slots."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from raysweep.planning import packs
 from raysweep.planning.budget import Budget, by_seed
-from raysweep.planning.grid import Trial
+from raysweep.planning.grid import Identity, Trial
 from raysweep.planning.plan import Plan
 from raysweep.spec import Resources
 from raysweep.tasks import Loop
@@ -44,6 +44,34 @@ def plan_packs(
             longest_first=budget == Budget(),
         )
     ]
+
+
+def first_trials(planned: Sequence[Sequence[Trial]], identity: Identity) -> set[str]:
+    """Choose the first trial of each distinct model. Returns: their ids."""
+    found: dict[tuple[str, ...], str] = {}
+    for pack in planned:
+        for trial in pack:
+            found.setdefault(identity.key(trial.hyperparameters), trial.trial_id)
+    return set(found.values())
+
+
+def firsts_first(
+    planned: Sequence[Sequence[Trial]], identity: Identity, slots: int
+) -> list[list[Trial]]:
+    """Let one trial of each distinct model come before all others, so that a model that can't be
+    trained is found when the sweep has cost little.
+
+    They are dealt out to the packs that start at the same time, where they come first.
+    """
+    first = first_trials(planned, identity)
+    chosen = [trial for pack in planned for trial in pack if trial.trial_id in first]
+    rest = [[trial for trial in pack if trial.trial_id not in first] for pack in planned]
+    if max(map(len, planned), default=1) == 1:  # packs of one trial stay such
+        return [[trial] for trial in chosen] + [pack for pack in rest if pack]
+    at_once = max(1, min(slots, len(planned)))
+    for place, trial in enumerate(chosen):
+        rest[place % at_once].insert(place // at_once, trial)
+    return [pack for pack in rest if pack]
 
 
 def _start_seconds(resources: Resources) -> float:

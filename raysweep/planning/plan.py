@@ -43,6 +43,11 @@ class Plan(NamedTuple):
         """Number of training examples; 0 where nobody says it."""
         return num_examples(self.data.train)
 
+    def examples(self, trial: Trial) -> int:
+        """Count the training examples of an epoch; a stream gives its batches."""
+        size = trial.hyperparameters.batch_size
+        return self.n_train or self.data.steps_per_epoch(size) * size
+
     @property
     def n_val(self) -> int:
         """Number of validation examples."""

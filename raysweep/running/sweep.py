@@ -22,7 +22,7 @@ from raysweep.cluster.watchdog import StuckSweepError, Watchdog
 from raysweep.errors import InputError, RayDiedError, RaysweepError, StorageError, one_line
 from raysweep.planning.budget import Budget
 from raysweep.planning.grid import Trial, listed
-from raysweep.planning.packing import plan_packs
+from raysweep.planning.packing import first_trials, firsts_first, plan_packs
 from raysweep.planning.plan import Plan, make_plan, speed_of
 from raysweep.recording.handle import RecorderHandle
 from raysweep.recording.recorder import Recorder, SweepRecorder
@@ -59,7 +59,8 @@ class Result(NamedTuple):
     trained: int
     skipped: int  # done before, by an earlier invocation
     failures: tuple[Failure, ...]
-    left: int = 0  # not trained, because the budget was spent
+    left: int = 0  # not trained, because the budget was spent or the sweep has stopped
+    stopped: Failure | None = None  # of a model's first trial, which ended the sweep
 
 
 class _Invoked(NamedTuple):
@@ -74,6 +75,7 @@ class _Invoked(NamedTuple):
     command: Sequence[str]
     started: str
     signals: Signals
+    keep_going: bool
 
     def record(self, nodes: Sequence[capacity.Node]) -> SweepRecord:
         """Its entry in the store, without its trials."""
@@ -91,6 +93,7 @@ def run_sweep(
     command: Sequence[str] = (),
     max_hours: float | None = None,
     max_trials: int | None = None,
+    keep_going: bool = True,
 ) -> Result:
     """Train what the store lacks of a sweep, or as much of it as the budget allows.
 
@@ -104,6 +107,8 @@ def run_sweep(
         command: what is noted as the origin of this invocation.
         max_hours: hours, after which training stops as at a signal, and what is left is left.
         max_trials: so many of what is left; the first seeds of all configurations come first.
+        keep_going: whether the sweep goes on when a trial fails; otherwise one trial of each
+            distinct model comes first, and the sweep stops when one of these fails.
 
     Returns: the store, and how many trials were trained, skipped, left and failed.
     Raises: InputError before anything starts; InterruptedSweepError; RaysweepError when Ray fails.
@@ -126,7 +131,8 @@ def run_sweep(
         capacity.slots(spec.resources, (connect.local_node(),))  # refused before Ray is started
     with taken_over(store) as signals:
         deadline = began + budget.seconds
-        asked = _Invoked(plan, store, address, budget, deadline, show, command, started, signals)
+        how = (show, command, started, signals, keep_going)
+        asked = _Invoked(plan, store, address, budget, deadline, *how)
         try:
             return _train(asked)
         except RayError as error:
@@ -157,10 +163,12 @@ def _train(asked: _Invoked) -> Result:
                 planned = plan_packs(
                     plan,
                     asked.budget,
-                    lambda trial: speed.seconds(trial.hyperparameters, plan.n_train),
+                    lambda trial: speed.seconds(trial.hyperparameters, plan.examples(trial)),
                     slots,
                     growing=growing,
                 )
+                if not asked.keep_going:
+                    planned = firsts_first(planned, plan.identity, slots)
                 watchdog = Watchdog(resources, nodes, module, growing=growing)
                 life = Life(connected, store.root)
                 handed = hand_over(plan.source.task, plan.data)
@@ -213,6 +221,8 @@ def _run(
         target=schedule.run, args=(scratch, plan.spec.retries), name="(schedule)", daemon=True
     )
     notice, lost = None, False
+    stopped: Failure | None = None
+    first = set() if asked.keep_going else first_trials(planned, plan.identity)
     try:
         thread.start()
         while thread.is_alive() and not signals.received and time.monotonic() < asked.deadline:
@@ -224,6 +234,8 @@ def _run(
                 raise StorageError(seen.storage_error)
             if seen.abandoned is not None:
                 raise StuckSweepError(seen.abandoned)
+            if stopped := next((f for f in seen.failures if f.trial_id in first), None):
+                break
             if life.answers():
                 notice = watchdog.look(seen)
                 schedule.set_slots(watchdog.slots)
@@ -258,7 +270,15 @@ def _run(
             f"{one_line(schedule.error, 'in Ray Tune') if schedule.error else 'see Ray'}"
         )
     trained = progress.done - len(plan.done)
-    return Result(store, progress.planned, trained, len(plan.done), progress.failures, left)
+    return Result(
+        store,
+        progress.planned,
+        trained,
+        len(plan.done),
+        progress.failures,
+        left,
+        stopped if left else None,
+    )
 
 
 def _halt(schedule: "Schedule", thread: threading.Thread, recorder: RecorderHandle) -> None:

@@ -19,7 +19,7 @@ import torch
 from ray.util import get_current_placement_group
 from torch import nn
 
-from raysweep.errors import InputError, one_line
+from raysweep.errors import InputError, one_line, place_of
 from raysweep.loops.run import run_loop
 from raysweep.planning.grid import Trial
 from raysweep.recording.client import Sender
@@ -154,7 +154,8 @@ def _train_trial(
         if is_transient(error):
             raise  # the recorder counts a claimed trial that did not end as one more attempt
         rank = f"rank {group.rank} on " if group.world_size > 1 else "on "
-        line, details = one_line(error, rank + platform.node()), "".join(format_exception(error))
+        where = ", ".join(filter(None, [place_of(error), rank + platform.node()]))
+        line, details = one_line(error, where), "".join(format_exception(error))
         ray.get(given.recorder.blame.remote([trial.trial_id], line, details))
         if group.world_size > 1 or broke_the_gpu(error):
             # The others may wait for this one inside a collective operation, so the whole group

@@ -15,6 +15,7 @@ from raysweep.errors import InputError, did_you_mean, one_line, place_of
 from raysweep.tasks import sources
 from raysweep.tasks.checks import checked
 from raysweep.tasks.definition import Arrays, Data, Examples, Loader, Task, num_examples
+from raysweep.tasks.listing import listing_digest
 from raysweep.tasks.loop import Loop, sizes
 from raysweep.tasks.models import Look, Traits, look, num_parameters, tried
 from raysweep.tasks.words import check_words
@@ -116,7 +117,11 @@ def _imported(name: str) -> ModuleType:
 
 
 def load_data(source: TaskSource, folder: Path | None) -> Data:
-    """Load a task's splits and check them; of a loop only sizes are known.
+    """Load a task's splits and check them.
+
+    Datasets that say no digest get one of the names, sizes and times of the files in the folder.
+
+    Of a loop only sizes are known.
 
     Raises: InputError naming the task.
     """
@@ -134,6 +139,10 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
         if folder is None and isinstance(error, TypeError | AttributeError):
             line += "; the sweep names no `data:` folder, so load() was given None"
         raise InputError(f"task {source.reference}: load() failed: {line}") from error
+    if isinstance(data, Data) and data.digest is None and folder is not None:
+        splits = [data.train, data.validation, data.train_eval]
+        if not all(split is None or isinstance(split, Arrays) for split in splits):
+            data = data._replace(digest=listing_digest(folder))
     try:
         return checked(data, crossed=source.task.loss is None)
     except InputError as error:

@@ -31,6 +31,10 @@ class ChildDiedError(Exception):
     """A child process that ended or fell silent before it was done; the message says how."""
 
 
+class ChildSilentError(ChildDiedError):
+    """A child process that was given up, because it took too long over one thing."""
+
+
 def heard(function: Callable[..., Iterable[Message]], *arguments: Any) -> Iterator[Message]:
     """Call a function in a new process, and pass on what it yields.
 
@@ -70,7 +74,7 @@ def _messages(read: int, process: subprocess.Popen[bytes], printed: IO[bytes]) -
     until = time.monotonic() + seconds
     while True:
         if not select.select([read], [], [], max(0.0, until - time.monotonic()))[0]:
-            raise ChildDiedError(f"it was given up after {seconds:.0f} s, while {doing}")
+            raise ChildSilentError(f"it was given up after {seconds:.0f} s, while {doing}")
         part = os.read(read, 65_536)
         if not part:
             raise ChildDiedError(f"{_how_it_ended(process.wait(), printed)}, while {doing}")

@@ -163,7 +163,7 @@ def tried(task: Task | Loop, data: Data, fields: Hyperparameters) -> Tried:
                 f"the model of {_point(fields)} gives a {type(given).__name__}; a tensor of shape "
                 f"(batch, {classes}) is needed"
             )
-        _check_outputs(tuple(given.shape), classes, fields)
+        _check_outputs(tuple(given.shape), data.num_classes, fields)
     return Tried(flops() / 2)
 
 

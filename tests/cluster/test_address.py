@@ -95,7 +95,7 @@ def test_processes_that_train_are_told_of_the_flags_cluster(shared_ray, tmp_path
     telling_sweep(tmp_path)
     with dead() as gone:
         environment = {**shared_ray.environment, "RAY_ADDRESS": gone}
-        words = ["run", "odd.yaml", "--address", shared_ray.address]
+        words = ["run", "odd.yaml", "--keep-going", "--address", shared_ray.address]
         done = run(*words, cwd=tmp_path, env=environment)
     assert done.returncode == 3, done.stderr
     assert f"ValueError: RAY_ADDRESS is {shared_ray.address} " in done.stderr
@@ -105,7 +105,12 @@ def test_processes_of_a_ray_that_the_sweep_starts_are_told_of_no_other(own_ray, 
     telling_sweep(tmp_path)
     with dead() as gone:
         done = run(
-            "run", "odd.yaml", *own_ray, cwd=tmp_path, env={**os.environ, "RAY_ADDRESS": gone}
+            "run",
+            "odd.yaml",
+            "--keep-going",
+            *own_ray,
+            cwd=tmp_path,
+            env={**os.environ, "RAY_ADDRESS": gone},
         )
     assert done.returncode == 3, done.stderr
     assert "ValueError: RAY_ADDRESS is None " in done.stderr

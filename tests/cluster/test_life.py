@@ -35,7 +35,7 @@ def sweep_file(tmp_path):
 def said_after_the_death_of(part, among, sweep_file, address):
     """The lines of a sweep whose Ray loses a part in its midst."""
     store = Store(sweep_file.parent / "results" / "mine")
-    with started("run", sweep_file, *address, cwd=sweep_file.parent) as process:
+    with started("run", sweep_file, "--keep-going", *address, cwd=sweep_file.parent) as process:
         wait_for(lambda: store.read("epochs").num_rows, process)
         kill(of_ray(among(process), part))
         said, _ = process.communicate()
@@ -57,7 +57,7 @@ def test_a_ray_of_the_sweep_that_dies_is_one_line_and_the_next_run_goes_on(
 ):
     lines = said_after_the_death_of(part, lambda process: below(process.pid), sweep_file, own_ray)
     assert_is_one_line(lines)
-    done = run("run", sweep_file, *own_ray, cwd=sweep_file.parent)
+    done = run("run", sweep_file, "--keep-going", *own_ray, cwd=sweep_file.parent)
     assert done.returncode == 0, done.stderr
     assert "results/mine holds 2 of 2" in done.stdout
     assert Store(sweep_file.parent / "results" / "mine").damaged() == []

@@ -82,7 +82,16 @@ def test_a_node_that_leaves_for_good_ends_the_sweep_with_its_name_and_a_whole_st
     (tmp_path / "sweep.yaml").write_text(SLOW)
     store = Store(tmp_path / "store")
     # A process of its own, as people have it: what Tune still does in there ends with it.
-    command = [sys.executable, "-c", IMPATIENT, "run", "sweep.yaml", "--store", "store"]
+    command = [
+        sys.executable,
+        "-c",
+        IMPATIENT,
+        "run",
+        "sweep.yaml",
+        "--keep-going",
+        "--store",
+        "store",
+    ]
     command += ["--address", nodes.address]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

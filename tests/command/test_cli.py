@@ -133,13 +133,57 @@ def test_failed_trials_are_one_line_per_distinct_error_and_exit_code_3(
         "{name: bad, task: 'odd_tasks:unlucky', base: {epochs: 20},"
         " axes: {width: [13, 16]}, seeds: 2}"
     )
-    done = run("run", file, "--address", shared_ray.address, cwd=tmp_path)
+    done = run("run", file, "--keep-going", "--address", shared_ray.address, cwd=tmp_path)
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
     assert "2 of 4 trials failed: ValueError: thirteen is unlucky" in done.stderr
     log = done.stderr.rpartition("log: ")[2].strip()
     assert "odd_tasks.py" in (tmp_path / log).read_text()
     assert (tmp_path / "results" / "bad" / "report.html").stat().st_size > 100_000
+
+
+LATE_TYPO = """
+from torch import nn
+from raysweep.tasks import Task
+from raysweep.tasks.digits import load
+
+class Net(nn.Linear):
+    steps = 0
+    def forward(self, x):
+        self.steps += self.training
+        if self.steps > 40:  # too late for a check of one batch
+            return self.no_such_layer(x)
+        return super().forward(x)
+
+task = Task(load, lambda trial, data: Net(64, 10))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_six_trials_with_one_late_typo_cost_one_start(shared_ray, tmp_path, workers):
+    (tmp_path / "late_typo.py").write_text(LATE_TYPO)
+    (tmp_path / "sweep.yaml").write_text(
+        f"{{name: late, task: 'late_typo:task', seeds: 6, resources: {{workers: {workers}}}}}"
+    )
+    done = run("run", "sweep.yaml", "--address", shared_ray.address, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    first, *more = done.stderr.splitlines()
+    assert "'Net' object has no attribute 'no_such_layer' (late_typo.py, line 11, " in first
+    if workers > 1:  # each trial would need a start of its own
+        assert "1 of 6 trials failed" in first
+        assert more == [
+            "the first trial of a model failed, so the sweep has stopped; 5 of 6 trials are left, "
+            "and --keep-going trains them all the same"
+        ]
+
+
+def test_a_task_that_can_not_be_trained_is_refused_before_ray_is_asked(tmp_path):
+    (tmp_path / "typo.py").write_text(LATE_TYPO.replace("> 40", "> 0"))
+    (tmp_path / "sweep.yaml").write_text("{name: typo, task: 'typo:task', seeds: 6}")
+    done = run("run", "sweep.yaml", "--address", "127.0.0.1:1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "no attribute 'no_such_layer' (typo.py, line 11)" in done.stderr
 
 
 def test_a_task_that_changes_the_folder_leaves_the_results_where_the_command_was(

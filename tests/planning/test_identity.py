@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from raysweep import recipes
+from raysweep.errors import InputError
 from raysweep.planning.identity import identify, try_here
 from raysweep.planning.plan import make_plan
 from raysweep.spec import Hyperparameters, SweepSpec
@@ -288,8 +289,7 @@ def test_a_trial_that_is_looked_at_is_a_trial():
 def test_random_numbers_in_a_model_do_not_change_its_signature_from_run_to_run():
     def build(trial, data):
         model = Own()
-        model.jitter = np.random.default_rng().normal()
-        model.note = object()
+        vars(model).update(jitter=np.random.default_rng().normal(), note=object())
         return model
 
     task = Task(lambda folder: DATA, build)
@@ -303,3 +303,51 @@ def test_a_model_that_the_meta_device_can_not_build_has_a_signature():
 
     found = identity(build, axes={"depth": [1, 2]})
     assert len({model.signature for model in found.models.values()} - {None}) == 2
+
+
+PICTURES = """
+import pathlib
+import torch
+from torch.utils.data import Dataset
+from torch import nn
+from raysweep import Data, Task
+
+class Pictures(Dataset):
+    def __init__(self, folder):
+        self.files = sorted(folder.glob("*.txt"))
+    def __len__(self):
+        return len(self.files)
+    def __getitem__(self, index):
+        return torch.tensor([float(self.files[index].read_text())]), index % 2
+
+def load(folder):
+    return Data(Pictures(folder / "train"), Pictures(folder / "val"), num_classes=2)
+
+task = Task(load, lambda trial, data: nn.Linear(1, 2))
+"""
+
+
+def test_files_of_the_data_folder_enter_the_ids_where_no_digest_is_given(tmp_path):
+    (tmp_path / "listed_task.py").write_text(PICTURES)
+    for name in ("train", "val"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "pictures" / name / f"{number}.txt").write_text(f"{number}")
+    content = {"name": "s", "task": "listed_task:task", "seeds": 1, "base": {"batch_size": 2}}
+
+    def ids(**changes):
+        spec = SweepSpec.from_mapping(content | changes, folder=tmp_path)
+        return [trial.trial_id for trial in make_plan(spec, Store(tmp_path / "none")).trials]
+
+    with pytest.raises(InputError, match="names no `data:` folder"):
+        ids()
+    first = ids(data="pictures")
+    assert ids(data="pictures") == first
+    (tmp_path / "pictures" / ".hidden").write_text("1")
+    (tmp_path / "pictures" / "results" / "mine" / "sweeps").mkdir(parents=True)  # a store
+    (tmp_path / "pictures" / "results" / "mine" / "report.html").write_text("")
+    assert ids(data="pictures") == first
+    (tmp_path / "pictures" / "train" / "2.txt").write_text("2.5")
+    second = ids(data="pictures")
+    (tmp_path / "pictures" / "val" / "4.txt").write_text("4")
+    assert len({tuple(found) for found in (first, second, ids(data="pictures"))}) == 3

@@ -2,7 +2,8 @@
 
 import random
 
-from raysweep.planning.grid import Trial
+from raysweep.planning.grid import Identity, Trial
+from raysweep.planning.packing import first_trials, firsts_first
 from raysweep.planning.packs import Speed, makespan, plan
 from raysweep.planning.plan import make_plan, speed_of
 from raysweep.spec import Hyperparameters
@@ -62,3 +63,24 @@ def test_a_larger_model_is_judged_to_take_longer(make_spec, tmp_path):
     by_shape = dict(zip(shapes, seconds, strict=True))
     assert by_shape[16, 1] < by_shape[16, 3] < by_shape[2048, 1] < by_shape[2048, 3]
     assert by_shape[2048, 3] > 10 * by_shape[16, 3]
+
+
+def test_one_trial_of_each_model_comes_first_and_none_is_lost():
+    rng = random.Random(0)
+    for _ in range(50):
+        fields = [Hyperparameters(width=rng.choice([8, 16, 32])) for _ in range(rng.randint(1, 30))]
+        some = [Trial(f"{i}", "c", {}, one, 0) for i, one in enumerate(fields)]
+        slots = rng.randint(1, 5)
+        packs = plan(some, lambda trial: 1.0, slots=slots, start_s=rng.choice([0.0, 8.0]))
+        identity = Identity("m:t", "s", "d", 100, {}, axes=("width",))
+        ordered = firsts_first(packs, identity, slots)
+        ids = sorted(trial.trial_id for pack in ordered for trial in pack)
+        assert ids == sorted(trial.trial_id for trial in some)
+        assert len(ordered) <= len(packs)
+        first = first_trials(packs, identity)
+        assert len(first) == len({one.width for one in fields})
+        for pack in ordered[:slots]:  # they are the beginning of each pack
+            chosen = [trial.trial_id in first for trial in pack]
+            assert chosen == sorted(chosen, reverse=True)
+        later = [trial for pack in ordered[max(slots, len(first)) :] for trial in pack]
+        assert not any(trial.trial_id in first for trial in later)

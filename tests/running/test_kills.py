@@ -105,7 +105,7 @@ def slow_sweep(tmp_path):
             f"name: s\ntask: odd_tasks:{task}\nbase: {{epochs: {epochs}, batch_size: 100}}\n"
             f"axes: {{width: [4, 400, 800]}}\nseeds: 2\nresources: {{workers: {workers}}}\n"
         )
-        return ["run", "sweep.yaml", "--store", "store"], store
+        return ["run", "sweep.yaml", "--keep-going", "--store", "store"], store
 
     return make
 

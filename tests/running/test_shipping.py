@@ -63,7 +63,8 @@ def test_a_task_that_can_not_be_read_ends_the_sweep_after_three_tries_in_one_lin
     shared_ray, project
 ):
     done = run(
-        *("run", "my_sweep/unreadable_task.yaml", "--address", shared_ray.address, "--seeds", "1"),
+        *("run", "my_sweep/unreadable_task.yaml", "--keep-going", "--seeds", "1"),
+        *("--address", shared_ray.address),
         cwd=project,
     )
     assert done.returncode == 1

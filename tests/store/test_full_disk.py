@@ -109,7 +109,15 @@ def test_a_sweep_stops_when_its_disk_is_full_and_goes_on_when_there_is_room(
     shutil.copy(HERE / "odd_tasks.py", tmp_path)
     (tmp_path / "sweep.yaml").write_text(SWEEP)
     store = Store(small_disk / "store")
-    words = ["run", "sweep.yaml", "--address", shared_ray.address, "--store", store.root]
+    words = [
+        "run",
+        "sweep.yaml",
+        "--keep-going",
+        "--address",
+        shared_ray.address,
+        "--store",
+        store.root,
+    ]
     with started(*words, cwd=tmp_path) as process:
         # Trials of width 4 wait; the others end, and are logged or in a segment.
         wait_for(lambda: logged(store, "trials").height or store.read("trials").num_rows, process)

@@ -272,7 +272,7 @@ def test_a_killed_sweep_in_s3_goes_on_from_its_checkpoint_reports_and_keeps_its_
     file = tmp_path / "small.yaml"
     file.write_text(SWEEP % f"{bucket}/checkpoints")
     (tmp_path / "odd_tasks.py").write_bytes((HERE / "odd_tasks.py").read_bytes())
-    train = "run", "small.yaml", *own_ray, "--store", uri
+    train = "run", "small.yaml", "--keep-going", *own_ray, "--store", uri
 
     def kept():
         return [Path(name) for name in listed(bucket)[1] if name.endswith(".pt")]

@@ -1,0 +1,1 @@
+"""What is found in a sweep before it costs anything: its task is tried in a child process."""
