@@ -19,14 +19,17 @@ RNG = np.random.default_rng(0)
 CLASSES = torch.from_numpy(RNG.integers(0, 3, N))
 RIGHT = RNG.random(N) < 0.7
 LOSSES = RNG.random(N)
-FORMS = {
+FORMS: dict[str, dict[str, object]] = {
     "outputs=, targets=": {"outputs": torch.from_numpy(RNG.normal(size=(N, 3)))},
     "correct=": {"correct": RIGHT},
     "scores=": {"scores": LOSSES},
     "val_accuracy=": {"val_accuracy": 0.7},
 }
 FORMS["outputs=, targets="]["targets"] = CLASSES
-BESIDE = {"correct=": {"losses": LOSSES}, "scores=": {"losses": LOSSES}}
+BESIDE: dict[str, dict[str, object]] = {
+    "correct=": {"losses": LOSSES},
+    "scores=": {"losses": LOSSES},
+}
 BESIDE["val_accuracy="] = {"val_loss": 1.0}
 # What each row of the table speaks of, as columns of which one at least is recorded.
 COLUMNS = {
