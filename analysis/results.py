@@ -51,21 +51,32 @@ LABELS = (
     *("loss_course", "loss_said", "score_course", "score_said"),
     *("status_reason", "noise_reason", "overfit_reason", "reason"),
 )
-# What may not have been recorded, by a column of the epochs, and what is then not known.
+# What may not have been recorded, by a column of the epochs, what is then not known, and which
+# argument of a loop's report() gives it.
 EVIDENCE = {
-    "train_eval_accuracy": ("training accuracy in eval mode", "no gap"),
-    "val_loss": ("validation loss", "overfitting that only the loss shows is not seen"),
+    "train_eval_accuracy": ("training accuracy in eval mode", "no gap", "train_accuracy="),
+    "val_loss": (
+        "validation loss",
+        "overfitting that only the loss shows is not seen",
+        "outputs= and targets=, losses=, or val_loss=",
+    ),
     "val_nll_at_temperature": (
         "loss at the fitted temperature",
         "over-confidence and harm can't be told apart in the loss",
+        "outputs= and targets=",
     ),
-    "val_n": ("size of the validation set", "its part of the jitter is not known"),
+    "val_n": ("size of the validation set", "its part of the jitter is not known", ""),
     "val_block_n": (
         "validation blocks",
         "the jitter can't be split into the network's and the validation set's, and the best epoch "
         "is the naive one",
+        "outputs= and targets=, correct=, or scores=",
     ),
-    "flip_to_wrong": ("flips of predictions", "no churn"),
+    "flip_to_wrong": (
+        "flips of predictions",
+        "no churn",
+        "outputs= and targets=, or correct=",
+    ),
 }
 
 
@@ -218,7 +229,7 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
             [
                 quality,
                 _checks(order_quality(ratio, completed.height)),
-                _not_recorded(epochs),
+                _not_recorded(epochs, of_loops=bool(stores) and _of_loops(trials)),
             ]
         ),
         stores=stores,
@@ -248,16 +259,28 @@ def _with_one_kind_of_fall(trials: pl.DataFrame) -> pl.DataFrame:
     return trials.with_columns(pl.col("drop_crossfit").alias("drop"))
 
 
-def _not_recorded(epochs: pl.DataFrame) -> pl.DataFrame:
-    """What can't be estimated for want of evidence: check, count of trials, detail."""
+def _of_loops(trials: pl.DataFrame) -> bool:
+    """Whether loops have reported these trials: of a task, the parameters are counted."""
+    return trials["num_parameters"].null_count() == trials.height
+
+
+def _not_recorded(epochs: pl.DataFrame, *, of_loops: bool) -> pl.DataFrame:
+    """What can't be estimated for want of evidence: check, count of trials, detail.
+
+    Args: of_loops: whether a report() could have said more.
+    """
     told = epochs.select("trial_id", "weights_kind", *EVIDENCE)
     raw = told.filter(pl.col("weights_kind") == "raw")
     without = raw.group_by("trial_id").agg(pl.col(list(EVIDENCE)).null_count() == pl.len())
     counts = without.select(pl.col(list(EVIDENCE)).sum()).row(0)
     return _checks(
         [
-            (f"trials without {words}", count, loss)
-            for (words, loss), count in zip(EVIDENCE.values(), counts, strict=True)
+            (
+                f"trials without {words}",
+                count,
+                f"{loss}; report() takes it with {by}" if of_loops and by else loss,
+            )
+            for (words, loss, by), count in zip(EVIDENCE.values(), counts, strict=True)
             if count
         ]
     )

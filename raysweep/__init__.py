@@ -25,6 +25,12 @@ A sweep is trained, and its results become a report (this needs `pip install 'ra
     run_sweep(spec, "results/mine")
     write_report("results/mine", "report.html")
 
+`Loop` runs a training loop of your own over a grid, and `record` writes one run of it to a store:
+
+    with record("runs/mine", num_val=len(val_y), learning_rate=0.1, seed=0) as report:
+        ...
+        report(outputs=logits, targets=val_y)       # after each epoch
+
 `Analysis` holds what `analyze` found, as Polars frames. `Task`, `Data`, `Arrays` and `Loader`
 describe a model and a data set of your own; a subclass of `Hyperparameters` adds fields of your own
 to a trial. Accuracies are fractions, times are seconds. What a user can mend raises
@@ -37,9 +43,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from analysis import Analysis, Answer, analyze, diagnose, read_curves, write_report
+    from raysweep.loops.record import record
     from raysweep.running.sweep import run_sweep
     from raysweep.spec import Hyperparameters, SweepSpec
-    from raysweep.tasks import Arrays, Data, Loader, Task
+    from raysweep.tasks import Arrays, Data, Loader, Loop, Task
 
 __version__ = "0.1.0"
 __all__ = [
@@ -49,11 +56,13 @@ __all__ = [
     "Data",
     "Hyperparameters",
     "Loader",
+    "Loop",
     "SweepSpec",
     "Task",
     "analyze",
     "diagnose",
     "read_curves",
+    "record",
     "run_sweep",
     "write_report",
 ]
@@ -64,10 +73,12 @@ _HOMES = {
     "Arrays": "raysweep.tasks",
     "Data": "raysweep.tasks",
     "Loader": "raysweep.tasks",
+    "Loop": "raysweep.tasks",
     "Task": "raysweep.tasks",
+    "record": "raysweep.loops.record",
     "run_sweep": "raysweep.running.sweep",
 }
-_NEED_TORCH = {"Arrays", "Data", "Loader", "Task", "run_sweep"}
+_NEED_TORCH = {"Arrays", "Data", "Loader", "Loop", "Task", "record", "run_sweep"}
 
 
 def __getattr__(name: str) -> Any:

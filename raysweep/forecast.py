@@ -9,7 +9,7 @@ from raysweep.planning.plan import Plan, speed_of
 from raysweep.running.progress import duration
 from raysweep.spec import Scheduler
 from raysweep.store.files import Store
-from raysweep.tasks import data_bytes
+from raysweep.tasks import Loop, data_bytes
 from raysweep.tasks.listing import WHAT_IT_MEANS, is_listing
 
 
@@ -22,7 +22,9 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
         lines.append(f"  {name}: {shown}")
     lines.append(f"  seeds: {', '.join(map(str, spec.seeds))}")
     training = f"{plan.n_train} training"
-    if not plan.n_train:  # a stream has no length
+    if not plan.n_train and isinstance(plan.source.task, Loop):
+        training = "an unknown number of training"
+    elif not plan.n_train:  # a stream has no length
         training = f"{plan.data.steps_per_epoch(1)} training batches an epoch of a stream"
     lines.append(f"  data: {training} and {plan.n_val} validation examples")
     if is_listing(plan.data.digest):

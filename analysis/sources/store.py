@@ -252,7 +252,9 @@ def _quality(
         .filter(pl.col("num_rows").fill_null(0) < pl.col("epochs_run"))["trial_id"]
         .to_list()
     )
-    num_unfinite = raw.filter(pl.col("val_loss").is_null() & (pl.col("val_n") > 0)).height
+    unfinite = pl.col("val_loss").is_null()
+    unfinite &= ~unfinite.all().over("trial_id")  # of others the loss was not recorded
+    num_unfinite = raw.filter(unfinite & (pl.col("val_n") > 0)).height
     found = [
         ("trials planned", planned.height, f"{planned['config_id'].n_unique()} configurations"),
         ("trials completed", status["completed"], ""),

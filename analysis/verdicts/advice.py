@@ -88,8 +88,10 @@ def collapses(row: Row) -> bool:
     return (row["train_drop"] or 0) > _MARGINS.collapse
 
 
-def _quiet_size(fin_sd: float, num_val: int) -> str:
+def _quiet_size(fin_sd: float | None, num_val: int) -> str:
     """About how many examples bring the validation set's part of the jitter to the margin."""
+    if fin_sd is None:  # limits decide a label where the estimate itself is null
+        return "more"
     needed = num_val * (fin_sd / _MARGINS.noise) ** 2
     digits = 10 ** max(math.floor(math.log10(needed)) - 1, 0)
     return f"{math.ceil(needed / digits) * digits:,}"

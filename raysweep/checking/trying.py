@@ -15,7 +15,7 @@ from raysweep.planning.grid import Identity, Trial, expand
 from raysweep.planning.identity import identify, load_task, try_here
 from raysweep.running.progress import duration
 from raysweep.spec import Hyperparameters, SweepSpec
-from raysweep.tasks import Data, Task, data_digest, num_examples, num_parameters
+from raysweep.tasks import Data, Loop, Task, data_digest, num_examples, num_parameters
 from raysweep.tasks.child import DOING, ERROR, Message
 from raysweep.tasks.listing import WHAT_IT_MEANS, is_listing
 from raysweep.tasks.watching import WatchedTrial
@@ -37,6 +37,11 @@ def try_sweep(target: str, settings: Sequence[str], seeds: str | None) -> Iterat
     state = torch.get_rng_state()
     yield DOING, "the data were loaded", _LOAD_S
     source, data = load_task(spec.task, spec.folder, spec.data)
+    if isinstance(source.task, Loop):
+        expand(spec, identify(spec, source, data, try_here(source, data)))
+        yield SAID, f"data: {num_examples(data.validation)} validation examples"
+        yield SAID, "a loop trains its models itself: each report() is checked when it comes"
+        return
     yield (
         SAID,
         f"data: {num_examples(data.train) or 'endless'} training and "

@@ -223,7 +223,7 @@ def _power_statement(plan: "Plan") -> str:
     from raysweep.schedule import recorded_rates
 
     spec, base = plan.spec, plan.spec.base
-    steps_per_epoch = plan.data.steps_per_epoch(base.batch_size)
+    steps_per_epoch = max(1, plan.data.steps_per_epoch(base.batch_size))
     df = planned_df(recorded_rates(base, steps_per_epoch), num_seeds=len(spec.seeds))
     if df < 1:
         return "power: too few epochs for any statement about jitter"

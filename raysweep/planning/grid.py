@@ -36,7 +36,7 @@ class Identity(NamedTuple):
     task: str  # module:object
     task_digest: str
     data_digest: str
-    n_train: int
+    n_train: int  # 0 where it is not known, or only a loop knows what a batch is
     models: Mapping[tuple[str, ...], Model]  # the distinct ones, by their `key`
     axes: tuple[str, ...] = ()  # that make a model what it is
 

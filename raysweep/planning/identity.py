@@ -11,6 +11,7 @@ from raysweep.spec import Hyperparameters, SweepSpec
 from raysweep.tasks import (
     Data,
     Look,
+    Loop,
     TaskSource,
     Traits,
     data_digest,
@@ -69,7 +70,7 @@ def identify(spec: SweepSpec, source: TaskSource, data: Data, by_trying: Try) ->
         task=source.reference,
         task_digest=source.digest,
         data_digest=data_digest(data),
-        n_train=num_examples(data.train),
+        n_train=0 if isinstance(source.task, Loop) else num_examples(data.train),
         models=dict(zip(keys, models, strict=True)),
         axes=axes,
     )

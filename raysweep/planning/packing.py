@@ -7,6 +7,7 @@ from raysweep.planning.budget import Budget, by_seed
 from raysweep.planning.grid import Identity, Trial
 from raysweep.planning.plan import Plan
 from raysweep.spec import Resources
+from raysweep.tasks import Loop
 
 # What a pack's start costs, in seconds: a reused actor, or a group of Ray Train workers.
 _INLINE_START_S, _GROUP_START_S = 0.02, 10.0
@@ -26,7 +27,7 @@ def plan_packs(
 
     Args: seconds: that a trial takes; slots, growing: of the cluster.
     """
-    seeds = plan.spec.seeds
+    seeds, of_loop = plan.spec.seeds, isinstance(plan.source.task, Loop)  # of unknown cost
     if plan.spec.scheduler:
         # One trial a pack: what Tune stops is a Tune trial.
         unlimited = budget == Budget()
@@ -39,7 +40,7 @@ def plan_packs(
             wave,
             seconds,
             slots=max(slots, _GROWN_SLOTS) if growing else slots,
-            start_s=_start_seconds(plan.spec.resources),
+            start_s=0.0 if of_loop else _start_seconds(plan.spec.resources),
             longest_first=budget == Budget(),
         )
     ]

@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
     @property
     def n_train(self) -> int:
-        """Number of training examples."""
+        """Number of training examples; 0 where nobody says it."""
         return num_examples(self.data.train)
 
     def examples(self, trial: Trial) -> int:

@@ -144,6 +144,10 @@ class Recorder:
             self._resume_folder.remove(trial.trial_id)
             self._flush_if_due()
 
+    def add(self, trial: Trial) -> None:
+        """Take one more trial, which no record listed when this recorder started."""
+        self._state.add(trial)
+
     @_writes
     def todo(self, trial_ids: Sequence[str], living: Collection[str] | None = None) -> list[str]:
         """What of a pack is left to train.

@@ -66,6 +66,11 @@ class State:
         self._diverged = 0
         self._accuracies: dict[str, list[float]] = {}
 
+    def add(self, trial: Trial) -> None:
+        """Take one more trial."""
+        self._trials[trial.trial_id] = trial
+        self._points[trial.config_id] = trial.point
+
     def __getitem__(self, trial_id: str) -> Trial:
         return self._trials[trial_id]
 

@@ -10,7 +10,7 @@ import torch
 from ray import cloudpickle
 
 from raysweep.errors import InputError, RaysweepError, one_line
-from raysweep.tasks import Data, Task
+from raysweep.tasks import Data, Loop, Task
 from raysweep.training.splits import Placed, place
 
 
@@ -21,24 +21,27 @@ class Handed(NamedTuple):
     data: Any
 
 
-def hand_over(task: Task, data: Data) -> Handed:
-    """Put a task and its data into Ray's object store.
+def hand_over(task: Task | Loop, data: Data) -> Handed:
+    """Put a task or a loop and its data into Ray's object store.
 
     Raises: InputError when one of them can't be sent to another process.
     """
     # What loads the data stays here: it may hold them.
-    parts = {"build": task._replace(load=_loaded_before), "load() gave": data}
+    if isinstance(task, Loop):
+        parts = {"the loop runs": task, "the loop says of its data": data}
+    else:
+        parts = {"build": task._replace(load=_loaded_before), "load() gave": data}
     held: list[Any] = []
     for name, part in parts.items():
         try:
-            held.append(ray.put(_pickled(part) if isinstance(part, Task) else part))
+            held.append(ray.put(_pickled(part) if isinstance(part, Task | Loop) else part))
         except Exception as error:
             line = one_line(error, "when it was pickled")
             raise InputError(f"what {name} can't be sent to the workers: {line}") from error
     return Handed(*held)
 
 
-def _pickled(task: Task) -> bytes:
+def _pickled(task: Task | Loop) -> bytes:
     return cloudpickle.dumps(task)  # pyright: ignore[reportPrivateImportUsage]
 
 
@@ -47,16 +50,18 @@ def _loaded_before(folder: Path | None) -> Data:
 
 
 @functools.lru_cache(maxsize=1)
-def taken(key: str, handed: Handed, device: torch.device) -> tuple[Task, Data, Placed]:
+def taken(key: str, handed: Handed, device: torch.device) -> tuple[Any, Data, Placed | None]:
     """Take what was handed over, with the data on a device, once for all trials of a process.
+
+    Of a loop nothing is placed: it reads its data itself.
 
     Args: key: tells one sweep from another.
     Raises: RaysweepError when this process can't read the task.
     """
     try:
-        task = cloudpickle.loads(ray.get(handed.task))
+        task: Any = cloudpickle.loads(ray.get(handed.task))
         data: Data = ray.get(handed.data)
     except Exception as error:
         line = one_line(error, f"on {platform.node()}")
         raise RaysweepError(f"the task can't be read where it is to train: {line}") from error
-    return task, data, place(data, device)
+    return task, data, None if isinstance(task, Loop) else place(data, device)

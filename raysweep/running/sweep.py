@@ -213,6 +213,7 @@ def _run(
         plan.spec.checkpoints,
         ResumeFolder.shared(plan.spec.checkpoints.folder, store.folder),
         turnstile,
+        rule.metric if rule else None,
     )
     schedule = Schedule(planned, given, watchdog.slots, rule)
     # In a thread, so that signals come to the main one: Tune's own way of stopping is slow.

@@ -19,7 +19,8 @@ import torch
 from ray.util import get_current_placement_group
 from torch import nn
 
-from raysweep.errors import one_line, place_of
+from raysweep.errors import InputError, one_line, place_of
+from raysweep.loops.run import run_loop
 from raysweep.planning.grid import Trial
 from raysweep.recording.client import Sender
 from raysweep.recording.handle import RecorderHandle
@@ -52,6 +53,7 @@ class Assignment(NamedTuple):
     checkpoints: Checkpoints = Checkpoints()
     resume: ResumeFolder | None = None  # where workers put checkpoints themselves
     turnstile: Any = None  # actor handle, for a sweep with a scheduler and several workers a trial
+    metric: str | None = None  # what the scheduler compares trials by
 
 
 def train_pack(pack: Sequence[Trial], given: Assignment, report: Report | None = None) -> None:
@@ -123,18 +125,17 @@ def _train_trial(
             nonlocal asking
             if sender is not None and ask is not None:
                 sender.hand_over()  # a trial that is stopped sends nothing any more
-                measured = {
-                    "epoch": row["epoch"],
-                    "val_accuracy": val_accuracy(row),
-                    "val_loss": row["val_loss_sum"] / row["val_n"],
-                }
+                measured = _reached(row, given.metric) | spent()
                 asking = True
-                ask(trial.trial_id, measured | spent())
+                ask(trial.trial_id, measured)
                 asking = False
 
+        emit = sender.emit if sender else lambda row: None
         task, data, placed = taken(given.handed.data.hex(), given.handed, group.device)
-        outcome = train(
-            Training(
+        if placed is None:  # of a Loop
+            columns, state = run_loop(task, trial, group, checkpointer, emit, between), None
+        else:
+            training = Training(
                 trial.hyperparameters,
                 trial.seed,
                 task,
@@ -144,10 +145,9 @@ def _train_trial(
                 group=group,
                 wrap=wrap,
                 checkpointer=checkpointer,
-            ),
-            sender.emit if sender else lambda row: None,
-            between,
-        )
+            )
+            columns = train(training, emit, between)._asdict()
+            state = columns.pop("best_state")
     except BaseException as error:  # a model may call sys.exit
         if asking and isinstance(error, SystemExit):
             raise  # Tune ends the thread of a trial that it has stopped
@@ -165,9 +165,19 @@ def _train_trial(
             raise RuntimeError(line) from error
         return
     if sender is not None:
-        columns = outcome._asdict()
-        state = columns.pop("best_state")
         sender.finish(columns | spent(), None if state is None else _saved(state))
+
+
+def _reached(row: Mapping[str, Any], needed: str | None) -> dict[str, Any]:
+    """What a trial has reached, as the scheduler is told. Args: needed: what it compares.
+
+    Raises: InputError where a loop has not reported that.
+    """
+    loss = None if row["val_loss_sum"] is None else row["val_loss_sum"] / row["val_n"]
+    means = {"val_accuracy": val_accuracy(row), "val_loss": loss}
+    if needed is not None and means[needed] is None:
+        raise InputError(f"scheduler.metric = {needed!r}: the loop's report() does not say it")
+    return {"epoch": row["epoch"], **means}
 
 
 def _checkpointer(

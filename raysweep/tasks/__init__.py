@@ -16,6 +16,7 @@ from raysweep.tasks import sources
 from raysweep.tasks.checks import checked
 from raysweep.tasks.definition import Arrays, Data, Examples, Loader, Task, num_examples
 from raysweep.tasks.listing import listing_digest
+from raysweep.tasks.loop import Loop, sizes
 from raysweep.tasks.models import Look, Traits, look, num_parameters, tried
 from raysweep.tasks.words import check_words
 
@@ -25,6 +26,7 @@ __all__ = [
     "Examples",
     "Loader",
     "Look",
+    "Loop",
     "Task",
     "TaskSource",
     "Traits",
@@ -45,10 +47,11 @@ _BROUGHT: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()
 
 
 class TaskSource(NamedTuple):
-    """A task together with where it came from: `module:object`, and a digest of its source."""
+    """A task or a loop together with where it came from: `module:object`, and a digest of its
+    source."""
 
     reference: str
-    task: Task
+    task: Any  # a Task or a Loop
     digest: str
     files: Mapping[str, Path] | None  # what other machines need to import it; None when installed
 
@@ -59,7 +62,7 @@ class TaskSource(NamedTuple):
 
 
 def find_task(name: str, folder: Path | None = None) -> TaskSource:
-    """Find a task: a shipped one by its name, or `module:object`, also in `folder`.
+    """Find a task or a loop: a shipped one by its name, or `module:object`, also in `folder`.
 
     The folder is appended to sys.path, never put first. Raises: InputError.
     """
@@ -89,9 +92,9 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         line = one_line(error, place_of(error))
         raise InputError(f"task {name!r}: importing it failed: {line}") from error
     task = getattr(module, attribute, None)
-    if not isinstance(task, Task):
-        found = [key for key, value in vars(module).items() if isinstance(value, Task)]
-        tasks = f"it has {', '.join(found)}" if found else "it has no raysweep.tasks.Task"
+    if not isinstance(task, Task | Loop):
+        found = [key for key, value in vars(module).items() if isinstance(value, Task | Loop)]
+        tasks = f"it has {', '.join(found)}" if found else "it has no raysweep.Task and no Loop"
         raise InputError(
             f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}"
         )
@@ -118,8 +121,15 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
 
     Datasets that say no digest get one of the names, sizes and times of the files in the folder.
 
+    Of a loop only sizes are known.
+
     Raises: InputError naming the task.
     """
+    if isinstance(source.task, Loop):
+        try:
+            return sizes(source.task)
+        except InputError as error:
+            raise InputError(f"loop {source.reference}: {error}") from error
     try:
         data = source.task.load(folder)
     except InputError:

@@ -15,6 +15,7 @@ from raysweep.errors import InputError, one_line, place_of
 from raysweep.spec import Hyperparameters
 from raysweep.tasks.batches import call, changed, few, tensors
 from raysweep.tasks.definition import Arrays, Data, Loader, Task
+from raysweep.tasks.loop import Loop
 from raysweep.tasks.signature import signature
 from raysweep.tasks.watching import WatchedTrial
 
@@ -64,14 +65,16 @@ class Tried(NamedTuple):
     problem: str | None = None  # why it could not be tried
 
 
-def look(task: Task, data: Data, fields: Hyperparameters) -> Look:
+def look(task: Task | Loop, data: Data, fields: Hyperparameters) -> Look:
     """Look what the model of a trial is made of, and which fields of the trial make it.
 
-    Of a model that can't be built nothing is promised. A model that the meta device can't build is
-    built on the CPU.
+    Of a loop, and of a model that can't be built, nothing is promised. A model that the meta device
+    can't build is built on the CPU.
 
     Raises: InputError that `build` raised.
     """
+    if isinstance(task, Loop):
+        return Look(Traits(batch_norm=False, random=True), None, frozenset(), shown=False)
     read = set[str]()
     watched: Any = WatchedTrial(fields, read)
     model = _built(task, data, watched, "meta")
@@ -111,19 +114,23 @@ def _is_known(layer: nn.Module) -> bool:
     return type(layer) is nn.Sequential or type(layer).__module__ in _KNOWN
 
 
-def num_parameters(task: Task, data: Data, fields: Hyperparameters) -> int:
+def num_parameters(task: Task | Loop, data: Data, fields: Hyperparameters) -> int:
     """Count the numbers that a model learns; 0 if the meta device can't build it."""
+    if isinstance(task, Loop):
+        return 0
     model = _built(task, data, fields, "meta")
     if not isinstance(model, nn.Module):
         return 0
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def tried(task: Task, data: Data, fields: Hyperparameters) -> Tried:
+def tried(task: Task | Loop, data: Data, fields: Hyperparameters) -> Tried:
     """Run a model forward and backward on two examples, as far as shapes go.
 
     Raises: InputError when what it gives does not fit the data's classes, or that `build` raised.
     """
+    if isinstance(task, Loop):
+        return Tried(0.0, "a Loop builds its models itself")
     model = _built(task, data, fields, "meta")
     if not isinstance(model, nn.Module):
         return Tried(0.0, model)

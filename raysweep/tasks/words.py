@@ -5,18 +5,19 @@ from pydantic import ValidationError
 from raysweep.errors import InputError, shown
 from raysweep.spec import Hyperparameters
 from raysweep.tasks.definition import Task
+from raysweep.tasks.loop import Loop
 
 _FUNCTIONS = ("loss", "score", "optimizer", "augment", "prepare")
 _NUMBERS = ("baseline", "margin")
 
 
-def check_words(task: Task) -> None:
-    """Check the words of a task.
+def check_words(task: Task | Loop) -> None:
+    """Check the words of a task or a loop.
 
     Raises: InputError naming the word, its value and what is needed.
     """
     for name in _FUNCTIONS:
-        value = getattr(task, name)
+        value = getattr(task, name, None)  # a loop has no functions but its own
         if value is not None and not callable(value):
             raise InputError(f"{name} = {shown(value)}: a function is needed")
     for name in _NUMBERS:
