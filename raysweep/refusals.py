@@ -33,7 +33,7 @@ def explain(error: Any, root: type[BaseModel]) -> str:
     path = shown(".".join(str(key) for key in keys))[1:-1]  # a key may hold anything
     if error["type"] == "extra_forbidden":
         model, owner = root, ""
-        for key in keys[:-1]:
+        for key in (key for key in keys[:-1] if isinstance(key, str)):  # no places in a list
             model, owner = nested_model(model.model_fields[key]) or model, key
         return unknown(f"'{path}'", keys[-1], model, _OWNERS.get(owner, owner))
     if error["type"] == "missing":

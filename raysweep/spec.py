@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from raysweep import claims
 from raysweep.errors import InputError, shown
 from raysweep.refusals import explain, nested_model, unknown
 
@@ -258,6 +259,8 @@ class SweepSpec(Frozen):
     """new starts of a trial whose process died; a lost node costs none"""
     scheduler: Scheduler | None = None
     """asha, median, or a mapping; null: all curves are trained whole"""
+    claim: tuple[claims.Claim, ...] = ()
+    """what the sweep puts to the test, or a list of that; the report answers it"""
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
     _folder: Path | None = PrivateAttr(None)
@@ -334,6 +337,18 @@ class SweepSpec(Frozen):
                 f"scheduler.grace_period = {rule.grace_period} leaves nothing of "
                 f"{self.base.epochs} epochs to save: it should be less than base.epochs"
             )
+        return self
+
+    @field_validator("claim", mode="before")
+    @classmethod
+    def _one_claim_or_several(cls, claim: Any) -> Any:
+        return claims.listed(claim)
+
+    @model_validator(mode="after")
+    def _claims_fit(self) -> Self:
+        for claim in self.claim:
+            for sentence in claims.misfits(claim, self.axes):
+                raise ValueError(sentence)
         return self
 
     @property
