@@ -28,7 +28,7 @@ def write(num_trials: int, epochs: int, root: str) -> None:
     import numpy as np
     import pyarrow as pa
 
-    from raysweep.planning.grid import Identity, Trial, expand, listed
+    from raysweep.planning.grid import Identity, Model, Trial, expand, listed
     from raysweep.spec import SweepSpec
     from raysweep.store.files import Store, StoreWriter
     from raysweep.store.record import SweepRecord
@@ -136,7 +136,7 @@ def write(num_trials: int, epochs: int, root: str) -> None:
         }
 
     spec = SweepSpec.from_mapping(sweep(num_trials, epochs))
-    plain = {spec.base.shape: Traits(batch_norm=False, random=False)}
+    plain = {(): Model(Traits(batch_norm=False, random=False))}
     trials = expand(spec, Identity("task", "0", "0", N_TRAIN, plain))
     assert len(trials) == num_trials
     writer = StoreWriter(Store(root))

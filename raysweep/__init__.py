@@ -18,9 +18,10 @@ A sweep is trained, and its results become a report (this needs `pip install 'ra
     run_sweep(spec, "results/mine")
     write_report("results/mine", "report.html")
 
-`Analysis` holds what `analyze` found, as Polars frames. `Task`, `Data` and `Arrays` describe a
-model and a data set of your own. Accuracies are fractions, times are seconds. What a user can mend
-raises `raysweep.errors.InputError`, whose message names the thing, the value, and what is allowed.
+`Analysis` holds what `analyze` found, as Polars frames. `Task`, `Data`, `Arrays` and `Loader`
+describe a model and a data set of your own; a subclass of `Hyperparameters` adds fields of your own
+to a trial. Accuracies are fractions, times are seconds. What a user can mend raises
+`raysweep.errors.InputError`, whose message names the thing, the value, and what is allowed.
 """
 
 import importlib.util
@@ -30,14 +31,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analysis import Analysis, analyze, read_curves, write_report
     from raysweep.running.sweep import run_sweep
-    from raysweep.spec import SweepSpec
-    from raysweep.tasks import Arrays, Data, Task
+    from raysweep.spec import Hyperparameters, SweepSpec
+    from raysweep.tasks import Arrays, Data, Loader, Task
 
 __version__ = "0.1.0"
 __all__ = [
     "Analysis",
     "Arrays",
     "Data",
+    "Hyperparameters",
+    "Loader",
     "SweepSpec",
     "Task",
     "analyze",
@@ -48,12 +51,14 @@ __all__ = [
 
 _HOMES = {
     "SweepSpec": "raysweep.spec",
+    "Hyperparameters": "raysweep.spec",
     "Arrays": "raysweep.tasks",
     "Data": "raysweep.tasks",
+    "Loader": "raysweep.tasks",
     "Task": "raysweep.tasks",
     "run_sweep": "raysweep.running.sweep",
 }
-_NEED_TORCH = {"Arrays", "Data", "Task", "run_sweep"}
+_NEED_TORCH = {"Arrays", "Data", "Loader", "Task", "run_sweep"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,11 @@
 """The errors that people see: one clear line each, and the exit code that goes with it."""
 
 import difflib
+import functools
+import os
+import sys
+import sysconfig
+import traceback
 from collections.abc import Iterable
 
 _MOST_OF_A_MESSAGE = 500  # characters
@@ -62,3 +67,41 @@ def one_line(error: BaseException, where: str = "") -> str:
         message = f"{message[:_MOST_OF_A_MESSAGE]}... ({len(message):,} characters)"
     said = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return f"{said} ({where})" if where else said
+
+
+def place_of(error: BaseException) -> str:
+    """Tell where an error arose: the last line of the user's own code that led to it.
+
+    Returns: `my_task.py, line 12`, with the path below its folder on sys.path; the innermost line
+        where no code of the user's was involved; nothing for an error that was never raised.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{_below_path(error.filename)}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_foreign(frame.filename)]
+    for frame in reversed(own or frames):
+        return f"{_below_path(frame.filename)}, line {frame.lineno}"
+    return ""
+
+
+def _is_foreign(file: str) -> bool:
+    """Whether a file is installed, Python's own, or raysweep's."""
+    return file.startswith(("<", _package(), *_installed()))
+
+
+@functools.cache
+def _installed() -> tuple[str, ...]:
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    return tuple({f"{sysconfig.get_path(kind)}{os.sep}" for kind in kinds})
+
+
+@functools.cache
+def _package() -> str:
+    return f"{os.path.dirname(os.path.abspath(__file__))}{os.sep}"
+
+
+def _below_path(file: str) -> str:
+    """Shorten a path to what lies below its folder on sys.path."""
+    folders = [f"{folder}{os.sep}" for folder in sys.path if folder]
+    inside = max((f for f in folders if file.startswith(f)), key=len, default="")
+    return file.removeprefix(inside)

@@ -14,8 +14,10 @@ def learning_rate(fields: Hyperparameters, step: int, steps_per_epoch: int) -> f
         return full * min(1.0, (step + 1) / (fields.warmup_epochs * steps_per_epoch))
     if fields.schedule == "step":
         return full * fields.step_factor ** (int(epoch) // fields.step_epochs)
+    done = (epoch - fields.warmup_epochs) / (fields.epochs - fields.warmup_epochs)
+    if fields.schedule == "linear":
+        return full * (1 - done)
     if fields.schedule == "cosine":
-        done = (epoch - fields.warmup_epochs) / (fields.epochs - fields.warmup_epochs)
         return full * 0.5 * (1 + math.cos(math.pi * done))
     return full
 

@@ -1,5 +1,6 @@
 """What a sweep is: the frozen, strict models behind the YAML."""
 
+import functools
 import hashlib
 import json
 import math
@@ -16,6 +17,7 @@ from pydantic import (
     PrivateAttr,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -26,6 +28,8 @@ from raysweep.refusals import explain, nested_model, unknown
 
 # Enters every trial id: raise it when a change to the training loop changes results.
 _TRAINING_VERSION = 1
+# Fields that came after the first ids: at these values a trial is what it was before them.
+_LATER_FIELDS: dict[str, Any] = {"micro_batch_size": None, "compile": False}
 
 # Beyond these, correct-bits are recorded only on request.
 _MAX_BITS_EXAMPLES, _MAX_BITS_BYTES = 100_000, 1e9
@@ -80,7 +84,7 @@ class Hyperparameters(Frozen):
     """share of units that are switched off; the task's model uses it"""
     label_smoothing: Probability = 0.0
     """share of the target that is spread over all classes, in training"""
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Literal["constant", "step", "cosine", "linear"] = "constant"
     """how the learning rate goes on after the warm-up"""
     warmup_epochs: NonNegative = 0.0
     """epochs in which the learning rate rises linearly from 0"""
@@ -100,8 +104,13 @@ class Hyperparameters(Frozen):
     """largest norm of the gradient; null: no clipping"""
     early_stopping: EarlyStopping | None = None
     """a rule that ends training; null: all epochs are trained"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """of the model's operations; weights and losses stay fp32"""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """of the model's operations; weights and losses stay fp32, and fp16 scales the loss"""
+    micro_batch_size: Count | None = None
+    """examples that go through the model at once in a worker, whose gradients add up to those of
+    the batch; null: all of them"""
+    compile: bool = False
+    """whether torch.compile makes the model faster"""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,13 +131,21 @@ class Hyperparameters(Frozen):
         Returns: 12 hexadecimal digits.
         """
         fields = self.model_dump(mode="json")
+        for name, before in _LATER_FIELDS.items():
+            if fields[name] == before:
+                del fields[name]
         content = {"training": _TRAINING_VERSION, "fields": fields, **identity}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
     def columns(self) -> dict[str, Any]:
-        """Give a flat value per field, `early_stopping_patience` and so on for the nested ones."""
-        flat: dict[str, Any] = {}
+        """Give a flat value per field, `early_stopping_patience` and so on for the nested ones.
+
+        Fields of a task's own are one value: JSON text in `own_fields`, null where there are none.
+        """
+        names = type(self).model_fields.keys() - Hyperparameters.model_fields.keys()
+        own = self.model_dump(mode="json", include=set(names))
+        flat: dict[str, Any] = {"own_fields": json.dumps(own) if own else None}
         for name, kind in nested_fields():
             value = getattr(self, name)
             if kind is None:
@@ -293,9 +310,10 @@ class SweepSpec(Frozen):
     def _axes_hold_lists(cls, axes: Any) -> Any:
         if not isinstance(axes, Mapping):
             return axes
+        kind = cls.hyperparameters()
         for name, values in axes.items():
-            if name not in Hyperparameters.model_fields:
-                raise ValueError(unknown(f"axis {shown(name)}", name, Hyperparameters, "a trial"))
+            if name not in kind.model_fields:
+                raise ValueError(unknown(f"axis {shown(name)}", name, kind, "a trial"))
             if not isinstance(values, list | tuple):
                 raise ValueError(f"axis {name!r} = {shown(values)}: a list of values is needed")
             if not values:
@@ -304,19 +322,18 @@ class SweepSpec(Frozen):
 
     @model_validator(mode="after")
     def _axes_are_valid(self) -> Self:
+        kind = self.hyperparameters()
         for name, values in self.axes.items():
             if name in self.base.model_fields_set:
                 raise ValueError(f"{name!r} stands in base and in axes; keep one of them")
             typed = []
             for value in values:
                 try:
-                    trial = Hyperparameters.model_validate({name: value})
+                    trial = kind.model_validate({name: value})
                 except ValidationError as error:
-                    raise ValueError(
-                        f"axis {explain(error.errors()[0], Hyperparameters)}"
-                    ) from None
+                    raise ValueError(f"axis {explain(error.errors()[0], kind)}") from None
                 typed.append(getattr(trial, name))
-            if len(set(typed)) < len(typed):
+            if any(value in typed[:place] for place, value in enumerate(typed)):
                 raise ValueError(f"axis {name!r} = {shown(list(values))}: a value stands twice")
             self.axes[name] = tuple(typed)
         num_trials = math.prod(map(len, self.axes.values())) * len(self.seeds)
@@ -357,20 +374,42 @@ class SweepSpec(Frozen):
         return self._folder
 
     @classmethod
-    def from_mapping(cls, content: Any, *, folder: Path | None = None) -> "SweepSpec":
+    def hyperparameters(cls) -> type[Hyperparameters]:
+        """Give the class of its trials' fields: the one that its task has, or the plain one."""
+        return cls.model_fields["base"].annotation  # pyright: ignore[reportReturnType]
+
+    @classmethod
+    def from_mapping(
+        cls,
+        content: Any,
+        *,
+        folder: Path | None = None,
+        hyperparameters: type[Hyperparameters] = Hyperparameters,
+    ) -> "SweepSpec":
         """Check a sweep and make it whole.
 
-        Args: content: a mapping as a sweep file holds it; folder: where a task of yours lies.
+        Args: content: a mapping as a sweep file holds it; folder: where a task of yours lies;
+            hyperparameters: the class of a trial's fields, where the task has one of its own.
         Returns: the sweep, with a default for every field that is not given.
         Raises: InputError naming the field, the value and the rule.
         """
         if not isinstance(content, Mapping):
             raise InputError(f"a sweep file holds a mapping, not {type(content).__name__}")
+        kind = _spec_with(hyperparameters)
         try:
-            spec = cls.model_validate(dict(content))
+            spec = kind.model_validate(dict(content))
         except ValidationError as error:
             first, *more = error.errors()
             rest = f" (and {len(more)} more)" if more else ""
-            raise InputError(explain(first, cls) + rest) from None
+            raise InputError(explain(first, kind) + rest) from None
         spec._folder = folder
         return spec
+
+
+@functools.cache
+def _spec_with(hyperparameters: type[Hyperparameters]) -> type[SweepSpec]:
+    """A sweep whose trials have these fields."""
+    if hyperparameters is Hyperparameters:
+        return SweepSpec
+    base: Any = (hyperparameters, hyperparameters())
+    return create_model("SweepSpec", __base__=SweepSpec, base=base)

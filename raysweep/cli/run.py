@@ -62,7 +62,8 @@ def run(
     budget.check()
     spec = recipes.read(target, settings or [], seeds)
     place = Store(Path("results") / spec.name if store is None else store)
-    place.check_writable(exclusive=not dry_run)  # before a task's code runs
+    place.check_writable(exclusive=not dry_run)  # before a task's data are loaded
+    _check_names(spec)
     plan = make_plan(spec, place)
     say(f"{spec.name}: {_grid_line(spec, plan)}")
     if dry_run:
@@ -83,6 +84,24 @@ def run(
         )
     if result.failures:
         raise typer.Exit(_SOME_TRIALS_FAILED)
+
+
+def _check_names(spec: "SweepSpec") -> None:
+    """Refuse a field of the task's own that has the name of a column."""
+    from raysweep.spec import Hyperparameters
+
+    own = spec.hyperparameters().model_fields.keys() - Hyperparameters.model_fields.keys()
+    if not own:
+        return
+    load_analysis()
+    from analysis.columns import all_columns
+
+    taken = sorted(own & {column.name for column in all_columns()})
+    if taken:
+        raise InputError(
+            f"field {taken[0]!r} of {spec.hyperparameters().__name__} has the name of a column of "
+            "the results (docs/columns.md); give it another name"
+        )
 
 
 def _report_if_any(store: "Store") -> None:

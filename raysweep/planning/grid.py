@@ -23,6 +23,13 @@ class Trial(NamedTuple):
     probes: Probes = Probes()  # what is measured beside its training; no part of its identity
 
 
+class Model(NamedTuple):
+    """What of a trial's model enters its identity."""
+
+    traits: Traits
+    signature: str | None = None  # of what `build` makes; None for a task that ships
+
+
 class Identity(NamedTuple):
     """What besides its fields makes a trial what it is."""
 
@@ -30,7 +37,21 @@ class Identity(NamedTuple):
     task_digest: str
     data_digest: str
     n_train: int
-    traits: Mapping[tuple[int, int], Traits]  # by the model's shape
+    models: Mapping[tuple[str, ...], Model]  # the distinct ones, by their `key`
+    axes: tuple[str, ...] = ()  # that make a model what it is
+
+    def key(self, fields: Hyperparameters) -> tuple[str, ...]:
+        """Tell which of the sweep's models a trial has."""
+        return model_key(fields, self.axes)
+
+    def model(self, fields: Hyperparameters) -> Model:
+        """Find the model of a trial."""
+        return self.models[self.key(fields)]
+
+
+def model_key(fields: Hyperparameters, axes: Sequence[str]) -> tuple[str, ...]:
+    """Write the values of these axes as texts: a field of a task's own may hold a list, say."""
+    return tuple(repr(getattr(fields, name)) for name in axes)
 
 
 def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
@@ -42,11 +63,13 @@ def expand(spec: SweepSpec, identity: Identity) -> list[Trial]:
     for point in points(spec):
         fields = spec.base.model_copy(update=point)
         _check_trainable(fields, spec.resources.workers, identity)
+        signature = identity.model(fields).signature
         config_id = fields.digest(
             task=identity.task,
             task_digest=identity.task_digest,
             data_digest=identity.data_digest,
             world_size=_identity_world_size(fields, spec.resources.workers, identity),
+            **({} if signature is None else {"model": signature}),
         )
         for seed in spec.seeds:
             content = f"{config_id} seed {seed}".encode()
@@ -76,20 +99,9 @@ def points(spec: SweepSpec) -> Iterator[dict[str, Any]]:
         yield dict(zip(spec.axes, values, strict=True))
 
 
-def shapes(spec: SweepSpec) -> list[Hyperparameters]:
-    """List a point of the grid for each shape of its models."""
-    first = spec.base.model_copy(update=next(points(spec)))
-    widths, depths = (spec.axes.get(name, (getattr(first, name),)) for name in ("width", "depth"))
-    return [
-        first.model_copy(update={"width": width, "depth": depth})
-        for width, depth in itertools.product(widths, depths)
-    ]
-
-
 def _identity_world_size(fields: Hyperparameters, workers: int, identity: Identity) -> int:
     """Tell the world size where it can change results; it is 1 where it can't."""
-    traits = identity.traits[fields.shape]
-    return workers if fields.dropout > 0 or traits.random or traits.batch_norm else 1
+    return workers if fields.dropout > 0 or any(identity.model(fields).traits) else 1
 
 
 def _check_trainable(fields: Hyperparameters, workers: int, identity: Identity) -> None:
@@ -100,14 +112,14 @@ def _check_trainable(fields: Hyperparameters, workers: int, identity: Identity) 
             f"batch_size = {size} is smaller than the number of workers, {workers}: "
             "every worker needs a share of a global batch"
         )
-    if size > n_train:
+    if 0 < n_train < size:  # an IterableDataset has no length
         raise InputError(f"batch_size = {size} is larger than the training set: {n_train} examples")
     if fields.warmup_epochs >= fields.epochs:
         raise InputError(
             f"warmup_epochs = {fields.warmup_epochs:g} leaves nothing of {fields.epochs} epochs"
         )
     smallest = min(size, n_train % size or size) // workers
-    if identity.traits[fields.shape].batch_norm and smallest < 2:
+    if identity.model(fields).traits.batch_norm and smallest < 2:
         raise InputError(
             f"batch_size = {size} leaves a worker {smallest} of the last batch's "
             f"{n_train % size or size} examples; batch norm needs 2 or more"

@@ -1,6 +1,6 @@
 """Which trials share a warm worker group: longest first, few enough that start-up vanishes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from raysweep.planning.grid import Trial
@@ -14,13 +14,13 @@ class Speed(NamedTuple):
     """What a trial's time is made of, in seconds."""
 
     per_step: float
-    per_example: Mapping[tuple[int, int], float]  # by the model's shape
+    per_example: Callable[[Hyperparameters], float]  # by the trial's model
     problem: str | None = None  # why it is not known of some model, which then counts nothing
 
     def seconds(self, fields: Hyperparameters, n_train: int) -> float:
         """Estimate the seconds that a whole trial takes."""
         steps = -(-n_train // fields.batch_size)
-        an_epoch = steps * self.per_step + n_train * self.per_example[fields.shape]
+        an_epoch = steps * self.per_step + n_train * self.per_example(fields)
         return fields.epochs * an_epoch
 
 

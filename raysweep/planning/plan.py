@@ -1,11 +1,9 @@
 """Everything that is known before anything starts: the trials, what is done, what is left."""
 
-import os
-from pathlib import Path
 from typing import NamedTuple
 
-from raysweep.errors import InputError, shown
-from raysweep.planning.grid import Identity, Trial, expand, shapes
+from raysweep.planning.grid import Identity, Trial, expand
+from raysweep.planning.identity import identify, load_task, try_in_child
 from raysweep.planning.packs import Speed
 from raysweep.spec import SweepSpec
 from raysweep.store.done import done_trials
@@ -13,11 +11,7 @@ from raysweep.store.files import Store
 from raysweep.tasks import (
     Data,
     TaskSource,
-    data_digest,
-    find_task,
-    load_data,
     num_examples,
-    traits,
     tried,
     validation_digest,
 )
@@ -60,21 +54,12 @@ def make_plan(spec: SweepSpec, store: Store) -> Plan:
 
     Raises: InputError for whatever could never be trained.
     """
-    source = find_task(spec.task, spec.folder)
-    folder = None
-    if spec.data is not None:
-        folder = (spec.folder or Path()) / os.path.expanduser(spec.data)
-        if not os.path.isdir(folder):  # where Path would raise at a name that is too long
-            raise InputError(f"data = {shown(spec.data)}: there is no folder {folder}")
-    data = load_data(source, folder)
-    n_train = num_examples(data.train)
-    identity = Identity(
-        task=source.reference,
-        task_digest=source.digest,
-        data_digest=data_digest(data),
-        n_train=n_train,
-        traits={fields.shape: traits(source.task, data, fields) for fields in shapes(spec)},
-    )
+    source, data = load_task(spec.task, spec.folder, spec.data)
+    kind = source.task.hyperparameters
+    if spec.hyperparameters() is not kind:  # it was made without the fields that the task adds
+        given = spec.model_dump(exclude_unset=True)
+        spec = SweepSpec.from_mapping(given, folder=spec.folder, hyperparameters=kind)
+    identity = identify(spec, source, data, try_in_child(spec))
     trials = expand(spec, identity)
     num_epochs = sum(trial.hyperparameters.epochs for trial in trials)
     probes = spec.probes.settled(num_examples(data.validation), num_epochs)
@@ -94,11 +79,12 @@ def speed_of(plan: Plan) -> Speed:
     on_gpu = resources.gpus_per_worker > 0
     rate = _GPU_FLOPS * min(1.0, resources.gpus_per_worker) if on_gpu else _CPU_FLOPS
     rate *= resources.workers * (1 if on_gpu else max(1.0, resources.cpus_per_worker))
-    found = {
-        fields.shape: tried(plan.source.task, plan.data, fields) for fields in shapes(plan.spec)
-    }
-    per_example = {shape: model.flops_per_example / rate for shape, model in found.items()}
+    identity = plan.identity
+    distinct = {identity.key(trial.hyperparameters): trial.hyperparameters for trial in plan.trials}
+    found = {key: tried(plan.source.task, plan.data, one) for key, one in distinct.items()}
     problems = [model.problem for model in found.values() if model.problem]
     return Speed(
-        _GPU_STEP_S if on_gpu else _CPU_STEP_S, per_example, problems[0] if problems else None
+        _GPU_STEP_S if on_gpu else _CPU_STEP_S,
+        lambda fields: found[identity.key(fields)].flops_per_example / rate,
+        problems[0] if problems else None,
     )

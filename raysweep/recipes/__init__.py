@@ -45,6 +45,9 @@ def summary(name: str) -> list[str]:
 def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) -> SweepSpec:
     """Read the sweep that a command line names.
 
+    A task of one's own is imported, since it may add fields to a trial. One that can't be imported
+    is told when it is needed; a mistake in the sweep file is told before that.
+
     Args:
         target: a recipe's name, or a file (*.yaml, *.yml, or any path that exists).
         settings: `dotted.path=value`, applied to the YAML in this order. An axis that they give
@@ -67,7 +70,21 @@ def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) ->
             _make_consistent(content, settings)
         if seeds is not None:
             content["seeds"] = _seeds(seeds, content.get("seeds", 3))
-    return SweepSpec.from_mapping(content, folder=folder)
+    task = content.get("task") if isinstance(content, dict) else None
+    if not isinstance(task, str) or ":" not in task:
+        return SweepSpec.from_mapping(content, folder=folder)
+    from raysweep.tasks import find_task  # imports torch, which a list of recipes does not need
+
+    try:
+        kind = find_task(task, folder).task.hyperparameters
+    except InputError as unfound:
+        try:
+            return SweepSpec.from_mapping(content, folder=folder)
+        except InputError as error:
+            raise InputError(
+                f"{error} (Fields that the task adds are not known: {unfound})"
+            ) from unfound
+    return SweepSpec.from_mapping(content, folder=folder, hyperparameters=kind)
 
 
 def _make_consistent(content: dict[str, Any], settings: Sequence[str]) -> None:

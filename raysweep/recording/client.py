@@ -13,7 +13,7 @@ import ray
 
 from raysweep.recording.handle import RecorderHandle
 from raysweep.store.resume import ResumeFolder
-from raysweep.store.schema import packed
+from raysweep.store.schema import packed, val_accuracy
 
 
 class Sender:
@@ -61,7 +61,7 @@ class Sender:
         """Take one epoch's row; it is sent with the next batch."""
         keys = {"trial_id": self._trial_id, "attempt": self._attempt()}
         self._rows.append({**row, **keys, "start_epoch": self.start_epoch})
-        self._val_accuracy = row["val_correct"] / row["val_n"]
+        self._val_accuracy = val_accuracy(row)
         if self._clock() - self._sent_at >= self.SECONDS:
             self._sent_at = self._clock()
             self._send(self._recorder.append.remote(self._take()))

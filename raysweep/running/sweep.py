@@ -318,6 +318,9 @@ def recorder_arguments(
         "n_val": plan.n_val,
         "num_classes": plan.data.num_classes,
         "val_digest": plan.val_digest,
+        "score_name": plan.source.task.score_name,
+        "baseline": plan.source.task.baseline,
+        "margin": plan.source.task.margin,
     }
     root = store.folder.local.resolve() if store.folder.local else store.folder.uri
     how = {

@@ -27,6 +27,7 @@ from raysweep.running.handover import Handed, taken
 from raysweep.running.retries import broke_the_gpu, is_transient, ran_out_of_memory
 from raysweep.spec import Checkpoints, Resources
 from raysweep.store.resume import ResumeFolder
+from raysweep.store.schema import val_accuracy
 from raysweep.training.checkpoints import Checkpointer, UnusableCheckpointError, from_bytes, on_all
 from raysweep.training.group import Group
 from raysweep.training.train import Training, train
@@ -124,7 +125,7 @@ def _train_trial(
                 sender.hand_over()  # a trial that is stopped sends nothing any more
                 measured = {
                     "epoch": row["epoch"],
-                    "val_accuracy": row["val_correct"] / row["val_n"],
+                    "val_accuracy": val_accuracy(row),
                     "val_loss": row["val_loss_sum"] / row["val_n"],
                 }
                 asking = True

@@ -29,12 +29,16 @@ EPOCHS = pa.schema(
         # Training, as accumulated in train mode (dropout on, weights moving).
         ("train_n", pa.int64()),
         ("train_loss", pa.float64()),
-        ("train_accuracy", pa.float64()),
+        ("train_accuracy", pa.float64()),  # or the mean score, where that is no count
         # A fixed subset of the training set, evaluated in eval mode without augmentation.
         ("train_eval_n", pa.int64()),
         ("train_eval_correct", pa.int64()),
         ("train_eval_loss_sum", pa.float64()),
-        # Validation: cross-entropy without label smoothing, summed over examples.
+        # Scores that are no counts of right answers stand in columns of their own, here and below:
+        # one number an example, the mean over its tokens or pixels. The counts are null then.
+        ("train_eval_score_sum", pa.float64()),
+        ("train_eval_score_sumsq", pa.float64()),
+        # Validation: the loss without label smoothing, summed over examples.
         ("val_n", pa.int64()),
         ("val_correct", pa.int64()),
         ("val_loss_sum", pa.float64()),
@@ -42,12 +46,19 @@ EPOCHS = pa.schema(
         ("val_block_n", pa.list_(pa.int32())),  # NUM_BLOCKS fixed blocks
         ("val_block_correct", pa.list_(pa.int32())),
         ("val_block_loss_sum", pa.list_(pa.float64())),
+        ("val_score_sum", pa.float64()),
+        ("val_score_sumsq", pa.float64()),
+        ("val_block_score_sum", pa.list_(pa.float64())),
+        # Sums of the second and fourth powers of how far each score went since the previous epoch.
+        ("val_change_sumsq", pa.float64()),
+        ("val_change_sum4", pa.float64()),
         ("flip_to_wrong", pa.int32()),  # against the previous epoch; null in the first
         ("flip_to_right", pa.int32()),
         ("val_class_n", pa.list_(pa.int32())),  # null beyond 1,000 classes
         ("val_class_correct", pa.list_(pa.int32())),
         ("val_correct_bits", pa.binary()),  # np.packbits of correctness, in validation order
         ("repeat_correct", pa.int64()),  # a second evaluation of the same weights; first, last
+        ("repeat_score_sum", pa.float64()),
         # Confidence: the temperature of the smallest validation loss, and that mean loss; the mean
         # Brier score (summed over classes) and the calibration error at temperature 1.
         ("temperature", pa.float64()),
@@ -69,7 +80,12 @@ EPOCHS = pa.schema(
     ]
 )
 
-ARROW_OF = {"integer": pa.int64(), "number": pa.float64(), "string": pa.string()}
+ARROW_OF = {
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "string": pa.string(),
+    "boolean": pa.bool_(),
+}
 
 
 def _field_columns() -> list[tuple[str, pa.DataType]]:
@@ -83,8 +99,7 @@ def _field_columns() -> list[tuple[str, pa.DataType]]:
             continue
         columns.append((name, pa.bool_()))
         for inner, schema in kind.model_json_schema()["properties"].items():
-            arrow = pa.bool_() if schema["type"] == "boolean" else ARROW_OF[schema["type"]]
-            columns.append((f"{name}_{inner}", arrow))
+            columns.append((f"{name}_{inner}", ARROW_OF[schema["type"]]))
     return columns
 
 
@@ -102,16 +117,24 @@ TRIALS = pa.schema(
         ("error", pa.string()),
         ("error_log", pa.string()),  # path in the store
         *_field_columns(),
+        ("own_fields", pa.string()),  # the fields that the task has added to a trial, as JSON
         ("world_size", pa.int32()),
         ("n_train", pa.int64()),
         ("n_val", pa.int64()),
-        ("num_classes", pa.int32()),
+        ("num_classes", pa.int32()),  # 0 where the task has no classes
+        # right: each example is right or wrong, and counted; share: the share of its right answers,
+        # from 0 to 1; number: any number. Null before there were others than right.
+        ("score_kind", pa.string()),
+        ("score_name", pa.string()),
+        ("baseline", pa.float64()),  # score of a model that has learnt nothing, if the task says it
+        ("margin", pa.float64()),  # smallest difference of scores that matters, likewise
         ("num_parameters", pa.int64()),
         ("val_digest", pa.string()),
         ("epochs_run", pa.int32()),
         ("stopped_early", pa.bool_()),
         ("restored_epoch", pa.int32()),  # whose weights early stopping put back; null if none
         ("restored_val_correct", pa.int64()),  # a new evaluation of those weights
+        ("restored_val_score_sum", pa.float64()),
         ("checkpoint", pa.string()),  # path in the store
         ("initial_train_eval_loss", pa.float64()),  # mean, before the first step
         ("seconds", pa.float64()),  # of all attempts, less what was lost after a checkpoint
@@ -128,6 +151,12 @@ KEYS: dict[Table, list[str]] = {
     "epochs": ["trial_id", "attempt", "epoch", "weights_kind"],
     "trials": ["trial_id", "attempt"],
 }
+
+
+def val_accuracy(row: Mapping[str, Any]) -> float:
+    """Compute the mean score of an epoch's row: the accuracy, where scores are counts."""
+    score = row["val_correct"] if row.get("val_correct") is not None else row["val_score_sum"]
+    return score / row["val_n"]
 
 
 def packed(rows: Sequence[Mapping[str, Any]], table: Table = "epochs") -> bytes:

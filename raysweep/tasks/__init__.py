@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import sys
-import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -12,16 +11,19 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from raysweep.errors import InputError, did_you_mean, one_line
+from raysweep.errors import InputError, did_you_mean, one_line, place_of
 from raysweep.tasks import sources
 from raysweep.tasks.checks import checked
-from raysweep.tasks.definition import Arrays, Data, Examples, Task, num_examples
-from raysweep.tasks.models import Traits, num_parameters, traits, tried
+from raysweep.tasks.definition import Arrays, Data, Examples, Loader, Task, num_examples
+from raysweep.tasks.models import Look, Traits, look, num_parameters, tried
+from raysweep.tasks.words import check_words
 
 __all__ = [
     "Arrays",
     "Data",
     "Examples",
+    "Loader",
+    "Look",
     "Task",
     "TaskSource",
     "Traits",
@@ -29,9 +31,9 @@ __all__ = [
     "data_digest",
     "find_task",
     "load_data",
+    "look",
     "num_examples",
     "num_parameters",
-    "traits",
     "tried",
     "validation_digest",
 ]
@@ -48,6 +50,11 @@ class TaskSource(NamedTuple):
     task: Task
     digest: str
     files: Mapping[str, Path] | None  # what other machines need to import it; None when installed
+
+    @property
+    def shipped(self) -> bool:
+        """Whether it comes with raysweep: its ids are known, and its models are."""
+        return self.reference.startswith("raysweep.tasks.") and self.files is None
 
 
 def find_task(name: str, folder: Path | None = None) -> TaskSource:
@@ -78,7 +85,7 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         ) from None
     except (Exception, SystemExit) as error:
         # Whatever the user's module raises is one line, with its cause; a script may end itself.
-        line = one_line(error, _place_of(error))
+        line = one_line(error, place_of(error))
         raise InputError(f"task {name!r}: importing it failed: {line}") from error
     task = getattr(module, attribute, None)
     if not isinstance(task, Task):
@@ -87,6 +94,10 @@ def find_task(name: str, folder: Path | None = None) -> TaskSource:
         raise InputError(
             f"task {name!r}: {attribute!r} is no task of module {module_name}; {tasks}"
         )
+    try:
+        check_words(task)
+    except InputError as error:
+        raise InputError(f"task {name!r}: {error}") from error
     files = sources.own_modules(module_name, _BROUGHT.get(module, ()))
     digest = sources.digest(module_name, files)
     return TaskSource(name, task, digest, sources.to_ship(files))
@@ -101,11 +112,6 @@ def _imported(name: str) -> ModuleType:
     return module
 
 
-def _place_of(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}, line {last.lineno}"
-
-
 def load_data(source: TaskSource, folder: Path | None) -> Data:
     """Load a task's splits and check them. Raises: InputError naming the task."""
     try:
@@ -113,7 +119,9 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's load() raises is one line
-        line = one_line(error, _place_of(error))
+        line = one_line(error, place_of(error))
+        if folder is None and isinstance(error, TypeError | AttributeError):
+            line += "; the sweep names no `data:` folder, so load() was given None"
         raise InputError(f"task {source.reference}: load() failed: {line}") from error
     try:
         return checked(data)

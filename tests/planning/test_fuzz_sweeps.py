@@ -1,6 +1,5 @@
 """Whatever a sweep file or a `--set` holds: a sweep, or one clear line. Never a traceback."""
 
-import collections
 import itertools
 
 import pyarrow as pa
@@ -13,15 +12,15 @@ from analysis.stats.trend import planned_df
 from raysweep import recipes
 from raysweep.errors import InputError, RaysweepError
 from raysweep.plain_yaml import parse_scalars, parse_yaml
-from raysweep.planning.grid import Identity, expand
+from raysweep.planning.grid import Identity, Model, expand
 from raysweep.schedule import recorded_rates
 from raysweep.spec import EarlyStopping, Frozen, Hyperparameters, SweepSpec
 from raysweep.store.schema import TRIALS
 from raysweep.tasks import Traits
 from tests.support.fuzzing import NUMBERS, TEXTS, VALUES, cases, outcome
 
-ANY_SHAPE = collections.defaultdict(lambda: Traits(batch_norm=True, random=False))
-IDENTITY = Identity("digits", "task", "data", 1000, ANY_SHAPE)
+NORMED = Model(Traits(batch_norm=True, random=False))
+IDENTITY = Identity("digits", "task", "data", 1000, {(): NORMED})
 BOMB = "a: &a [x, x, x]\n" + "\n".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]"
     for old, new in itertools.pairwise("abcdefghijkl")

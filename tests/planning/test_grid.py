@@ -1,13 +1,12 @@
 """Identity: a trial is its content, so wider grids and later runs keep its id."""
 
 import shutil
-from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from raysweep.errors import InputError
-from raysweep.planning.grid import Identity, expand
+from raysweep.planning.grid import Identity, Model, expand
 from raysweep.spec import SweepSpec
 from raysweep.tasks import Traits, find_task
 from tests.support.groups import CONTEXT
@@ -16,8 +15,8 @@ PLAIN = Traits(batch_norm=False, random=False)
 
 
 def identified(traits=PLAIN, n_train=1000):
-    """A task whose models of any shape have these traits."""
-    return Identity("m:t", "source", "data", n_train, defaultdict(lambda: traits))
+    """A task whose models all have these traits."""
+    return Identity("m:t", "source", "data", n_train, {(): Model(traits)})
 
 
 IDENTITY = identified()
@@ -45,6 +44,13 @@ def test_golden_ids():
     assert ids(sweep({"learning_rate": [0.1]}, seeds=1)) == ["9aebd1fa76c0"]
     rich = {"optimizer": "adam", "early_stopping": {"patience": 5}, "grad_clip": 1}
     assert ids(sweep({"dropout": [0.5]}, base=rich, seeds=(7,), workers=2)) == ["8e1ccf6cd0d6"]
+
+
+def test_a_field_that_came_later_changes_an_id_only_where_it_is_set():
+    plain = ids(sweep({}))
+    assert ids(sweep({}, base={"micro_batch_size": None, "compile": False})) == plain
+    for base in ({"micro_batch_size": 8}, {"compile": True}):
+        assert set(ids(sweep({}, base=base))).isdisjoint(plain)
 
 
 def test_a_wider_grid_keeps_the_ids_of_the_narrower_one():
@@ -81,6 +87,7 @@ def test_probes_are_no_part_of_an_id_for_they_change_no_result():
         ({"dropout": 0.5}, PLAIN, True),
         ({}, PLAIN._replace(batch_norm=True), True),
         ({}, PLAIN._replace(random=True), True),
+        ({}, PLAIN._replace(mixes=True), True),
     ],
 )
 def test_the_number_of_workers_counts_only_where_it_can_change_results(base, traits, counts):
@@ -108,9 +115,10 @@ def test_a_last_batch_of_one_with_batch_norm_is_refused():
     ids(sweep({"batch_size": [32]}), identified(normed, n_train=96))
 
 
-def test_a_models_shape_decides_alone_whether_the_number_of_workers_counts():
+def test_the_model_decides_alone_whether_the_number_of_workers_counts():
     normed = PLAIN._replace(batch_norm=True)
-    identity = IDENTITY._replace(traits={(128, 1): PLAIN, (128, 3): normed})
+    models = {("1",): Model(PLAIN), ("3",): Model(normed)}
+    identity = IDENTITY._replace(models=models, axes=("depth",))
     one, two = (ids(sweep({"depth": [1, 3]}, seeds=1, workers=n), identity) for n in (1, 2))
     assert one[0] == two[0]
     assert one[1] != two[1]

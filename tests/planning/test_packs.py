@@ -49,7 +49,7 @@ def test_the_plan_ends_near_the_optimum_with_few_starts():
 
 
 def test_a_trials_time_grows_with_steps_and_examples():
-    speed = Speed(per_step=0.01, per_example={(128, 2): 0.001})
+    speed = Speed(per_step=0.01, per_example=lambda fields: 0.001)
     small = Hyperparameters(epochs=2, batch_size=10, width=128, depth=2)
     assert speed.seconds(small, 100) == 2 * (10 * 0.01 + 100 * 0.001)
 

@@ -23,6 +23,8 @@ def test_schedules():
     assert cosine[0] == 1.0
     assert cosine[10] == pytest.approx(0.5)
     assert cosine == sorted(cosine, reverse=True)
+    linear = rates(range(6), schedule="linear", epochs=3, warmup_epochs=1)
+    assert linear == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25])
 
 
 def test_the_plan_knows_the_rates_that_training_records(digits):

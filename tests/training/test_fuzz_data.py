@@ -104,7 +104,7 @@ SPLITS = st.one_of(
 GOOD = Arrays(np.zeros((6, 4), np.float32), np.arange(6) % 3)
 LOADED = st.one_of(
     st.builds(
-        Data,
+        lambda *splits, **more: Data(*splits, **more),
         SPLITS,
         st.one_of(st.just(GOOD), SPLITS),
         st.one_of(st.just(3), NUMBERS, TEXTS, st.just(np.int64(3)), st.just(True)),

@@ -16,8 +16,8 @@ from raysweep.tasks import (
     Task,
     find_task,
     load_data,
+    look,
     num_examples,
-    traits,
     tried,
 )
 from raysweep.tasks.fashion_mnist import DEBIAN_FOLDER, FILES
@@ -167,7 +167,10 @@ def test_a_dataset_without_a_digest_is_refused():
 def test_a_model_is_looked_at_without_being_run(digits):
     task, data, _ = digits
     fields = Hyperparameters(dropout=0.5, width=100, depth=1)
-    assert traits(task, data, fields) == (False, False)
+    plain = fields.model_copy(update={"dropout": 0.0})
+    assert look(task, data, plain).traits == (False, False, False)
+    assert look(task, data, fields).traits.random
+    assert look(task, data, fields).read == {"width", "depth", "dropout"}
     assert tried(task, data, fields).flops_per_example == 6 * (64 * 100 + 100 + 100 * 10 + 10)
     # Bytes of 8 x 8 through a convolution of 3 x 3 and a linear layer, counted by torch: forward,
     # and backward for weights; for the input of the linear layer, too.
@@ -179,8 +182,10 @@ def test_a_model_is_looked_at_without_being_run(digits):
     )
     counted = tried(conv, data, fields).flops_per_example
     assert counted == 2 * (2 * 62 * 4 * 3 + 3 * 4 * 62 * 10)
-    assert traits(odd_tasks.batch_norm, data, Hyperparameters()).batch_norm
-    assert traits(task, odd_tasks.load_jittered(None), fields).random  # it may draw as it is read
+    assert look(odd_tasks.batch_norm, data, Hyperparameters()).traits.batch_norm
+    assert look(
+        task, odd_tasks.load_jittered(None), plain
+    ).traits.random  # it may draw as it is read
 
 
 def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
@@ -189,9 +194,9 @@ def test_a_model_that_raises_or_is_huge_does_no_harm_when_looked_at(digits):
     raises = Task(odd_tasks.load, lambda trial, data: nn.Conv1d(3, 3, 3))  # wrong shape of input
     assert tried(raises, data, trial).flops_per_example == 0.0
     breaks = Task(odd_tasks.load, lambda trial, data: 1 / 0)  # pyright: ignore[reportArgumentType]
-    assert traits(breaks, data, trial) == (False, True)
+    assert look(breaks, data, trial).traits == (False, True, False)
     huge = Task(odd_tasks.load, lambda trial, data: nn.Linear(64, 10**12))
-    assert traits(huge, data, Hyperparameters()) == (False, False)
+    assert look(huge, data, Hyperparameters()).traits == (False, False, False)
 
 
 def arrays(name):
