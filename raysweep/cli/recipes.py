@@ -30,9 +30,9 @@ def _size(recipe: str) -> str:
     """How many trials a recipe has, and how long they take on this machine, by their size."""
     from raysweep import recipes
 
-    spec = recipes.read(recipe)
     try:
         with needs_run("raysweep run"):
+            spec = recipes.read(recipe)
             from raysweep.forecast import training_time
             from raysweep.planning.plan import make_plan
             from raysweep.store.files import Store

@@ -14,6 +14,7 @@ from raysweep.plain_yaml import MAX_CHARACTERS, apply_setting, parse_yaml
 from raysweep.spec import MAX_TRIALS, SweepSpec
 
 _DEFAULT = "digits"
+_WITH_OWN_FIELDS = ("varied_digits",)  # shipped tasks that add fields to a trial
 
 
 def names() -> list[str]:
@@ -71,7 +72,7 @@ def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) ->
         if seeds is not None:
             content["seeds"] = _seeds(seeds, content.get("seeds", 3))
     task = content.get("task") if isinstance(content, dict) else None
-    if not isinstance(task, str) or ":" not in task:
+    if not isinstance(task, str) or (":" not in task and task not in _WITH_OWN_FIELDS):
         return SweepSpec.from_mapping(content, folder=folder)
     from raysweep.tasks import find_task  # imports torch, which a list of recipes does not need
 

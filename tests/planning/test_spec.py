@@ -120,7 +120,8 @@ def test_every_recipe_is_a_valid_sweep_that_says_what_it_asks():
     assert recipes.names()[0] == "digits"
     assert set(recipes.names()) == {
         *("digits", "batch-size", "optimizer", "learning-rate", "label-noise", "small-validation"),
-        *("capacity", "dropout", "weight-decay", "early-stopping", "seeds-only"),
+        *("capacity", "dropout", "weight-decay", "early-stopping", "seeds-only", "split"),
+        *("augmentation", "imbalance", "validation-size"),
     }
 
 
