@@ -1,5 +1,6 @@
 """The measures that claims are decided by: each an estimate with its interval, over seeds."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -128,6 +129,40 @@ def _compared(claim: Claim, rows: pl.DataFrame, analysis: Analysis) -> Estimate:
     )
     found = leave_one_out(statistic, pairs["seed"].to_numpy())
     return _from_logs(found) if kind.is_ratio else found
+
+
+def measured_differences(pairs: pl.DataFrame, measures: Sequence[str]) -> pl.DataFrame:
+    """Compare pairs of trials by several measures, over seeds.
+
+    Args: pairs: the columns of trials, those of the other side with `_first` at the end, `seed`
+        and `key`, which tells the settings apart.
+    Returns: measure, words, unit, first, second (means), change, low, high, reason.
+    """
+    schema = {"measure": pl.String, "words": pl.String, "unit": pl.String}
+    schema |= dict.fromkeys(("first", "second", "change", "low", "high"), pl.Float64)
+    rows: list[dict[str, Any]] = []
+    firsts = pairs.select("seed", pl.col("^.*_first$").name.map(lambda name: name[:-6]))
+    for measure in measures:
+        kind = KINDS[measure]
+        sides = {"second": _values(measure, pairs), "first": _values(measure, firsts)}
+        table = pairs.select("seed", "key").with_columns(**sides).drop_nulls()
+        second, first = (table[name].to_numpy() for name in sides)
+        statistic = (log_sd_ratio if kind.is_ratio else mean_difference)(
+            second, first, _numbers(table, ["key"])
+        )
+        found = leave_one_out(statistic, table["seed"].to_numpy())
+        found = _from_logs(found) if kind.is_ratio else found
+        means = [float(side.mean()) if len(side) else np.nan for side in (first, second)]
+        rows.append(
+            {"measure": measure, "words": kind.words, "unit": kind.unit, "reason": found.reason}
+            | dict(zip(("change", "low", "high"), found[:3], strict=True))
+            | dict(
+                zip(("first", "second"), np.sqrt(means) if kind.is_ratio else means, strict=True)
+            )
+        )
+    return pl.DataFrame(rows, schema=schema | {"reason": pl.String}).with_columns(
+        pl.col(pl.Float64).fill_nan(None)
+    )
 
 
 def _numbers(rows: pl.DataFrame, columns: list[str]) -> NDArray[np.int64]:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 import raysweep
+from raysweep.cli.compare import compare
+from raysweep.cli.export import export
 from raysweep.cli.recipes import list_recipes
 from raysweep.cli.report import report
 from raysweep.cli.run import run
@@ -23,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Is it noise or overfitting? Train a grid with replicate seeds on Ray, and read a report.",
 )
-for command in (run, status, report):
+for command in (run, status, report, compare, export):
     app.command()(command)
 app.command("recipes")(list_recipes)
 
