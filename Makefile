@@ -1,7 +1,7 @@
 # Two commands matter: `make demo` reads you a report on real data, `make test` runs every test.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := raysweep analysis tests benchmarks
+SOURCES := raysweep analysis tests benchmarks examples
 # Tests that need no Ray: a process for each core, so each process uses one thread. Tests that share
 # a Ray, and those that make their own: two queues side by side.
 PURE := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal

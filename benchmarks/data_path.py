@@ -9,7 +9,7 @@ from typing import Any
 
 import measure
 import torch
-from problems import SEED, Problem, begun, epochs_in_turn, fresh, problems
+from problems import SEED, Problem, begun, epochs_in_turn, fresh, learner, problems
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -47,7 +47,7 @@ def data_paths(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     """The same training pass, fed by tensors and by DataLoaders in this process."""
     assert isinstance(chosen.data.train, Arrays)
     split = DatasetSplit(Pairs(chosen.data.train), chosen.train_set.n, chosen.device)
-    tensors, datasets, loaded = fresh(chosen), fresh(chosen), fresh(chosen)
+    tensors, datasets, loaded = learner(chosen), learner(chosen), fresh(chosen)
     loader = plain_loader(chosen)
 
     def loader_epoch() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import measure
 import torch
-from problems import SEED, Problem, epochs_in_turn, fresh, problem, synthetic
+from problems import SEED, Problem, epochs_in_turn, learner, problem, synthetic
 
 from raysweep.training.passes import train_epoch
 
@@ -26,7 +26,7 @@ def precision(
     data, runs = synthetic(n), dict[str, Callable[[int], object]]()
 
     def passes(one: Problem) -> Callable[[int], object]:
-        state = fresh(one)
+        state = learner(one)
         return lambda epoch: train_epoch(*state, one.fields, one.train_set, SEED, epoch, one.group)
 
     for kind in ("fp32", "bf16"):

@@ -14,7 +14,9 @@ from torch import nn
 from raysweep.spec import Hyperparameters
 from raysweep.tasks import Arrays, Data, Task, find_task, load_data
 from raysweep.training.group import Group
-from raysweep.training.passes import build_optimizer, derive_seed, reset_global_state
+from raysweep.training.learning import Learning, build_optimizer
+from raysweep.training.objective import Objective
+from raysweep.training.seeds import derive_seed, reset_global_state
 from raysweep.training.splits import Placed, TensorSplit, place
 
 SEED = 0
@@ -106,6 +108,13 @@ def fresh(chosen: Problem) -> tuple[nn.Module, torch.optim.Optimizer]:
     reset_global_state(derive_seed(SEED, "model"))
     model = chosen.task.build(chosen.fields, chosen.data).to(chosen.device)
     return model, build_optimizer(chosen.fields, model)
+
+
+def learner(chosen: Problem) -> tuple[nn.Module, Learning, Objective]:
+    """The same, with the objective, as `train_epoch` takes them."""
+    model, optimizer = fresh(chosen)
+    learning = Learning(chosen.fields, optimizer, device=chosen.device)
+    return model, learning, Objective(chosen.task, chosen.data, chosen.fields.label_smoothing)
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import measure
 import numpy as np
 import torch
-from problems import SEED, Problem, begun, epochs_in_turn, fresh, problems, seconds
+from problems import SEED, Problem, begun, epochs_in_turn, fresh, learner, problems, seconds
 from torch import nn
 from torch.nn import functional
 
@@ -25,7 +25,8 @@ from raysweep.store.resume import ResumeFolder
 from raysweep.store.schema import packed
 from raysweep.training.checkpoints import Checkpointer, to_bytes
 from raysweep.training.evaluation import evaluate
-from raysweep.training.passes import derive_seed, train_epoch
+from raysweep.training.passes import train_epoch
+from raysweep.training.seeds import derive_seed
 from raysweep.training.train import Training, train
 
 ROWS_PER_BATCH = 50  # epoch rows that leave for the recorder together
@@ -111,7 +112,7 @@ def same_work(chosen: Problem) -> None:
 
     Raises: AssertionError.
     """
-    ours, bare = fresh(chosen), fresh(chosen)
+    ours, bare = learner(chosen), fresh(chosen)
     for epoch in (1, 2):
         train_epoch(*ours, chosen.fields, chosen.train_set, SEED, epoch, chosen.group)
         bare_epoch(*bare, chosen, epoch)
@@ -121,7 +122,7 @@ def same_work(chosen: Problem) -> None:
 
 def steps(chosen: Problem, repeats: int) -> dict[str, list[float]]:
     """The training pass alone."""
-    bare, with_metrics, ours = fresh(chosen), fresh(chosen), fresh(chosen)
+    bare, with_metrics, ours = fresh(chosen), fresh(chosen), learner(chosen)
     return epochs_in_turn(
         chosen.epochs,
         {
@@ -152,7 +153,7 @@ def training_passes(chosen: Problem, rows: Sequence[Mapping[str, Any]]) -> list[
     """Seconds of the training pass of each epoch: recorded; for a GPU, that is not, timed anew."""
     if chosen.device.type == "cpu":
         return [row["train_s"] for row in rows if row["weights_kind"] == "raw"]
-    ours = fresh(chosen)
+    ours = learner(chosen)
 
     def one(epoch: int) -> Callable[[], object]:
         return lambda: train_epoch(

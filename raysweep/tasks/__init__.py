@@ -124,7 +124,7 @@ def load_data(source: TaskSource, folder: Path | None) -> Data:
             line += "; the sweep names no `data:` folder, so load() was given None"
         raise InputError(f"task {source.reference}: load() failed: {line}") from error
     try:
-        return checked(data)
+        return checked(data, crossed=source.task.loss is None)
     except InputError as error:
         raise InputError(f"task {source.reference}: {error}") from error
 

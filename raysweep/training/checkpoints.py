@@ -42,6 +42,8 @@ def from_bytes(body: bytes, trial_id: str, probes: Mapping[str, Any]) -> dict[st
         raise UnusableCheckpointError(f"it does not load: {error}") from error
     if not isinstance(state, dict) or state.get("trial_id") != trial_id:
         raise UnusableCheckpointError(f"it is not of trial {trial_id}")
+    if "optimizer" in state:
+        raise UnusableCheckpointError("an older raysweep saved it")
     if state["probes"] != probes:
         raise UnusableCheckpointError("it was saved with other probes")
     return state

@@ -1,89 +1,32 @@
 """One pass over the training set: its order of examples, its steps, what they sum to."""
 
-import contextlib
-import hashlib
-import math
-import random
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from raysweep.schedule import learning_rate
 from raysweep.spec import Hyperparameters
+from raysweep.tasks.batches import call, changed, length
 from raysweep.training.group import Group
+from raysweep.training.learning import Learning, autocast
+from raysweep.training.objective import Judged, Objective, comparable
 from raysweep.training.probes import Average, GradientNoise
-from raysweep.training.splits import Batch, Split
+from raysweep.training.reading import Batch, StreamSplit
+from raysweep.training.seeds import derive_seed, seed_generators
+from raysweep.training.splits import TrainSplit
 
 # Above this many numbers, logits kept for the train-mode accuracy are counted and let go.
 MAX_KEPT_LOGITS = 4_000_000
 
-
-def derive_seed(*parts: int | str) -> int:
-    """Make a generator's seed of (seed, epoch, rank) or the like: each gives another stream."""
-    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) >> 1
-
-
-def reset_global_state(seed: int) -> None:
-    """Start every trial from the same global state, whatever trained in this process before."""
-    seed_generators(seed)
-    torch.set_default_dtype(torch.float32)
-    torch.set_grad_enabled(True)
-    torch.use_deterministic_algorithms(False)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False  # by default convolutions have 10 bits, unlike on a CPU
-    torch.backends.cudnn.benchmark = False
-
-
-def seed_generators(seed: int) -> None:
-    """Begin every epoch with the same generators, wherever the one before it was trained: nothing
-    of them has to be kept."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - for user code that draws from it
-    _seed_torch(seed)
-
-
-def _seed_torch(seed: int) -> None:
-    """Do what torch.manual_seed does, without its look at the call stack, which costs most."""
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-
-
-def autocast(fields: Hyperparameters, device: torch.device) -> AbstractContextManager[Any]:
-    """Make the context in which the model runs at the trial's precision."""
-    if fields.precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
-
-
-def build_optimizer(fields: Hyperparameters, model: nn.Module) -> torch.optim.Optimizer:
-    """Build the trial's optimizer; its learning rate is set at every step."""
-    parameters, decay = list(model.parameters()), fields.weight_decay
-    match fields.optimizer:
-        case "sgd":
-            return torch.optim.SGD(
-                parameters, 0.0, momentum=fields.momentum, weight_decay=decay, fused=True
-            )
-        case "adam":
-            return torch.optim.Adam(parameters, 0.0, weight_decay=decay, fused=True)
-        case "adamw":
-            return torch.optim.AdamW(parameters, 0.0, weight_decay=decay, fused=True)
-        case "rmsprop":
-            return torch.optim.RMSprop(
-                parameters, 0.0, momentum=fields.momentum, weight_decay=decay
-            )
+Augment = Callable[[Any, Any, Any], tuple[Any, Any]]
 
 
 class Pass(NamedTuple):
     """One pass over the training set by one worker."""
 
-    sums: torch.Tensor  # [number correct, sum of losses] in train mode, of this worker's shard
+    sums: torch.Tensor  # [scores, losses, examples] in train mode, of this worker's shard
     grad_norm: torch.Tensor  # of the last step, before clipping
     num_steps: int
     last_lr: float
@@ -91,13 +34,15 @@ class Pass(NamedTuple):
 
 def train_epoch(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    learning: Learning,
+    objective: Objective,
     fields: Hyperparameters,
-    train_set: Split,
+    train_set: TrainSplit,
     seed: int,
     epoch: int,
     group: Group,
     *,
+    augment: Augment | None = None,
     average: Average | None = None,
     noise: GradientNoise | None = None,
 ) -> Pass:
@@ -105,7 +50,7 @@ def train_epoch(
     that every number of workers sees the same global batches. The probes look on."""
     model.train()
     seed_generators(derive_seed(seed, epoch, group.rank))  # dropout, augmentation
-    sizes, loader = _batches(train_set, fields.batch_size, derive_seed(seed, epoch), group)
+    sizes, loader = _batches(train_set, fields.batch_size, seed, epoch, group)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     # DDP averages gradients over workers. Scaled like this, the average is the gradient of the
     # mean over the global batch, however uneven (or empty) the shards are.
@@ -113,73 +58,109 @@ def train_epoch(
         size: torch.tensor(group.world_size / size, device=group.device) for size in set(sizes)
     }
     precision, tally = autocast(fields, group.device), _Tally(group.device)
-    norm, lr = torch.zeros((), device=group.device), math.nan
-
-    def summed_loss(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(
-            logits.float(), y, reduction="sum", label_smoothing=fields.label_smoothing
-        )
-
+    norm = torch.zeros((), device=group.device)
     for step, (x, y) in enumerate(loader):
         global_step = (epoch - 1) * len(sizes) + step
-        lr = learning_rate(fields, global_step, len(sizes))
-        for settings in optimizer.param_groups:
-            settings["lr"] = lr
+        learning.begin(global_step, len(sizes))
         for parameter in parameters:
             parameter.grad = None
-        with precision:
-            logits = model(x)
-        loss = summed_loss(logits, y)
-        measured = noise if noise and noise.wants(global_step, sizes[step]) else None
-        if measured:
-            part = measured.part
-            measured.before_backward(summed_loss(logits[part], y[part]), parameters)
-        loss.backward(scales[sizes[step]])
+        inputs, targets = (x, y) if augment is None else augment(fields, x, y)
+        parts = _parts(length(targets), fields.micro_batch_size)
+        whole = len(parts) == 1 and (fields.micro_batch_size or sizes[step]) >= sizes[step]
+        measured = noise if noise and whole and noise.wants(global_step, sizes[step]) else None
+        for number, part in enumerate(parts):
+            x_part, y_part, known = (
+                (inputs, targets, y) if part is None else _taken(part, inputs, targets, y)
+            )
+            with nullcontext() if number == len(parts) - 1 else _unsynchronised(model):
+                with precision:
+                    outputs = call(model, x_part)
+                loss = objective.training(outputs, y_part, known)
+                if measured:
+                    scale = learning.loss_scale
+                    measured.before_backward(loss.part(measured.part), parameters, scale)
+                learning.backward(loss.total, scales[sizes[step]])
+            tally.add(outputs, comparable(y_part, known), loss.total.detach(), loss.judged)
+        learning.unscale()
         if measured:
             measured.after_backward(parameters)
         if fields.grad_clip is not None:
             norm = nn.utils.clip_grad_norm_(parameters, fields.grad_clip)
         elif step == len(sizes) - 1:
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        optimizer.step()
+        learning.step()
         if average:
             average.update()
-        tally.add(logits.detach(), y, loss.detach())
-    return Pass(tally.sums(), norm, len(sizes), lr)
+    return Pass(tally.sums(), norm, len(sizes), learning.lr)
 
 
 def _batches(
-    train_set: Split, batch_size: int, seed: int, group: Group
+    train_set: TrainSplit, batch_size: int, seed: int, epoch: int, group: Group
 ) -> tuple[list[int], Iterator[Batch]]:
     """The sizes of the global batches of a pass, and this worker's shard of each."""
-    order = torch.randperm(train_set.n, generator=torch.Generator().manual_seed(seed))
+    if isinstance(train_set, StreamSplit):
+        sizes = [batch_size] * train_set.steps_per_epoch
+        return sizes, train_set.batches(batch_size, seed, epoch, group)
+    own = derive_seed(seed, epoch)
+    order = torch.randperm(train_set.n, generator=torch.Generator().manual_seed(own))
     batches = order.split(batch_size)
     mine = [batch[group.shard(len(batch))] for batch in batches]
-    loader = train_set.shuffled(torch.cat(mine), [len(shard) for shard in mine])
+    loader = train_set.shuffled(torch.cat(mine), [len(shard) for shard in mine], own)
     return [len(batch) for batch in batches], loader
 
 
+def _parts(size: int, most: int | None) -> Sequence[slice | None]:
+    """Which examples of a shard go through the model together; None: all of them."""
+    if most is None or size <= most:
+        return [None]
+    return [slice(start, min(start + most, size)) for start in range(0, size, most)]
+
+
+def _taken(part: slice, *values: Any) -> list[Any]:
+    return [changed(value, lambda tensor: tensor[part]) for value in values]
+
+
+def _unsynchronised(model: nn.Module) -> AbstractContextManager[Any]:
+    """Let gradients add up in this worker; the last part of a batch sends the sums."""
+    no_sync = getattr(model, "no_sync", None)
+    return nullcontext() if no_sync is None else no_sync()
+
+
 class _Tally:
-    """Right answers and losses of a pass. They stay on the device, so no step waits for them."""
+    """Scores and losses of a pass. They stay on the device, so no step waits for them."""
 
     def __init__(self, device: torch.device) -> None:
-        self._correct = torch.zeros((), dtype=torch.float64, device=device)
+        self._device = device
+        self._scores = torch.zeros((), dtype=torch.float64, device=device)
+        self._counted = torch.zeros((), dtype=torch.float64, device=device)
+        self._num_examples = 0  # of those that all count
         self._losses: list[torch.Tensor] = []
         self._uncounted: list[tuple[torch.Tensor, torch.Tensor]] = []  # logits and classes
 
-    def add(self, logits: torch.Tensor, y: torch.Tensor, loss: torch.Tensor) -> None:
+    def add(self, outputs: Any, targets: Any, loss: torch.Tensor, judged: Judged | None) -> None:
+        """Add a part of a batch. Args: judged: None for a classification."""
         self._losses.append(loss)
-        self._uncounted.append((logits, y))
-        if len(self._uncounted) * logits.numel() > MAX_KEPT_LOGITS:
-            self._count()
+        if judged is None:
+            self._num_examples += len(targets)
+            self._uncounted.append((outputs.detach(), targets))
+            if len(self._uncounted) * outputs.numel() > MAX_KEPT_LOGITS:
+                self._count()
+            return
+        if judged.counts is None:
+            self._scores += judged.score.sum()
+            self._num_examples += len(judged.score)
+        else:
+            self._scores += (judged.score * judged.counts).sum()
+            self._counted += judged.counts.sum()
 
     def _count(self) -> None:
         if self._uncounted:
             logits, classes = zip(*self._uncounted, strict=True)
-            self._correct += (torch.cat(logits).argmax(1) == torch.cat(classes)).sum()
+            self._scores += (torch.cat(logits).argmax(1) == torch.cat(classes)).sum()
             self._uncounted.clear()
 
     def sums(self) -> torch.Tensor:
-        """Give [number correct, sum of losses]."""
+        """Give [scores, losses, examples]."""
         self._count()
-        return torch.stack([self._correct, torch.stack(self._losses).double().sum()])
+        losses = torch.stack(self._losses).double().sum()
+        return torch.stack([self._scores, losses, self._counted + self._num_examples])

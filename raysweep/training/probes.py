@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from raysweep.tasks.batches import call
 from raysweep.training.group import ALONE, Group
 from raysweep.training.splits import Split, at_once
 
@@ -94,7 +95,7 @@ def estimate_statistics(
     size = math.ceil(examples.n / math.ceil(examples.n / at_once(examples)))
     with torch.inference_mode(), precision:
         for x, _ in examples.in_order(slice(0, examples.n), size):
-            model(x)
+            call(model, x)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
@@ -127,7 +128,7 @@ class GradientNoise:
         self._num_parts = max(2, group.world_size)
         shards = [Group(rank, self._num_parts).shard(batch_size) for rank in range(self._num_parts)]
         self._sizes = [shard.stop - shard.start for shard in shards]
-        self._part = torch.zeros(0)
+        self._part, self._skips = torch.zeros(0), False
         self._part_size = self._sizes[group.rank]
         self._sums = torch.zeros(3, dtype=torch.float64, device=group.device)
 
@@ -140,12 +141,22 @@ class GradientNoise:
         """Which of this worker's examples make its part."""
         return slice(0, self._part_size)
 
-    def before_backward(self, part_loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> None:
-        """Measure the part. Args: part_loss: summed over it, with a graph for backward to use."""
+    def before_backward(
+        self, part_loss: torch.Tensor, parameters: Sequence[nn.Parameter], loss_scale: float = 1.0
+    ) -> None:
+        """Measure the part.
+
+        Args: part_loss: summed over it, with a graph for backward to use; loss_scale: what keeps
+            its gradients from vanishing at half precision.
+        """
+        if loss_scale != 1.0:
+            part_loss = part_loss * loss_scale
         gradients = torch.autograd.grad(
             part_loss, parameters, retain_graph=True, materialize_grads=True
         )
-        self._part = torch.cat([g.reshape(-1) for g in gradients]) / self._part_size
+        whole = torch.cat([g.reshape(-1) for g in gradients])
+        self._part = whole / (self._part_size * loss_scale)
+        self._skips = loss_scale != 1.0
 
     def after_backward(self, parameters: Sequence[nn.Parameter]) -> None:
         """Measure the batch. Args: parameters: with the gradient of its mean, not yet clipped."""
@@ -156,9 +167,11 @@ class GradientNoise:
             first, second = self._sizes
             rest = (self._size * whole - first * self._part) / second
             small = (small + _squared_norm(rest)) / 2
-        one = torch.ones_like(big)
+        measured = torch.stack([small, big, torch.ones_like(big)])
+        if self._skips:  # a loss scale that is too large is tried out, and its step left out
+            measured = torch.where((small + big).isfinite(), measured, 0.0)
         # Divided here, summed over workers later: means over the parts.
-        self._sums += torch.stack([small, big, one]) / self._group.world_size
+        self._sums += measured / self._group.world_size
         self._part = torch.zeros(0)
 
     def take(self) -> torch.Tensor:

@@ -3,22 +3,22 @@
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import IterableDataset
 
+from raysweep.errors import InputError
 from raysweep.store.schema import NUM_BLOCKS
-from raysweep.tasks import Arrays, Data, Examples, num_examples
+from raysweep.tasks import Arrays, Data, Examples, Loader, num_examples
+from raysweep.training.reading import Batch, DatasetSplit, StreamSplit
 
 _MAX_TRAIN_EVAL = 1_000
 MAX_CLASSES = 1_000
 # Examples of a pass without gradients, and the numbers in their inputs: large images go in smaller
 # batches, as what a model makes of them takes a multiple of their memory.
 MAX_BATCH, MIN_BATCH, MAX_NUMBERS = 2_048, 32, 2**23
-
-Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class TensorSplit(NamedTuple):
@@ -41,8 +41,13 @@ class TensorSplit(NamedTuple):
         """Numbers in the input of an example."""
         return self.x[0].numel()
 
-    def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
-        """Yield batches of these sizes, in this order; a size of 0 gives an empty batch."""
+    def shuffled(
+        self, order: torch.Tensor, sizes: Sequence[int], seed: int | str = 0
+    ) -> Iterator[Batch]:
+        """Yield batches of these sizes, in this order; a size of 0 gives an empty batch.
+
+        Args: seed: not needed, since nothing is drawn.
+        """
         # The order crosses to the device once, not once per step.
         for index in order.to(self.x.device).split(list(sizes)):
             yield self.x[index], self.y[index]
@@ -59,39 +64,8 @@ class TensorSplit(NamedTuple):
         return TensorSplit(self.x[chosen], self.y[chosen])
 
 
-class DatasetSplit(NamedTuple):
-    """Examples of a map-style dataset, fetched by a DataLoader in this process."""
-
-    dataset: Dataset[tuple[torch.Tensor, int]]
-    n: int
-    device: torch.device
-
-    @property
-    def size_of_one(self) -> int:
-        """Numbers in the input of an example."""
-        return self.dataset[0][0].numel()
-
-    def shuffled(self, order: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
-        """Yield batches of these sizes, in this order; a size of 0 gives an empty batch."""
-        # A DataLoader can't fetch an empty batch: it fetches one example, which is cut off here.
-        wanted = [index.tolist() or [0] for index in order.split(list(sizes))]
-        on_gpu = self.device.type == "cuda"  # pinned memory crosses while the GPU computes
-        loader: DataLoader[Any] = DataLoader(self.dataset, batch_sampler=wanted, pin_memory=on_gpu)
-        for size, batch in zip(sizes, loader, strict=True):
-            x, y = (part[:size].to(self.device, non_blocking=on_gpu) for part in batch)
-            yield x, y
-
-    def in_order(self, part: slice, size: int) -> Iterator[Batch]:
-        """Yield a part of the split, `size` examples at a time."""
-        order = torch.arange(part.start, part.stop)
-        yield from self.shuffled(order, [len(index) for index in order.split(size) if len(index)])
-
-    def subset(self, index: np.ndarray) -> "DatasetSplit":
-        """Make a split of these examples alone."""
-        return DatasetSplit(Subset(self.dataset, index.tolist()), len(index), self.device)
-
-
 Split = TensorSplit | DatasetSplit
+TrainSplit = Split | StreamSplit
 
 
 def at_once(split: Split) -> int:
@@ -102,52 +76,51 @@ def at_once(split: Split) -> int:
 class Placed(NamedTuple):
     """The splits of a task on one device."""
 
-    train: Split
+    train: TrainSplit
     train_eval: Split  # a fixed subset of at most _MAX_TRAIN_EVAL, without augmentation
     validation: Split
     val_blocks: torch.Tensor  # shape (num_validation,), block of each example
-    val_classes: torch.Tensor | None  # shape (num_validation,); None beyond MAX_CLASSES
     val_block_n: list[int]
-    val_class_n: list[int] | None
 
 
 def place(data: Data, device: torch.device) -> Placed:
     """Put the splits on a device, and fix the training subset and the validation blocks."""
-    n_train, n_val = num_examples(data.train), num_examples(data.validation)
-    subset = np.sort(_hashed_order(n_train, "train_eval")[:_MAX_TRAIN_EVAL])
-    blocks = deal_blocks(n_val, data.val_clusters)
-    classes = _classes(data.validation) if data.num_classes <= MAX_CLASSES else None
-    train = _place(data.train, device)
-    without_augmentation = train if data.train_eval is None else _place(data.train_eval, device)
+    blocks = deal_blocks(num_examples(data.validation), data.val_clusters)
+    train = _place(data.train, device, data.loader)
+    without_augmentation = train
+    if data.train_eval is not None:
+        without_augmentation = _place(data.train_eval, device, data.loader)
+    if isinstance(without_augmentation, StreamSplit):
+        train_eval = without_augmentation.first(_MAX_TRAIN_EVAL)
+    else:
+        order = _hashed_order(without_augmentation.n, "train_eval")
+        train_eval = without_augmentation.subset(np.sort(order[:_MAX_TRAIN_EVAL]))
+    validation = _place(data.validation, device, data.loader)
+    if isinstance(validation, StreamSplit):
+        raise InputError("validation is an IterableDataset; a length and an order are needed")
     return Placed(
         train=train,
-        train_eval=without_augmentation.subset(subset),
-        validation=_place(data.validation, device),
+        train_eval=train_eval,
+        validation=validation,
         val_blocks=torch.from_numpy(blocks).to(device),
-        val_classes=None if classes is None else torch.from_numpy(classes).to(device),
         val_block_n=np.bincount(blocks, minlength=NUM_BLOCKS).tolist(),
-        val_class_n=(
-            None if classes is None else np.bincount(classes, minlength=data.num_classes).tolist()
-        ),
     )
 
 
-def _place(examples: Examples, device: torch.device) -> Split:
+def _place(examples: Examples, device: torch.device, loader: Loader) -> TrainSplit:
     if isinstance(examples, Arrays):
         # Arrays from Ray's object store are read-only, of which torch warns. On a CPU they stay
         # there, one copy a node, and a GPU gets its own.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             x = torch.from_numpy(examples.x).to(device)
-        y = torch.from_numpy(np.array(examples.y, dtype=np.int64))  # as the loss wants its classes
+        # As losses want them: whole numbers of 64 bits, others of 32.
+        kind = {"i": np.int64, "u": np.int64, "f": np.float32}.get(examples.y.dtype.kind)
+        y = torch.from_numpy(np.array(examples.y, dtype=kind))
         return TensorSplit(x, y.to(device))
-    return DatasetSplit(examples, num_examples(examples), device)
-
-
-def _classes(examples: Examples) -> np.ndarray:
-    if isinstance(examples, Arrays):
-        return np.array(examples.y, dtype=np.int64)
-    return np.array([int(examples[i][1]) for i in range(num_examples(examples))], dtype=np.int64)
+    if isinstance(examples, IterableDataset):
+        return StreamSplit(examples, device, loader)
+    return DatasetSplit(examples, num_examples(examples), device, loader)
 
 
 def _hashed_order(num_items: int, purpose: str) -> np.ndarray:

@@ -10,19 +10,17 @@ import torch
 from torch import nn
 
 from raysweep.spec import EarlyStopping, Hyperparameters, Probes
+from raysweep.store.schema import val_accuracy
 from raysweep.tasks import Data, Task
 from raysweep.training.checkpoints import Checkpointer, load_weights, weights
 from raysweep.training.evaluation import evaluate
 from raysweep.training.evidence import Evidence
 from raysweep.training.group import ALONE, Group
-from raysweep.training.passes import (
-    autocast,
-    build_optimizer,
-    derive_seed,
-    reset_global_state,
-    seed_generators,
-    train_epoch,
-)
+from raysweep.training.learning import Learning, autocast
+from raysweep.training.objective import Objective
+from raysweep.training.passes import train_epoch
+from raysweep.training.prepared import prepared
+from raysweep.training.seeds import derive_seed, reset_global_state, seed_generators
 from raysweep.training.splits import Placed
 
 _DEFAULT_PROBES = Probes()
@@ -39,6 +37,9 @@ class Outcome(NamedTuple):
     best_state: dict[str, torch.Tensor] | None
     num_parameters: int
     initial_train_eval_loss: float
+    restored_val_score_sum: float | None = None  # in place of `restored_val_correct`
+    score_kind: str = "right"
+    n_train: int | None = None  # None where training examples come from a stream
 
 
 @dataclass
@@ -99,16 +100,28 @@ class Training:
             clock: gives the seconds that the rows' times are made of.
         """
         self.group, self.over, self.epochs_run = group, False, 0
+        data, placed = prepared(task, fields, data, placed, group)
         self._fields, self._seed, self._placed, self._probes = fields, seed, placed, probes
         self._checkpointer, self._clock = checkpointer, clock
         reset_global_state(derive_seed(seed, "model"))
         self._model = task.build(fields, data).to(group.device)
+        if fields.compile:
+            self._model.compile()
         self._parallel = wrap(self._model)
-        self._optimizer = build_optimizer(fields, self._model)
+        self._learning = Learning.of(task, fields, self._model, group.device)
+        self._objective = Objective(task, data, fields.label_smoothing)
+        self._augment = task.augment
         self._stopper = Stopper(fields.early_stopping) if fields.early_stopping else None
         self._precision = autocast(fields, group.device)
         self._evidence = Evidence(
-            self._model, fields, probes, placed, data.num_classes, group, self._precision
+            self._model,
+            fields,
+            probes,
+            placed,
+            self._objective,
+            data.steps_per_epoch(fields.batch_size),
+            group,
+            self._precision,
         )
         self._raw: dict[str, Any] = {}  # what the last epoch measured of the weights
         if checkpointer and checkpointer.found:
@@ -118,7 +131,7 @@ class Training:
 
     def _restore(self, found: Mapping[str, Any]) -> None:
         load_weights(self._model, found["weights"])
-        self._optimizer.load_state_dict(found["optimizer"])
+        self._learning.load(found["learning"])
         self._evidence.load(found["evidence"])
         if self._stopper:
             vars(self._stopper).update(found["stopper"])
@@ -134,12 +147,14 @@ class Training:
         started = self._clock()
         passed = train_epoch(
             self._parallel,
-            self._optimizer,
+            self._learning,
+            self._objective,
             self._fields,
             self._placed.train,
             self._seed,
             self.epochs_run,
             self.group,
+            augment=self._augment,
             average=self._evidence.average,
             noise=self._evidence.noise,
         )
@@ -148,7 +163,7 @@ class Training:
         raw = self._raw = measured["raw"]
         self.over = self._ends_with(raw)
         if self._probes.repeat_evaluation and (self.over or self.epochs_run == 1):
-            raw["repeat_correct"] = self._evidence.repeat()
+            raw |= self._evidence.repeat()
         on_cpu = self.group.device.type == "cpu"  # a GPU is not waited for
         raw |= {"train_s": train_s if on_cpu else None, "wall_s": self._clock() - started}
         step = {
@@ -164,8 +179,7 @@ class Training:
         if raw["status"] == "diverged":
             return True
         if self._stopper:
-            n = raw["val_n"]
-            if self._stopper.improved(raw["val_loss_sum"] / n, raw["val_correct"] / n):
+            if self._stopper.improved(raw["val_loss_sum"] / raw["val_n"], val_accuracy(raw)):
                 state = self._model.state_dict()
                 self._stopper.best_state = {key: value.clone() for key, value in state.items()}
             if self._stopper.out_of_patience:
@@ -177,7 +191,7 @@ class Training:
         if self._checkpointer and self._checkpointer.due(self.epochs_run):
             state = {
                 "weights": weights(self._model),
-                "optimizer": self._optimizer.state_dict(),
+                "learning": self._learning.state(),
                 "evidence": self._evidence.state(),
                 "stopper": self._stopper.state() if self._stopper else None,
                 "initial_loss": self._initial_loss,
@@ -191,22 +205,34 @@ class Training:
         diverged = self._raw["status"] == "diverged" or not final_loss <= self._initial_loss
         stopper = self._stopper
         best_state = stopper.best_state if stopper else None
-        restored_epoch = restored_correct = None
+        restored_epoch, restored_score = None, None
         if stopper and stopper.rule.restore_best and best_state is not None:
             seed_generators(derive_seed(self._seed, "restored"))
             self._model.load_state_dict(best_state)
-            restored = evaluate(self._model, self._placed.validation, self.group, self._precision)
+            restored = evaluate(
+                self._model,
+                self._placed.validation,
+                self.group,
+                self._precision,
+                objective=self._objective,
+            )
             restored_epoch = stopper.best_epoch
-            restored_correct = int(self.group.sum(restored.sums())[0].item())
+            restored_score = self.group.sum(restored.sums())[0].item()
+        counted = self._objective.kind == "right"
         return Outcome(
             status="diverged" if diverged else "completed",
             epochs_run=self.epochs_run,
             stopped_early=bool(stopper and stopper.out_of_patience),
             restored_epoch=restored_epoch,
-            restored_val_correct=restored_correct,
+            restored_val_correct=(
+                None if restored_score is None or not counted else round(restored_score)
+            ),
             best_state=best_state,
             num_parameters=sum(parameter.numel() for parameter in self._model.parameters()),
             initial_train_eval_loss=self._initial_loss,
+            restored_val_score_sum=None if counted else restored_score,
+            score_kind=str(self._objective.kind),
+            n_train=self._placed.train.n or None,
         )
 
 

@@ -1,6 +1,7 @@
 """On a CUDA device: no step waits, trials are those of a CPU, and what breaks it costs little."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from raysweep.spec import Hyperparameters
 from raysweep.store.files import Store
 from raysweep.training.evaluation import evaluate
 from raysweep.training.group import Group
-from raysweep.training.passes import autocast, build_optimizer, train_epoch
+from raysweep.training.learning import Learning, autocast
+from raysweep.training.objective import Objective
+from raysweep.training.passes import train_epoch
 from raysweep.training.splits import DatasetSplit, place
 from raysweep.training.train import Training, train
 from tests.support.odd_tasks import Pairs
@@ -52,10 +55,12 @@ def test_no_step_waits_for_the_gpu(digits, on_gpu, changes):
     for size in (256, 16):  # 4 steps and 63
         chosen = fields(batch_size=size, **changes)
         model = task.build(chosen, data).to(on_gpu.device)
-        optimizer = build_optimizer(chosen, model)
+        learning = Learning.of(task, chosen, model, on_gpu.device)
+        objective = Objective(task, data, 0.0)
+        taught: Any = (model, learning, objective, chosen, placed.train, 0)
 
-        def one(epoch, model=model, optimizer=optimizer, chosen=chosen):
-            train_epoch(model, optimizer, chosen, placed.train, 0, epoch, on_gpu)
+        def one(epoch, taught=taught):
+            train_epoch(*taught, epoch, on_gpu)
 
         one(1)
         found.append(waits(lambda one=one: one(2)))
