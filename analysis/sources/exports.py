@@ -195,6 +195,5 @@ def _mlflow(frames: Frames, place: Path) -> list[str]:
             client.log_batch(run_id, metrics=metrics[start : start + _MLFLOW_AT_ONCE])
         ended = "FAILED" if run.finished["status"] == "failed" else "FINISHED"
         client.set_terminated(run_id, ended)
-    return [
-        f"{address}: {frames.trials.height} runs; look at them with: mlflow ui --backend-store-uri {address}"
-    ]
+    look = f"mlflow ui --backend-store-uri {address}"
+    return [f"{address}: {frames.trials.height} runs; look at them with: {look}"]

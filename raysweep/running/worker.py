@@ -166,6 +166,8 @@ def _train_trial(
     if sender is not None:
         columns = outcome._asdict()
         state = columns.pop("best_state")
+        if columns["val_digest"] is None:  # that of the sweep
+            del columns["val_digest"]
         sender.finish(columns | spent(), None if state is None else _saved(state))
 
 

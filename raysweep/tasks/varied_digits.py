@@ -116,4 +116,11 @@ def load(folder: Path | None) -> Data:
     return digits.load(folder)
 
 
-task = Task(load, digits.build, augment=augment, hyperparameters=VariedDigits, prepare=prepare)
+task = Task(
+    load,
+    digits.build,
+    augment=augment,
+    hyperparameters=VariedDigits,
+    prepare=prepare,
+    varies_validation=True,
+)

@@ -8,9 +8,11 @@ import torch
 
 from raysweep import recipes
 from raysweep.errors import InputError
-from raysweep.tasks import Arrays, find_task
+from raysweep.tasks import Arrays, find_task, validation_digest
 from raysweep.tasks.digits import load
 from raysweep.tasks.varied_digits import VariedDigits, augment, prepare
+from raysweep.training.splits import place
+from raysweep.training.train import Training, train
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +107,27 @@ def test_the_recipes_know_the_fields_of_the_task():
     assert wider.axes["label_noise"] == (0.0, 0.5)
     with pytest.raises(InputError, match="did you mean 'label_noise'"):
         recipes.read("label-noise", ["axes.label_nois=[0.0]"])
+
+
+def trained(task, plain, **fields):
+    trial = VariedDigits(epochs=2, **fields)
+    placed = place(plain, torch.device("cpu"))
+    rows = []
+    outcome = train(Training(trial, 0, task, plain, placed), rows.append)
+    return rows, outcome
+
+
+def test_a_trial_is_trained_and_judged_on_its_own_data(plain):
+    task = find_task("varied_digits").task
+    rows, outcome = trained(task, plain, num_validation=100, num_train=500)
+    assert {row["val_n"] for row in rows} == {100}
+    assert (outcome.n_train, outcome.n_val) == (500, 100)
+    assert outcome.val_digest not in (None, validation_digest(plain))
+    assert trained(task, plain, label_noise=0.1)[1].val_digest == validation_digest(plain)
+
+
+def test_another_validation_set_is_refused_where_a_task_does_not_vary_it(plain):
+    task = find_task("varied_digits").task._replace(varies_validation=False)
+    with pytest.raises(InputError, match=r"changed the validation set.*varies_validation=True"):
+        trained(task, plain, split_seed=1)
+    assert trained(task, plain, label_noise=0.1)[1].n_val == 797
