@@ -135,7 +135,7 @@ def _value(found: Estimate, kind: Kind, *, is_change: bool) -> str:
     is_times = kind.is_ratio and (is_change or "over that" in kind.words)
     scale, unit = (1.0, "times") if is_times else (kind.scale, kind.unit)
     digits = 0 if unit == "%" else 2
-    unit = "% points" if unit == "%" and is_change else unit
+    unit = "points" if unit == "%" and is_change else unit
     sign = "+" if is_change and not is_times and found.value > 0 else ""
     value, low, high = (number(scale * end, digits) for end in found[:3])
     limits = "" if np.isnan(found.low + found.high) else f" ({low} to {high})"
