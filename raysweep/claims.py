@@ -1,11 +1,12 @@
 """What a sweep puts to the test: a sentence that people believe, and what decides it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from raysweep.errors import did_you_mean, shown
+from raysweep.refusals import Frozen
 
 Measure = Literal[
     "jitter",
@@ -26,13 +27,9 @@ _OF_ITSELF_A_CHANGE = ("early_jitter", "averaged_jitter")  # ratios, of which 1 
 _BETWEEN_ALL_LEVELS = "order_agreement"
 
 
-class Claim(BaseModel):
+class Claim(Frozen):
     """A sentence that people believe, and the measure that decides it. Once the sweep is trained it
     is answered: held, did not hold, or can't be told."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
-    )
 
     says: Annotated[str, Field(min_length=1, max_length=300)]
     """the sentence, as people say it"""
@@ -45,7 +42,7 @@ class Claim(BaseModel):
     levels: tuple[Any, ...] | None = None
     """two levels of that axis, from the first to the second; null: its first and last one. Without
     an axis, two mappings of axes to levels"""
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = Field(default_factory=dict)
     """levels of other axes that hold meanwhile; an axis that is not named is averaged over"""
     than: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """what the measure is compared with; null: no change"""
@@ -85,6 +82,16 @@ def listed(claims: Any) -> Any:
     if claims is None:
         return ()
     return tuple(claims) if isinstance(claims, list | tuple) else (claims,)
+
+
+Claims = Annotated[tuple[Claim, ...], BeforeValidator(listed)]
+
+
+def check(claims: Iterable[Claim], axes: Mapping[str, Any]) -> None:
+    """Refuse a claim about what the sweep lacks. Raises: ValueError."""
+    for claim in claims:
+        for sentence in misfits(claim, axes):
+            raise ValueError(sentence)
 
 
 def misfits(claim: Claim | Mapping[str, Any], axes: Mapping[str, Any]) -> Iterator[str]:

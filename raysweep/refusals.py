@@ -2,12 +2,20 @@
 
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from raysweep.errors import did_you_mean, shown
 
 _OWNERS = {"": "a sweep", "base": "a trial"}
+
+
+class Frozen(BaseModel):
+    """A value that exists is valid: strict types, no unknown keys, no changes."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+    )
 
 
 def nested_model(field: FieldInfo) -> type[BaseModel] | None:

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -24,7 +23,7 @@ from pydantic import (
 
 from raysweep import claims
 from raysweep.errors import InputError, shown
-from raysweep.refusals import explain, nested_model, unknown
+from raysweep.refusals import Frozen, explain, nested_model, unknown
 
 # Enters every trial id: raise it when a change to the training loop changes results.
 _TRAINING_VERSION = 1
@@ -42,14 +41,6 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 # More than anyone means: beyond these a slip of the pen would fill the memory of the planner.
 MAX_TRIALS, _MAX_EPOCHS, _MAX_DEPTH = 1_000_000, 1_000_000, 1_000
-
-
-class Frozen(BaseModel):
-    """A value that exists is valid: strict types, no unknown keys, no changes."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
-    )
 
 
 class EarlyStopping(Frozen):
@@ -262,7 +253,7 @@ class SweepSpec(Frozen):
     """folder that the task reads, seen from the sweep file"""
     base: Hyperparameters = Hyperparameters()
     """what all trials have in common"""
-    axes: dict[str, tuple[Any, ...]] = {}
+    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     """field of a trial -> list of its values; all combinations"""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """a number of seeds, which start at 0, or a list of them"""
@@ -276,7 +267,7 @@ class SweepSpec(Frozen):
     """new starts of a trial whose process died; a lost node costs none"""
     scheduler: Scheduler | None = None
     """asha, median, or a mapping; null: all curves are trained whole"""
-    claim: tuple[claims.Claim, ...] = ()
+    claim: claims.Claims = ()
     """what the sweep puts to the test, or a list of that; the report answers it"""
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
@@ -356,16 +347,9 @@ class SweepSpec(Frozen):
             )
         return self
 
-    @field_validator("claim", mode="before")
-    @classmethod
-    def _one_claim_or_several(cls, claim: Any) -> Any:
-        return claims.listed(claim)
-
     @model_validator(mode="after")
     def _claims_fit(self) -> Self:
-        for claim in self.claim:
-            for sentence in claims.misfits(claim, self.axes):
-                raise ValueError(sentence)
+        claims.check(self.claim, self.axes)
         return self
 
     @property
