@@ -78,6 +78,16 @@ def forecast(plan: Plan, store: Store, address: str | None, budget: Budget) -> l
     return lines
 
 
+def training_time(plan: Plan) -> str:
+    """Say about how long a sweep that has trained nothing yet takes on this machine alone."""
+    speed = speed_of(plan)
+    if speed.problem:
+        return "for a time that is not known"
+    slots = capacity.slots(plan.spec.resources, (connect.local_node(),))
+    total = sum(speed.seconds(trial.hyperparameters, plan.n_train) for trial in plan.trials)
+    return f"about {duration(total / slots)} of training here"
+
+
 def _memory_statement(plan: Plan, slots: int) -> str:
     """What the data take while the sweep runs."""
     held = preflight.size(data_bytes(plan.data))

@@ -2,12 +2,20 @@
 
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from raysweep.errors import did_you_mean, shown
 
 _OWNERS = {"": "a sweep", "base": "a trial"}
+
+
+class Frozen(BaseModel):
+    """A value that exists is valid: strict types, no unknown keys, no changes."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
+    )
 
 
 def nested_model(field: FieldInfo) -> type[BaseModel] | None:
@@ -33,7 +41,7 @@ def explain(error: Any, root: type[BaseModel]) -> str:
     path = shown(".".join(str(key) for key in keys))[1:-1]  # a key may hold anything
     if error["type"] == "extra_forbidden":
         model, owner = root, ""
-        for key in keys[:-1]:
+        for key in (key for key in keys[:-1] if isinstance(key, str)):  # no places in a list
             model, owner = nested_model(model.model_fields[key]) or model, key
         return unknown(f"'{path}'", keys[-1], model, _OWNERS.get(owner, owner))
     if error["type"] == "missing":

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -22,8 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from raysweep import claims
 from raysweep.errors import InputError, shown
-from raysweep.refusals import explain, nested_model, unknown
+from raysweep.refusals import Frozen, explain, nested_model, unknown
 
 # Enters every trial id: raise it when a change to the training loop changes results.
 _TRAINING_VERSION = 1
@@ -41,14 +41,6 @@ Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 # More than anyone means: beyond these a slip of the pen would fill the memory of the planner.
 MAX_TRIALS, _MAX_EPOCHS, _MAX_DEPTH = 1_000_000, 1_000_000, 1_000
-
-
-class Frozen(BaseModel):
-    """A value that exists is valid: strict types, no unknown keys, no changes."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", use_attribute_docstrings=True
-    )
 
 
 class EarlyStopping(Frozen):
@@ -261,7 +253,7 @@ class SweepSpec(Frozen):
     """folder that the task reads, seen from the sweep file"""
     base: Hyperparameters = Hyperparameters()
     """what all trials have in common"""
-    axes: dict[str, tuple[Any, ...]] = {}
+    axes: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     """field of a trial -> list of its values; all combinations"""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """a number of seeds, which start at 0, or a list of them"""
@@ -275,6 +267,8 @@ class SweepSpec(Frozen):
     """new starts of a trial whose process died; a lost node costs none"""
     scheduler: Scheduler | None = None
     """asha, median, or a mapping; null: all curves are trained whole"""
+    claim: claims.Claims = ()
+    """what the sweep puts to the test, or a list of that; the report answers it"""
 
     # Where a `module:object` task of this spec may be found: the folder of its YAML file.
     _folder: Path | None = PrivateAttr(None)
@@ -351,6 +345,11 @@ class SweepSpec(Frozen):
                 f"scheduler.grace_period = {rule.grace_period} leaves nothing of "
                 f"{self.base.epochs} epochs to save: it should be less than base.epochs"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _claims_fit(self) -> Self:
+        claims.check(self.claim, self.axes)
         return self
 
     @property

@@ -9,6 +9,8 @@ import typer
 
 import raysweep
 from raysweep.cli.check import check
+from raysweep.cli.compare import compare
+from raysweep.cli.export import export
 from raysweep.cli.init import init
 from raysweep.cli.recipes import list_recipes
 from raysweep.cli.report import report
@@ -25,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Is it noise or overfitting? Train a grid with replicate seeds on Ray, and read a report.",
 )
-for command in (run, check, init, status, report):
+for command in (run, check, init, status, report, compare, export):
     app.command()(command)
 app.command("recipes")(list_recipes)
 

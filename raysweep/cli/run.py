@@ -137,12 +137,19 @@ def _check_names(spec: "SweepSpec") -> None:
 
 
 def _report_if_any(store: "Store") -> None:
-    """Write the report, where one trial at least was trained to its end."""
+    """Write the report, where one trial at least was trained to its end; answer the claims."""
+    load_analysis()
+    from analysis import analyze, write_report
+    from analysis.claims.answers import answer_claims
+
     try:
-        report = load_analysis().write_report(store, store.report)
+        found = analyze(store)
+        report = write_report(found, store.report)
     except InputError as error:
         say(f"no report yet: {error}")
     else:
+        for answer in answer_claims(found):
+            say(answer.sentence)
         say(f"report: {report.resolve()}")
 
 

@@ -6,12 +6,15 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+from raysweep import claims
 from raysweep.errors import InputError, did_you_mean, shown
 from raysweep.plain_yaml import MAX_CHARACTERS, apply_setting, parse_yaml
 from raysweep.spec import MAX_TRIALS, SweepSpec
 
 _DEFAULT = "digits"
+_WITH_OWN_FIELDS = ("varied_digits",)  # shipped tasks that add fields to a trial
 
 
 def names() -> list[str]:
@@ -31,10 +34,13 @@ def text(name: str) -> str:
     return resources.files(__name__).joinpath(f"{name}.yaml").read_text()
 
 
-def summary(name: str) -> str:
-    """Read the first comment of a recipe: the question it answers."""
+def summary(name: str) -> list[str]:
+    """List what a recipe puts to the test: its claims, or the question of its first comment."""
+    content = parse_yaml(text(name), source=name)
+    if said := [f"“{claim['says']}”" for claim in claims.listed(content.get("claim"))]:
+        return said
     comment = itertools.takewhile(lambda line: line.startswith("#"), text(name).splitlines())
-    return " ".join(line.lstrip("# ") for line in comment)
+    return [" ".join(line.lstrip("# ") for line in comment)]
 
 
 def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) -> SweepSpec:
@@ -45,7 +51,9 @@ def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) ->
 
     Args:
         target: a recipe's name, or a file (*.yaml, *.yml, or any path that exists).
-        settings: `dotted.path=value`, applied to the YAML in this order.
+        settings: `dotted.path=value`, applied to the YAML in this order. An axis that they give
+            takes the place of the same field of base; one of null is no axis any more. Claims about
+            axes or levels that the sweep has no longer are left out.
         seeds: a number of seeds, or `+3` for three more than the sweep has.
 
     Raises: InputError.
@@ -59,10 +67,12 @@ def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) ->
     if isinstance(content, dict):
         for setting in settings:
             apply_setting(content, setting)
+        if settings:
+            _make_consistent(content, settings)
         if seeds is not None:
             content["seeds"] = _seeds(seeds, content.get("seeds", 3))
     task = content.get("task") if isinstance(content, dict) else None
-    if not isinstance(task, str) or ":" not in task:
+    if not isinstance(task, str) or (":" not in task and task not in _WITH_OWN_FIELDS):
         return SweepSpec.from_mapping(content, folder=folder)
     from raysweep.tasks import find_task  # imports torch, which a list of recipes does not need
 
@@ -76,6 +86,27 @@ def read(target: str, settings: Sequence[str] = (), seeds: str | None = None) ->
                 f"{error} (Fields that the task adds are not known: {unfound})"
             ) from unfound
     return SweepSpec.from_mapping(content, folder=folder, hyperparameters=kind)
+
+
+def _make_consistent(content: dict[str, Any], settings: Sequence[str]) -> None:
+    """Take out of a sweep, in place, what contradicts the axes that settings gave it."""
+    axes, base = content.get("axes"), content.get("base")
+    if not isinstance(axes, dict):
+        return
+    given = [setting.partition("=")[0].strip().split(".") for setting in settings]
+    for name in [path[1] for path in given if path[0] == "axes" and len(path) == 2]:
+        if axes.get(name, ()) is None:
+            del axes[name]
+        elif isinstance(base, dict):
+            base.pop(name, None)
+    if ["axes"] in given and isinstance(base, dict):
+        for name in axes:
+            base.pop(name, None)
+    content["claim"] = [
+        claim
+        for claim in claims.listed(content.get("claim"))
+        if not (isinstance(claim, dict) and any(claims.misfits(claim, axes)))
+    ]
 
 
 def _text_of(path: Path) -> str:

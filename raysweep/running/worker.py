@@ -165,6 +165,8 @@ def _train_trial(
             raise RuntimeError(line) from error
         return
     if sender is not None:
+        if columns.get("val_digest") is None:  # that of the sweep
+            columns.pop("val_digest", None)
         sender.finish(columns | spent(), None if state is None else _saved(state))
 
 

@@ -41,7 +41,7 @@ __all__ = [
     "validation_digest",
 ]
 
-_SHIPPED = ("digits", "few_digits", "noisy_digits", "fashion_mnist")
+_SHIPPED = ("digits", "few_digits", "noisy_digits", "varied_digits", "mnist1d", "fashion_mnist")
 # By task module: the modules that were imported with it, however its code asked for them.
 _BROUGHT: WeakKeyDictionary[ModuleType, frozenset[str]] = WeakKeyDictionary()
 

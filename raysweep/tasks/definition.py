@@ -83,6 +83,8 @@ class Task(NamedTuple):
     augment: (trial, inputs, targets) -> both, changed: a training batch, on the device.
     hyperparameters: a subclass of Hyperparameters, whose further fields a sweep may set and vary.
     prepare: (trial, data) -> data with other training examples and the same validation set.
+    varies_validation: whether prepare may give another validation set, too, because its size or
+        the split is what a sweep varies. Trials are then compared across sets.
     baseline: score of a model that has learnt nothing.
     score_name: what a report calls the score.
     margin: the smallest difference of scores that matters.
@@ -99,6 +101,7 @@ class Task(NamedTuple):
     baseline: float | None = None
     score_name: str | None = None
     margin: float | None = None
+    varies_validation: bool = False
 
     def of_classes(self, data: Data) -> bool:
         """Tell whether this is a classification with one class an example, judged as usual."""

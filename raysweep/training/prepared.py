@@ -32,18 +32,22 @@ def prepared(
         made = checked(made, crossed=task.loss is None)
     except InputError as error:
         raise InputError(f"prepare(trial, data): {error}") from error
-    if not _same_validation(made, data):
+    same_validation = _same_validation(made, data)
+    if not same_validation and not task.varies_validation:
         raise InputError(
             "prepare(trial, data) changed the validation set, which all trials must share; "
-            "change train alone: data._replace(train=...)"
+            "change train alone, data._replace(train=...), or, where the validation set "
+            "is what you vary, say Task(..., varies_validation=True)"
         )
     if 0 < made.steps_per_epoch(1) < fields.batch_size and made.loader.steps_per_epoch is None:
         raise InputError(
             f"prepare(trial, data) leaves {made.steps_per_epoch(1)} training examples, and "
             f"batch_size = {fields.batch_size}"
         )
-    # The validation set lies where it has been, read and kept.
-    found = made, place(made, group.device)._replace(validation=placed.validation)
+    here = place(made, group.device)
+    if same_validation:  # it lies where it has been, read and kept
+        here = here._replace(validation=placed.validation)
+    found = made, here
     _last.append((task, fields, data, group, found))
     return found
 

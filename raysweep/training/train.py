@@ -11,7 +11,7 @@ from torch import nn
 
 from raysweep.spec import EarlyStopping, Hyperparameters, Probes
 from raysweep.store.schema import val_accuracy
-from raysweep.tasks import Data, Task
+from raysweep.tasks import Data, Task, validation_digest
 from raysweep.training.checkpoints import Checkpointer, load_weights, weights
 from raysweep.training.evaluation import evaluate
 from raysweep.training.evidence import Evidence
@@ -40,6 +40,8 @@ class Outcome(NamedTuple):
     restored_val_score_sum: float | None = None  # in place of `restored_val_correct`
     score_kind: str = "right"
     n_train: int | None = None  # None where training examples come from a stream
+    n_val: int | None = None
+    val_digest: str | None = None  # of a task whose trials may have sets of their own
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Training:
         """
         self.group, self.over, self.epochs_run = group, False, 0
         data, placed = prepared(task, fields, data, placed, group)
+        self._val_digest = validation_digest(data) if task.varies_validation else None
         self._fields, self._seed, self._placed, self._probes = fields, seed, placed, probes
         self._checkpointer, self._clock = checkpointer, clock
         reset_global_state(derive_seed(seed, "model"))
@@ -233,6 +236,8 @@ class Training:
             restored_val_score_sum=None if counted else restored_score,
             score_kind=str(self._objective.kind),
             n_train=self._placed.train.n or None,
+            n_val=self._placed.validation.n,
+            val_digest=self._val_digest,
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from raysweep import recipes
 from raysweep.store.files import Store
 from tests.support.commands import RAYSWEEP, run, run_here
 
@@ -89,15 +90,11 @@ def test_a_dry_run_says_everything_and_starts_nothing(capsys, tmp_path, monkeypa
 def test_recipes_are_listed_and_printed(capsys):
     code, out, _ = run_here(capsys, "recipes")
     assert code == 0
-    assert {line.split()[0] for line in out.splitlines()} == {
-        "digits",
-        "batch-size",
-        "dropout",
-        "early-stopping",
-        "label-noise",
-        "small-validation",
-    }
-    assert run_here(capsys, "recipes", "dropout")[1].startswith("# Claim under test")
+    listed = [line for line in out.splitlines() if not line.startswith(" ")]
+    assert [line.split()[0] for line in listed] == recipes.names()
+    assert "“dropout adds jitter”" in out
+    assert re.search(r"108 trials, about \d+:\d\d of training here", out)
+    assert run_here(capsys, "recipes", "dropout")[1].startswith("# Does dropout add jitter")
 
 
 def test_help_imports_nothing_heavy():

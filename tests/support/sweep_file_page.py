@@ -67,6 +67,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return " or ".join(_allowed(option) for option in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "type" not in schema:
+        return "any values"
     if schema["type"] == "array":
         return f"list of {_allowed(schema['items'])}"
     limits = [(words, schema.get(key)) for key, words in _BOUNDS.items()]

@@ -2,10 +2,10 @@
 
 python -m analysis.calibration.measured.mnist1d
 
-MNIST-1D (Greydanus and Kobak 2020, arXiv 2011.14439) is generated here after its recipe, so that
-fresh examples can be had. Each trial trains a small MLP; its correctness on 20,000 fresh examples
-is kept for every epoch. Validation sets are then drawn from them with replacement: the 20,000 *are*
-the population, and the truth is known exactly.
+MNIST-1D (Greydanus and Kobak 2020, arXiv 2011.14439) is generated after its recipe, by the task of
+that name, so that fresh examples can be had. Each trial trains a small MLP; its correctness on
+20,000 fresh examples is kept for every epoch. Validation sets are then drawn from them with
+replacement: the 20,000 *are* the population, and the truth is known exactly.
 """
 
 import sys
@@ -15,33 +15,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import nn
 
 from analysis.calibration.measured.tables import Table, cells, write
-from analysis.curves import Floats
 from analysis.measures.decomposition import block_gram, population_interval, split_of_blocks
 from analysis.stats.trend import contrast_variance, segments
+from raysweep.tasks.mnist1d import examples
 
 SEED = 20260102
 NUM_BLOCKS = 20
-LENGTH = 72  # of a signal before it is sampled at 40 points
-
-# The ten signals of the data set, at 12 points each.
-TEMPLATES = np.array(
-    [
-        [5, 6, 6.5, 6.75, 7, 7, 7, 7, 6.75, 6.5, 6, 5],
-        [5, 3, 3, 3.4, 3.8, 4.2, 4.6, 5, 5.4, 5.8, 5, 5],
-        [5, 6, 6.5, 6.5, 6, 5.25, 4.75, 4, 3.5, 3.5, 4, 5],
-        [5, 6, 6.5, 6.5, 6, 5, 5, 6, 6.5, 6.5, 6, 5],
-        [5, 4.4, 3.8, 3.2, 2.6, 2.6, 5, 5, 5, 5, 5, 5],
-        [5, 3, 3, 3, 3, 5, 6, 6.5, 6.5, 6, 4.5, 5],
-        [5, 4, 3.5, 3.25, 3, 3, 3, 3, 3.25, 3.5, 4, 5],
-        [5, 7, 7, 6.6, 6.2, 5.8, 5.4, 5, 4.6, 4.2, 5, 5],
-        [5, 4, 3.5, 3.5, 4, 5, 5, 4, 3.5, 3.5, 4, 5],
-        [5, 4, 3.5, 3.5, 4, 5, 5, 5, 5, 4.7, 4.3, 5],
-    ]
-)
 
 
 class Setting(NamedTuple):
@@ -76,24 +58,6 @@ class Result(NamedTuple):
     finite_share: float  # of the observed variance
     rejected: float  # share of sets with p < 0.05 for "population accuracy does not move"
     covered: float  # share of sets whose limits of pop_var hold the truth
-
-
-def examples(num: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.int64]]:
-    """Signals (num, 40), not standardised, and their classes."""
-    digit = rng.integers(10, size=num)
-    x = TEMPLATES - TEMPLATES.mean(axis=1, keepdims=True)
-    x = x / x.std(axis=1, keepdims=True)
-    x = (x - x[:, :1])[digit] / 6
-    out = np.empty((num, 40))
-    for i in range(num):
-        padded = np.append(x[i] + 1e-8, np.zeros(36 + rng.integers(25)))
-        signal = np.interp(np.linspace(0, 1, LENGTH), np.linspace(0, 1, len(padded)), padded)
-        signal = np.roll(signal * (1 + 0.4 * (rng.random() - 0.5)), rng.integers(48))
-        noise = ndimage.gaussian_filter(0.25 * rng.standard_normal(LENGTH), 2)
-        signal = np.where(signal != 0, signal, noise) + 0.02 * rng.standard_normal(LENGTH)
-        signal -= 0.75 * (rng.random() - 0.5) * np.linspace(-0.5, 0.5, LENGTH)
-        out[i] = np.interp(np.linspace(0, 1, 40), np.linspace(0, 1, LENGTH), signal)
-    return out, digit
 
 
 def correctness(
