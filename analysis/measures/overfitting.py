@@ -41,15 +41,12 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
     train_loss = np.where(known, trials.train_loss, trials.running_loss)
     best = np.nanargmax(np.nan_to_num(trials.val_accuracy, nan=-1.0), axis=1)
     rows = np.arange(len(best))
+    has_accuracy = np.isfinite(trials.val_accuracy).any(axis=1)
     frame = pl.DataFrame(
         {
             "trial_id": pl.Series(trials.trial_ids, dtype=pl.String),
             "best_naive": trials.val_accuracy[rows, best],
-            "peak_epoch": pl.select(
-                pl.when(pl.Series(np.isfinite(trials.val_accuracy).any(axis=1))).then(
-                    pl.Series(best + 1)
-                )
-            ).to_series(),
+            "peak_epoch": np.where(has_accuracy, best + 1, np.nan),
             "last_accuracy": trials.val_accuracy[:, -1],
             "final_accuracy": _known(accuracy[:, -1], trials.val_accuracy[:, -length:]),
             "final_loss": final_loss,
@@ -65,7 +62,7 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
             **_gap(trials, num_train),
         }
     )
-    return nan_to_null(frame)
+    return nan_to_null(frame).with_columns(pl.col("peak_epoch").cast(pl.Int64))
 
 
 def _beyond_jitter(values: Floats, length: int) -> Floats:
