@@ -68,7 +68,8 @@ def measure_overfitting(trials: Curves, num_train: Floats) -> pl.DataFrame:
 def _beyond_jitter(values: Floats, length: int) -> Floats:
     """(N, T) -> (N,): the naive fall, less three standard errors of a difference of windows."""
     means = window_means(values, length)
-    jitter = np.sqrt((np.diff(values, 2, axis=1) ** 2).mean(axis=1) / 6)
+    contrasts = np.diff(values, 2, axis=1) ** 2
+    jitter = np.sqrt(contrasts.sum(axis=1) / (6 * max(contrasts.shape[1], 1)))
     fall = (means - means[:, -1:]).max(axis=1)
     return np.maximum(fall - _JITTER_ERRORS * jitter * np.sqrt(2 / length), 0)
 
