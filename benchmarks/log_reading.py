@@ -19,8 +19,8 @@ AIMS = {"one curve": 3.0, "event files": 15.0}
 
 def write_events(folder: Path, files: int, events: int) -> None:
     """Write a run for each file: a training loss at every step, an evaluation every hundredth."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     for number in range(files):

@@ -13,8 +13,8 @@ from sklearn.datasets import load_digits
 from raysweep import Loop
 from raysweep.loops.keras import ReportCallback
 
-digits = load_digits()
-x, y = digits.data / 16, digits.target
+images, y = load_digits(return_X_y=True)
+x = images / 16
 train_x, train_y, val_x, val_y = x[:1000], y[:1000], x[1000:], y[1000:]
 
 
@@ -33,7 +33,7 @@ def run(trial, report):
         train_y,
         batch_size=trial.batch_size,
         epochs=trial.epochs,
-        verbose=0,
+        verbose=0,  # pyright: ignore[reportArgumentType]
         callbacks=[ReportCallback(report, val_x, val_y, train=(train_x, train_y))],
     )
 

@@ -12,25 +12,25 @@ from torch.utils.data import DataLoader, TensorDataset
 from raysweep import Loop
 from raysweep.loops.lightning import ReportCallback
 
-digits = load_digits()
-x, y = torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target)
+images, classes = load_digits(return_X_y=True)
+x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(classes)
 train, validation = TensorDataset(x[:1000], y[:1000]), TensorDataset(x[1000:], y[1000:])
 
 
 class Digits(pl.LightningModule):
     def __init__(self, width, learning_rate):
         super().__init__()
-        self.save_hyperparameters()
+        self.learning_rate = learning_rate
         self.layers = nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
 
     def training_step(self, batch, index):
         return nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
 
     def validation_step(self, batch, index, dataloader_idx=0):
-        return self.layers(batch[0]), batch[1]
+        return {"outputs": self.layers(batch[0]), "targets": batch[1]}
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), self.hparams.learning_rate)
+        return torch.optim.SGD(self.parameters(), self.learning_rate)
 
 
 def run(trial, report):

@@ -9,9 +9,8 @@ from torch import nn
 
 from raysweep import Loop
 
-digits = load_digits()
-x = torch.tensor(digits.data / 16, dtype=torch.float32)
-y = torch.tensor(digits.target)
+images, classes = load_digits(return_X_y=True)
+x, y = torch.tensor(images / 16, dtype=torch.float32), torch.tensor(classes)
 train_x, train_y, val_x, val_y = x[:1000], y[:1000], x[1000:], y[1000:]
 
 
