@@ -33,6 +33,7 @@ from analysis.measures.run_rise import (
 from analysis.measures.within_run import measure_within_run, of_several_runs
 from analysis.sources import censoring
 from analysis.sources.axes import Axis, axes_of, points
+from analysis.sources.evidence import checks, not_recorded, of_loops
 from analysis.sources.example_order import order_quality, order_ratio_of
 from analysis.sources.frames import Source, open_sources, read_sources
 from analysis.sources.logs.reading import Log
@@ -51,33 +52,6 @@ LABELS = (
     *("loss_course", "loss_said", "score_course", "score_said"),
     *("status_reason", "noise_reason", "overfit_reason", "reason"),
 )
-# What may not have been recorded, by a column of the epochs, what is then not known, and which
-# argument of a loop's report() gives it.
-EVIDENCE = {
-    "train_eval_accuracy": ("training accuracy in eval mode", "no gap", "train_accuracy="),
-    "val_loss": (
-        "validation loss",
-        "overfitting that only the loss shows is not seen",
-        "outputs= and targets=, losses=, or val_loss=",
-    ),
-    "val_nll_at_temperature": (
-        "loss at the fitted temperature",
-        "over-confidence and harm can't be told apart in the loss",
-        "outputs= and targets=",
-    ),
-    "val_n": ("size of the validation set", "its part of the jitter is not known", ""),
-    "val_block_n": (
-        "validation blocks",
-        "the jitter can't be split into the network's and the validation set's, and the best epoch "
-        "is the naive one",
-        "outputs= and targets=, correct=, or scores=",
-    ),
-    "flip_to_wrong": (
-        "flips of predictions",
-        "no churn",
-        "outputs= and targets=, or correct=",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -228,8 +202,8 @@ def analyze(source: Source, *, config: Sequence[str] | None = None) -> Analysis:
         quality=pl.concat(
             [
                 quality,
-                _checks(order_quality(ratio, completed.height)),
-                _not_recorded(epochs, of_loops=bool(stores) and _of_loops(trials)),
+                checks(order_quality(ratio, completed.height)),
+                not_recorded(epochs, of_loops=bool(stores) and of_loops(trials)),
             ]
         ),
         stores=stores,
@@ -257,38 +231,6 @@ def _with_one_kind_of_fall(trials: pl.DataFrame) -> pl.DataFrame:
     if not trials["drop_crossfit"].count():
         return trials
     return trials.with_columns(pl.col("drop_crossfit").alias("drop"))
-
-
-def _of_loops(trials: pl.DataFrame) -> bool:
-    """Whether loops have reported these trials: of a task, the parameters are counted."""
-    return trials["num_parameters"].null_count() == trials.height
-
-
-def _not_recorded(epochs: pl.DataFrame, *, of_loops: bool) -> pl.DataFrame:
-    """What can't be estimated for want of evidence: check, count of trials, detail.
-
-    Args: of_loops: whether a report() could have said more.
-    """
-    told = epochs.select("trial_id", "weights_kind", *EVIDENCE)
-    raw = told.filter(pl.col("weights_kind") == "raw")
-    without = raw.group_by("trial_id").agg(pl.col(list(EVIDENCE)).null_count() == pl.len())
-    counts = without.select(pl.col(list(EVIDENCE)).sum()).row(0)
-    return _checks(
-        [
-            (
-                f"trials without {words}",
-                count,
-                f"{loss}; report() takes it with {by}" if of_loops and by else loss,
-            )
-            for (words, loss, by), count in zip(EVIDENCE.values(), counts, strict=True)
-            if count
-        ]
-    )
-
-
-def _checks(rows: list[tuple[str, int, str]]) -> pl.DataFrame:
-    names = {"check": pl.String, "count": pl.Int64, "detail": pl.String}
-    return pl.DataFrame(rows, schema=names, orient="row")
 
 
 def _per_trial(

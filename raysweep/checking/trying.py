@@ -18,7 +18,7 @@ from raysweep.spec import Hyperparameters, SweepSpec
 from raysweep.tasks import Data, Loop, Task, data_digest, num_examples, num_parameters
 from raysweep.tasks.child import DOING, ERROR, Message
 from raysweep.tasks.listing import WHAT_IT_MEANS, is_listing
-from raysweep.tasks.watching import WatchedTrial
+from raysweep.tasks.models.watching import WatchedTrial
 
 MOST_MODELS = 8  # that are tried
 _LOAD_S, _LOOK_S = 1_800.0, 120.0

@@ -21,7 +21,7 @@ from raysweep.tasks import (
     num_examples,
 )
 from raysweep.tasks.child import DOING, ChildDiedError, Message, heard
-from raysweep.tasks.trying import traits_by_trying
+from raysweep.tasks.models.trying import traits_by_trying
 
 Try = Callable[[Sequence[Hyperparameters]], list[Traits]]
 

@@ -17,7 +17,7 @@ from raysweep.tasks.checks import checked
 from raysweep.tasks.definition import Arrays, Data, Examples, Loader, Task, num_examples
 from raysweep.tasks.listing import listing_digest
 from raysweep.tasks.loop import Loop, sizes
-from raysweep.tasks.models import Look, Traits, look, num_parameters, tried
+from raysweep.tasks.models.looking import Look, Traits, look, num_parameters, tried
 from raysweep.tasks.words import check_words
 
 __all__ = [

@@ -16,7 +16,7 @@ from analysis.answer.answer import Series, Todo, Unchecked
 from analysis.page.log.curves import closer, panels_of
 from analysis.page.log.drawing import Size, limits_of, picture, shared, thinned
 from analysis.page.log.page import MOST_RUNS, render_log
-from tests.support.answers import answer_of, curve, run_of, series, whole
+from tests.page.answers import answer_of, curve, run_of, series, whole
 
 HOSTILE = "</style><script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
 SIZE = Size(500, 200, 300)

@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.page.log.page import render_log
-from tests.support.answers import answer_of, whole
+from tests.page.answers import answer_of, whole
 
 
 def opened(browser, tmp_path, answer, **context):

@@ -15,7 +15,7 @@ from raysweep.planning.plan import make_plan
 from raysweep.spec import Hyperparameters, SweepSpec
 from raysweep.store.files import Store
 from raysweep.tasks import Arrays, Data, Task, TaskSource, Traits, look
-from raysweep.tasks.trying import traits_by_trying
+from raysweep.tasks.models.trying import traits_by_trying
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(40, 6)).astype(np.float32), np.arange(40) % 3

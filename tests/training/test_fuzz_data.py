@@ -23,7 +23,7 @@ from raysweep.tasks import (
     tried,
     validation_digest,
 )
-from raysweep.tasks.models import Tried
+from raysweep.tasks.models.looking import Tried
 from raysweep.training.splits import place
 from tests.support.fuzzing import NUMBERS, TEXTS, cases, outcome
 

@@ -16,8 +16,8 @@ from raysweep.spec import Hyperparameters
 from raysweep.tasks.batches import call, changed, few, tensors
 from raysweep.tasks.definition import Arrays, Data, Loader, Task
 from raysweep.tasks.loop import Loop
-from raysweep.tasks.signature import signature
-from raysweep.tasks.watching import WatchedTrial
+from raysweep.tasks.models.signature import signature
+from raysweep.tasks.models.watching import WatchedTrial
 
 _CHANGE_NO_SHAPE = (nn.Dropout, nn.Identity, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Tanh)
 # Modules of torch whose code is known: without dropout they draw nothing, and but for batch norm

@@ -12,7 +12,7 @@ from torch import nn
 from raysweep.spec import Hyperparameters
 from raysweep.tasks.batches import call, few, first, length, tensors
 from raysweep.tasks.definition import Data, Task
-from raysweep.tasks.models import Traits, look
+from raysweep.tasks.models.looking import Traits, look
 
 _EXAMPLES = 8
 _TOLERANCE = 1e-3  # of the largest output; float32 on batches of other sizes differs by 1e-6

@@ -1,0 +1,1 @@
+"""What the models of a task are: looked at without computing anything, and tried."""
