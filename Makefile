@@ -5,7 +5,7 @@ SOURCES := raysweep analysis tests benchmarks examples
 # Tests that need no Ray: a process for each core, so each process uses one thread. Tests that share
 # a Ray, and those that make their own: two queues side by side.
 PURE := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
-ON_RAY := $(BIN)/python -m pytest -n 2 --dist loadgroup $(RERUNS)
+ON_RAY := $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 20 $(RERUNS)
 
 .PHONY: help setup demo test fuzz chaos flakes check lint format clean
 .DEFAULT_GOAL := help

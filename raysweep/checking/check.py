@@ -1,6 +1,7 @@
 """Check a sweep: its task is tried in a child process, and what is found becomes lines."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from raysweep.checking.examples import SAID, WARNING
@@ -22,16 +23,23 @@ class _Line(NamedTuple):
     model: str | None  # of the grid; None where the line is about no model
 
 
-def check(target: str, settings: Sequence[str] = (), seeds: str | None = None) -> Checked:
+def check(
+    target: str,
+    settings: Sequence[str] = (),
+    seeds: str | None = None,
+    *,
+    folder: Path | None = None,
+) -> Checked:
     """Try one batch of each distinct model of a sweep, in a child process.
 
-    Args: target, settings, seeds: of the command line; see `recipes.read`.
+    Args: target, settings, seeds: of the command line; see `recipes.read`; folder: where it was
+        typed, by default the current one. A task that was imported may have changed that.
     """
     lines: list[_Line] = []
     model: str | None = None
     num_models, tried = 0, ""
     try:
-        for kind, *rest in heard(try_sweep, target, list(settings), seeds):
+        for kind, *rest in heard(try_sweep, target, list(settings), seeds, folder=folder):
             if kind == "model":
                 model = rest[0]
             elif kind == "models":

@@ -64,7 +64,7 @@ def run(
         from raysweep.planning.plan import make_plan
         from raysweep.store.files import Store
 
-    budget = Budget(max_hours, max_trials)
+    budget, here = Budget(max_hours, max_trials), Path.cwd()  # a task may go elsewhere
     budget.check()
     spec = recipes.read(target, settings or [], seeds)
     place = Store(Path("results") / spec.name if store is None else store)
@@ -78,7 +78,7 @@ def run(
         say(_power_statement(plan))
         return
     if plan.left and not keep_going:
-        _check(plan, target, settings or [], seeds)
+        _check(plan, target, settings or [], seeds, here)
     result = _train(spec, place, plan, address, budget, keep_going=keep_going)
     if result.trained + result.skipped:
         _report_if_any(place)
@@ -100,7 +100,7 @@ def run(
         raise typer.Exit(_SOME_TRIALS_FAILED)
 
 
-def _check(plan: "Plan", target: str, settings: list[str], seeds: str | None) -> None:
+def _check(plan: "Plan", target: str, settings: list[str], seeds: str | None, folder: Path) -> None:
     """Try a task before it is trained. Raises: typer.Exit after a line for each error."""
     from raysweep.checking.axes import idle_axes
     from raysweep.checking.check import check
@@ -109,7 +109,7 @@ def _check(plan: "Plan", target: str, settings: list[str], seeds: str | None) ->
         for line in idle_axes(plan.spec, plan.source.task, plan.identity.axes):
             say(f"warning: {line}")
         return
-    found = check(target, settings, seeds)
+    found = check(target, settings, seeds, folder=folder)
     for line in found.warnings:
         say(f"warning: {line}")
     for line in found.errors:

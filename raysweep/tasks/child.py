@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
 from raysweep.errors import InputError, one_line, place_of
@@ -35,12 +36,15 @@ class ChildSilentError(ChildDiedError):
     """A child process that was given up, because it took too long over one thing."""
 
 
-def heard(function: Callable[..., Iterable[Message]], *arguments: Any) -> Iterator[Message]:
+def heard(
+    function: Callable[..., Iterable[Message]], *arguments: Any, folder: Path | None = None
+) -> Iterator[Message]:
     """Call a function in a new process, and pass on what it yields.
 
     Whatever it prints is thrown away. An error that it raises comes as its last message.
 
-    Args: function: of a module, not nested; arguments: whatever can be pickled.
+    Args: function: of a module, not nested; arguments: whatever can be pickled; folder: in which
+        the process starts, by default this one's.
     Raises: ChildDiedError.
     """
     read, write = os.pipe()
@@ -51,6 +55,7 @@ def heard(function: Callable[..., Iterable[Message]], *arguments: Any) -> Iterat
             stdout=printed,
             stderr=printed,
             pass_fds=[write],
+            cwd=folder,
         )
         os.close(write)
         try:

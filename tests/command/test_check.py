@@ -85,7 +85,7 @@ def found(sweep, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
 
     def find(task, **changes):
-        def here(function, *arguments):
+        def here(function, *arguments, folder=None):
             try:
                 yield from function(*arguments)
             except InputError as error:

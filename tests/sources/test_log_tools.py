@@ -255,8 +255,11 @@ def test_transformers_trainer_state(tmp_path):
     assert set(values(log, "num_val")) == {500}
 
 
-def test_ray_tune(local_ray, tmp_path):
+def test_ray_tune(local_ray, tmp_path, monkeypatch):
     from ray import tune  # noqa: TID251
+
+    # A sweep in this process has told Tune to write no files of its own.
+    monkeypatch.delenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", raising=False)
 
     def train(config):
         for accuracy, loss in zip(ACCURACY, LOSS, strict=True):
