@@ -269,7 +269,9 @@ def _noise(facts: Facts) -> str:
             least = f": more than the {pp(can)} pp that {n:,} validation examples can make"
         return f"{jumps}{least or ', and the network itself does'}{own}."
     if noise == Noise.VALIDATION_SET:
-        return f"{jumps}, and the validation set makes it, not the network."
+        own = facts.number("fin_sd_least")
+        least = f"; the validation set alone makes at least {pp(own)} pp" if own else ""
+        return f"{jumps}{least}, and no more of it is claimed for the network."
     if noise == Noise.SET_SUFFICES and can is not None and n:
         return f"{jumps}: no more than {n:,} examples can make by themselves ({pp(can)} pp)."
     if noise == Noise.SET_SUFFICES:

@@ -17,6 +17,7 @@ import polars as pl
 import vl_convert
 
 from analysis.answer.settings import Setting
+from analysis.claims.answers import answer_claims
 from analysis.page import charts
 from analysis.page.best import best_figure
 from analysis.page.causes import causes_figure
@@ -114,6 +115,7 @@ def render(analysis: Analysis) -> str:
         first=first,
         figures=[figure for figure in figures if figure.name not in _APPENDIX],
         appendix=[figure for figure in figures if figure.name in _APPENDIX],
+        claims=answer_claims(analysis),
         contents=_CONTENTS,
         grid=grid,
         kinds=kinds_said(rows),

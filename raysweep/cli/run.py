@@ -148,6 +148,7 @@ def _report_if_any(store: "Store") -> None:
     except InputError as error:
         say(f"no report yet: {error}")
     else:
+        say(f"\n{found.answer}\n")
         for answer in answer_claims(found):
             say(answer.sentence)
         say(f"report: {report.resolve()}")

@@ -7,6 +7,7 @@ from analysis import analyze
 from analysis.claims.answers import answer_claims
 from analysis.claims.measures import KINDS
 from analysis.claims.page import page
+from analysis.page.report import render
 from raysweep import recipes
 from raysweep.spec import SweepSpec
 from tests.support.simulated import Curve, Sweep
@@ -26,6 +27,14 @@ def test_the_page_repeats_each_claim_with_its_answer(tmp_path):
     assert f"**{answer.verdict}**" in row
     assert answer.finding[1:] in row
     assert "| `dropout` | `digits` | 8 | 4 | 500 |" in page([found])
+    report = render(found)
+    assert f"<dt>Held</dt><dd>“{answer.says}” {answer.finding}</dd>" in report
+    assert 'href="#claims"' in report
+
+
+def test_a_report_of_a_sweep_without_a_claim_has_no_such_section(tmp_path):
+    sweep = Sweep(SweepSpec.from_mapping({"name": "none", "task": "digits"}))
+    assert "#claims" not in render(analyze(sweep.write(tmp_path, lambda trial: Curve())))
 
 
 def test_the_page_of_the_docs_holds_claims_of_recipes_that_ship():
