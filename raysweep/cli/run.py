@@ -1,5 +1,6 @@
 """`raysweep run`: train what is missing of a sweep, then write its report."""
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -67,7 +68,8 @@ def run(
     budget, here = Budget(max_hours, max_trials), Path.cwd()  # a task may go elsewhere
     budget.check()
     spec = recipes.read(target, settings or [], seeds)
-    place = Store(Path("results") / spec.name if store is None else store)
+    with contextlib.chdir(here):
+        place = Store(Path("results") / spec.name if store is None else store)
     place.check_writable(exclusive=not dry_run)  # before a task's data are loaded
     _check_names(spec)
     plan = make_plan(spec, place)
