@@ -97,8 +97,8 @@ def test_a_scheduler_stops_loops_that_do_worse(sweep):
     store = sweep(
         "loop_tasks:undisturbed",
         base={"epochs": 6},
-        # Two train at once, the first of the list among them: the others come after it.
-        axes={"learning_rate": [0.3, 1e-5, 2e-5, 3e-5]},
+        # Each is worse than those before it, so that some are stopped in whatever order they start.
+        axes={"learning_rate": [0.3, 0.03, 0.003, 3e-4, 3e-5]},
         scheduler={"kind": "asha", "grace_period": 1, "reduction_factor": 2},
     )
     ends = {row["learning_rate"]: row["status"] for row in store.read("trials").to_pylist()}
