@@ -8,6 +8,7 @@ from analysis.claims.answers import answer_claims
 from analysis.claims.measures import KINDS
 from analysis.claims.page import page
 from analysis.page.report import render
+from analysis.words import capitalized
 from raysweep import recipes
 from raysweep.spec import SweepSpec
 from tests.support.simulated import Curve, Sweep
@@ -28,7 +29,8 @@ def test_the_page_repeats_each_claim_with_its_answer(tmp_path):
     assert answer.finding[1:] in row
     assert "| `dropout` | `digits` | 8 | 4 | 500 |" in page([found])
     report = render(found)
-    assert f"<dt>Held</dt><dd>“{answer.says}” {answer.finding}</dd>" in report
+    said = f"“{capitalized(answer.says)}.” {capitalized(answer.finding)}"
+    assert f"<dt>Held</dt><dd>{said}</dd>" in report
     assert 'href="#claims"' in report
 
 
