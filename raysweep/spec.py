@@ -103,11 +103,6 @@ class Hyperparameters(Frozen):
     compile: bool = False
     """whether torch.compile makes the model faster"""
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Width and depth, on which the size of a model and its kinds of layers depend."""
-        return self.width, self.depth
-
     def effective_learning_rate(self) -> float:
         """Scale the learning rate with the batch size, by `lr_scaling`."""
         ratio = self.batch_size / self.reference_batch_size

@@ -98,13 +98,6 @@ class Facts:
         """Name the evaluation that stands at an index of the series."""
         return Place(self.clock, self.main.at[index])
 
-    def of_number(self, number: float | None) -> Place | None:
-        """Name the evaluation k, or the nearest one that is there."""
-        if number is None or not math.isfinite(number):
-            return None
-        away = [abs(one - number) for one in self.numbers]
-        return self.place(int(np.argmin(away)))
-
     def number(self, name: str) -> float | None:
         """A measured column, or None where it is not known."""
         value = self.row.get(name)
